@@ -1,0 +1,9 @@
+//! Forwards ports between a host and a container's network namespace.
+//!
+//! One library behind two programs: `pestod`, the daemon, and `pesto`, its client. An arrow never
+//! points up in this list: a module uses only those below it.
+
+#![warn(missing_docs)]
+
+pub mod sys;
+pub mod wire;
