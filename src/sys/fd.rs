@@ -1,0 +1,128 @@
+//! Descriptors: reading, writing, closing in bulk, limits.
+
+use super::{Errno, Result, check, check_len};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Reads up to `buffer.len()` bytes; 0 is the end.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its own length, the descriptor borrowed.
+    check_len(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// Writes up to `bytes.len()` bytes and returns how many.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: the buffer is valid for reads of its own length, the descriptor borrowed.
+    check_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// Writes to standard error what fits; nobody is told if nothing does.
+pub fn write_stderr(bytes: &[u8]) {
+    // SAFETY: the buffer is valid for reads of its own length; a closed descriptor is only EBADF.
+    unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// A pipe: (read end, write end), both close-on-exec. `flags` may add `O_NONBLOCK`.
+pub fn pipe(flags: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [-1; 2];
+    // SAFETY: the kernel writes two descriptors to a valid array.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC) })?;
+    // SAFETY: pipe2 succeeded, the descriptor is new and nobody else's.
+    let read = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    // SAFETY: as above.
+    let write = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    Ok((read, write))
+}
+
+/// Takes over a descriptor that was passed by number (`--netns-fd 5`), and sets close-on-exec.
+///
+/// # Errors
+/// EBADF when there is no such descriptor, or when it is one of the standard three.
+pub fn adopt(number: RawFd) -> Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(Errno(libc::EBADF));
+    }
+    // SAFETY: fcntl with an integer argument; a number that is no descriptor is only EBADF.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open (fcntl succeeded), and the caller was handed it to own, by number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Lets a descriptor live on across exec, to be passed to a child by number.
+pub fn keep_over_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: fcntl with an integer argument on a borrowed descriptor.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Makes `fd` the process's standard error.
+pub fn become_stderr(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: dup2 takes two numbers; nothing owns descriptor 2.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), libc::STDERR_FILENO) }).map(drop)
+}
+
+/// Makes `fd` the process's standard input and output.
+pub fn become_stdin_stdout(fd: BorrowedFd<'_>) -> Result<()> {
+    for standard in [libc::STDIN_FILENO, libc::STDOUT_FILENO] {
+        // SAFETY: dup2 takes two numbers; nothing owns descriptors 0 and 1.
+        check(unsafe { libc::dup2(fd.as_raw_fd(), standard) })?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor above standard error that is not in `keep`.
+///
+/// For the very start of a process and the first moment of a child: an owner of one of the
+/// closed descriptors must be forgotten ([`core::mem::forget`]) or never run.
+pub fn close_all_but(keep: &mut [RawFd]) -> Result<()> {
+    keep.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for &mut number in keep {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> Result<()> {
+    #[expect(clippy::cast_sign_loss, reason = "descriptor numbers are not negative")]
+    // SAFETY: closes numbers only; see `close_all_but` for who may call it.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first as u32, last as u32, 0) };
+    if done == -1 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns it.
+pub fn raise_descriptor_limit() -> Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to a valid address.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel reads one rlimit from a valid address.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Waits until one of `entries` has an event or `timeout_ms` has passed (−1: for ever).
+pub fn poll(entries: &mut [libc::pollfd], timeout_ms: i64) -> Result<usize> {
+    let time = libc::timespec {
+        tv_sec: timeout_ms.max(0) / 1000,
+        tv_nsec: timeout_ms.max(0) % 1000 * 1_000_000,
+    };
+    let time = if timeout_ms < 0 { core::ptr::null() } else { &raw const time };
+    let count = entries.len() as libc::nfds_t;
+    // SAFETY: the array is valid for its own length; the timeout is null or valid; no mask.
+    let ready = unsafe { libc::ppoll(entries.as_mut_ptr(), count, time, core::ptr::null()) };
+    check(ready).map(|ready| usize::try_from(ready).unwrap_or(0))
+}
+
+/// An entry for [`poll`] that waits for `events`.
+#[must_use]
+pub fn poll_entry(fd: BorrowedFd<'_>, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }
+}
+
+/// An entry that [`poll`] passes over.
+#[must_use]
+pub const fn poll_nothing() -> libc::pollfd {
+    libc::pollfd { fd: -1, events: 0, revents: 0 }
+}

@@ -1,0 +1,199 @@
+//! Internet sockets: all non-blocking and close-on-exec.
+
+use super::{Errno, Result, check, check_len, family, socklen};
+use core::mem::MaybeUninit;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A TCP socket of the address's family; v6 sockets never take v4 traffic.
+///
+/// # Errors
+/// EAFNOSUPPORT on a host without the family; EMFILE, ENFILE, ENOBUFS, ENOMEM.
+pub fn tcp(address: &SocketAddr) -> Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: takes integers, returns a descriptor.
+    let fd = check(unsafe { libc::socket(domain, kind, libc::IPPROTO_TCP) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if address.is_ipv6() {
+        set_flag(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, true)?;
+    }
+    Ok(socket)
+}
+
+/// bind(2).
+pub fn bind(socket: BorrowedFd<'_>, address: &SocketAddr) -> Result<()> {
+    let (storage, len) = to_raw(address);
+    // SAFETY: the address is valid for `len` bytes.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), len) }).map(drop)
+}
+
+/// connect(2).
+///
+/// # Errors
+/// EINPROGRESS is the usual answer: the socket becomes writable when it is decided.
+pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddr) -> Result<()> {
+    let (storage, len) = to_raw(address);
+    // SAFETY: the address is valid for `len` bytes.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), len) }).map(drop)
+}
+
+/// listen(2), with the longest backlog that the kernel allows.
+pub fn listen(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), i32::MAX) }).map(drop)
+}
+
+/// Accepts one connection; non-blocking and close-on-exec, the peer's address is not asked for.
+pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let (address, len) = (core::ptr::null_mut(), core::ptr::null_mut());
+    // SAFETY: no address is asked for.
+    let fd = check(unsafe { libc::accept4(listener.as_raw_fd(), address, len, flags) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The address that a socket is bound to.
+pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddr> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut len = socklen::<libc::sockaddr_storage>();
+    // SAFETY: the kernel writes at most `len` bytes to a valid address.
+    check(unsafe {
+        libc::getsockname(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut len)
+    })?;
+    // SAFETY: it was zeroed, and every bit pattern is a sockaddr_storage.
+    from_raw(unsafe { storage.assume_init_ref() })
+}
+
+/// `SO_REUSEADDR`.
+pub fn set_reuse_address(socket: BorrowedFd<'_>, on: bool) -> Result<()> {
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, on)
+}
+
+/// `TCP_NODELAY`: what a peer sent in pieces goes on in pieces. Inherited by accepted sockets.
+pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
+    set_flag(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)
+}
+
+/// Closing will send a reset instead of a FIN (`SO_LINGER` with time 0).
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+}
+
+/// Reads without taking: the bytes stay in the socket. 0 is the end of the stream.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer is valid for writes of its own length.
+    check_len(unsafe {
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
+    })
+}
+
+/// Takes `count` bytes that were peeked at out of the socket, copying nothing
+/// (tcp(7), `MSG_TRUNC`).
+pub fn discard(socket: BorrowedFd<'_>, count: usize) -> Result<usize> {
+    let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+    // SAFETY: with MSG_TRUNC on a TCP socket the kernel writes nothing to the (null) buffer.
+    check_len(unsafe { libc::recv(socket.as_raw_fd(), core::ptr::null_mut(), count, flags) })
+}
+
+/// Sends what the socket takes of `bytes` and returns how many; no SIGPIPE.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer is valid for reads of its own length.
+    check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Ends the writing direction: the peer reads the end of the stream after the last byte.
+pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+}
+
+/// Takes the socket's pending error (`SO_ERROR`): `None` when there is none.
+pub fn take_error(socket: BorrowedFd<'_>) -> Option<Errno> {
+    let mut error: libc::c_int = 0;
+    let mut len = socklen::<libc::c_int>();
+    // SAFETY: the kernel writes at most `len` bytes to a valid address.
+    let done = check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            (&raw mut error).cast(),
+            &raw mut len,
+        )
+    });
+    match done {
+        Err(errno) => Some(errno),
+        Ok(_) if error != 0 => Some(Errno(error)),
+        Ok(_) => None,
+    }
+}
+
+fn set_flag(socket: BorrowedFd<'_>, level: i32, name: i32, on: bool) -> Result<()> {
+    set_option(socket, level, name, &libc::c_int::from(on))
+}
+
+fn set_option<T>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> Result<()> {
+    let value: *const T = value;
+    // SAFETY: the kernel reads `size_of::<T>()` bytes from a valid address.
+    check(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, value.cast(), socklen::<T>())
+    })
+    .map(drop)
+}
+
+fn to_raw(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let len = match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: family(libc::AF_INET),
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: sockaddr_storage is larger than and aligned for every address structure.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in>().write(raw) };
+            socklen::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: family(libc::AF_INET6),
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in6>().write(raw) };
+            socklen::<libc::sockaddr_in6>()
+        }
+    };
+    // SAFETY: it was zeroed, and every bit pattern is a sockaddr_storage.
+    (unsafe { storage.assume_init() }, len)
+}
+
+fn from_raw(storage: &libc::sockaddr_storage) -> Result<SocketAddr> {
+    let raw: *const libc::sockaddr_storage = storage;
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which structure the kernel has written.
+            let v4 = unsafe { raw.cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+            Ok(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(v4.sin_port))))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { raw.cast::<libc::sockaddr_in6>().read() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            Ok(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id)))
+        }
+        _ => Err(Errno(libc::EAFNOSUPPORT)),
+    }
+}
