@@ -5,5 +5,6 @@
 
 #![warn(missing_docs)]
 
+pub mod sandbox;
 pub mod sys;
 pub mod wire;

@@ -1,0 +1,60 @@
+//! Namespaces: the core leaves for empty ones, the guest factory enters the container's.
+
+use super::{Doing, Failure};
+use crate::sys::{Errno, Result, fs, namespace, process};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Moves the calling process into a user namespace that maps its own ids alone, one to one, and
+/// into a network namespace without any interface up.
+///
+/// Afterwards every other user id, root too, reads as 65534. Capabilities inside the new user
+/// namespace are all there and must be dropped.
+///
+/// # Errors
+/// EPERM, ENOSPC where the system forbids user namespaces.
+pub fn leave_for_empty() -> core::result::Result<(), Failure> {
+    let (user, group) = (process::user_id(), process::group_id());
+    namespace::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET)
+        .doing("make a user and a network namespace of its own")?;
+    std::fs::write("/proc/self/setgroups", "deny").doing("forbid setgroups in its namespace")?;
+    std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))
+        .doing("map its user id in its namespace")?;
+    std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
+        .doing("map its group id in its namespace")
+}
+
+/// Enters the network namespace behind `target`, through the user namespace that owns it.
+///
+/// Works for every namespace that the caller's user owns, and for root for any; the caller must be
+/// single-threaded and must not have changed its own user namespace.
+///
+/// # Errors
+/// EPERM: somebody else's namespace; ENOTTY, EINVAL: no network namespace.
+pub fn enter_network(target: BorrowedFd<'_>) -> core::result::Result<(), Failure> {
+    enter_owner(target).doing("enter the user namespace that owns the target's network")?;
+    namespace::enter(target, libc::CLONE_NEWNET).doing("enter the target's network namespace")
+}
+
+fn enter_owner(target: BorrowedFd<'_>) -> Result<()> {
+    let owner = namespace::owner(target)?;
+    let own = std::fs::File::open("/proc/self/ns/user")?;
+    if fs::facts(owner.as_fd())?.id == fs::facts(own.as_fd())?.id {
+        return Ok(());
+    }
+    namespace::enter(owner.as_fd(), libc::CLONE_NEWUSER)
+}
+
+/// Checks that `target` is a network namespace, and not the one that the caller is in.
+///
+/// # Errors
+/// ENOTTY: no namespace; EINVAL: one of another kind; EBUSY: the caller's own.
+pub fn check_network(target: BorrowedFd<'_>) -> Result<()> {
+    if namespace::kind(target)? != libc::CLONE_NEWNET {
+        return Err(Errno(libc::EINVAL));
+    }
+    let own = std::fs::File::open("/proc/self/ns/net")?;
+    if fs::facts(target)?.id == fs::facts(own.as_fd())?.id {
+        return Err(Errno(libc::EBUSY));
+    }
+    Ok(())
+}

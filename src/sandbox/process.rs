@@ -1,0 +1,38 @@
+//! Stages that are a flag of the process: no_new_privs, no executable memory, not dumpable, its end
+//! with the parent's.
+
+use super::{Doing, Failure};
+use crate::sys::{Errno, process};
+
+/// Before anything else, for all processes to come: exec gives no privileges, and no memory
+/// becomes executable (Linux 6.3; on an older kernel that layer is missing and reported so).
+///
+/// # Errors
+/// no_new_privs is never refused by a kernel that has seccomp.
+pub fn lock_down_start() -> Result<(), Failure> {
+    process::set_no_new_privileges().doing("set no_new_privs")?;
+    let _ = process::refuse_executable_memory();
+    Ok(())
+}
+
+/// After the namespaces: other processes of the same user can neither trace this one nor take its
+/// descriptors.
+///
+/// # Errors
+/// Never refused in practice.
+pub fn hide() -> Result<(), Failure> {
+    process::set_not_dumpable().doing("clear the dumpable flag")
+}
+
+/// After the last change of credentials, which clears it: the process ends with its parent.
+///
+/// # Errors
+/// ESRCH: the parent has ended already.
+pub fn end_with(parent: i32) -> Result<(), Failure> {
+    process::die_with_parent().doing("tie its life to the supervisor's")?;
+    if process::parent() == parent {
+        Ok(())
+    } else {
+        Err(Failure { doing: "find the supervisor", errno: Errno(libc::ESRCH) })
+    }
+}
