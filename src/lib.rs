@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod factory;
 pub mod sandbox;
 pub mod sys;
 pub mod wire;

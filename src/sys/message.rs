@@ -62,10 +62,9 @@ impl Descriptors {
         self.count = 0;
     }
 
-    /// Takes them out in order; the array is empty afterwards.
-    pub fn drain(&mut self) -> impl Iterator<Item = OwnedFd> {
-        let count = core::mem::take(&mut self.count);
-        self.held[..count].iter_mut().filter_map(Option::take)
+    /// Takes out the first that is left.
+    pub fn take_first(&mut self) -> Option<OwnedFd> {
+        self.held[..self.count].iter_mut().find_map(Option::take)
     }
 }
 

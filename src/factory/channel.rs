@@ -1,0 +1,144 @@
+//! The core's end of a factory's channel: collects requests into batches, hands out answers.
+
+use super::message::{ANSWER, Answer, BATCH, Made, REQUEST, Request};
+use crate::sys::message::{self, Descriptors};
+use crate::sys::{Errno, unix};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What came of one request, its socket in hand.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request's token.
+    pub token: u64,
+    /// The socket or port, or why not.
+    pub outcome: Result<Product, Errno>,
+}
+
+/// What a factory made.
+#[derive(Debug)]
+pub enum Product {
+    /// A socket.
+    Socket(OwnedFd),
+    /// The port of a pick.
+    Port(u16),
+}
+
+/// The factory has ended, or sent what it never sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// A channel, its socket non-blocking.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+    outgoing: [u8; BATCH * REQUEST],
+    /// Bytes of `outgoing` in use.
+    filled: usize,
+    incoming: [u8; BATCH * ANSWER],
+    /// Answers in `incoming`, and how many of them were handed out.
+    answers: usize,
+    taken: usize,
+    sockets: Descriptors,
+}
+
+impl Channel {
+    /// A channel over the core's end of the pair.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            outgoing: [0; _],
+            filled: 0,
+            incoming: [0; _],
+            answers: 0,
+            taken: 0,
+            sockets: Descriptors::new(),
+        }
+    }
+
+    /// Whether [`push`](Self::push) has room for one more request before the next flush.
+    pub fn has_room(&self) -> bool {
+        self.filled < self.outgoing.len()
+    }
+
+    /// Adds a request to the batch; false, and nothing done, when the batch is full.
+    #[must_use]
+    pub fn push(&mut self, request: &Request) -> bool {
+        let end = self.filled + REQUEST;
+        match self.outgoing.get_mut(self.filled..end) {
+            Some(place) => {
+                place.copy_from_slice(&request.encode());
+                self.filled = end;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sends the batch if there is one. False when the channel is full: the batch stays, to be
+    /// flushed again when the socket is writable.
+    ///
+    /// # Errors
+    /// [`Broken`]: the factory is gone.
+    pub fn flush(&mut self) -> Result<bool, Broken> {
+        if self.filled == 0 {
+            return Ok(true);
+        }
+        match unix::send(self.socket.as_fd(), &self.outgoing[..self.filled]) {
+            Ok(_) => {
+                self.filled = 0;
+                Ok(true)
+            }
+            // ENOBUFS: memory is short just now; what is queued elsewhere will free some.
+            Err(Errno(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR)) => Ok(false),
+            Err(_) => Err(Broken),
+        }
+    }
+
+    /// The next answer; `None` when there is none for now.
+    ///
+    /// A socket that the kernel could not hand over (our descriptor table was full) is an EMFILE.
+    ///
+    /// # Errors
+    /// [`Broken`]: the factory has ended, or its packet is not as it should be.
+    pub fn next_completion(&mut self) -> Result<Option<Completion>, Broken> {
+        if self.taken == self.answers && !self.receive()? {
+            return Ok(None);
+        }
+        let (places, _) = self.incoming.as_chunks::<ANSWER>();
+        let answer = places.get(self.taken).and_then(Answer::parse).ok_or(Broken)?;
+        self.taken += 1;
+        let outcome = match answer.outcome {
+            Ok(Made::Socket) => self.sockets.take_first().ok_or(Errno(libc::EMFILE)),
+            Ok(Made::Port(port)) => {
+                return Ok(Some(Completion {
+                    token: answer.token,
+                    outcome: Ok(Product::Port(port)),
+                }));
+            }
+            Err(errno) => Err(errno),
+        };
+        Ok(Some(Completion { token: answer.token, outcome: outcome.map(Product::Socket) }))
+    }
+
+    fn receive(&mut self) -> Result<bool, Broken> {
+        let received =
+            match message::receive(self.socket.as_fd(), &mut self.incoming, &mut self.sockets) {
+                Ok(received) => received,
+                Err(Errno(libc::EAGAIN | libc::EINTR)) => return Ok(false),
+                Err(_) => return Err(Broken),
+            };
+        let (len, bound) = (received.len, self.incoming.len());
+        if len == 0 || len > bound || !len.is_multiple_of(ANSWER) {
+            return Err(Broken);
+        }
+        self.answers = len / ANSWER;
+        self.taken = 0;
+        Ok(true)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

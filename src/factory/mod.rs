@@ -1,0 +1,11 @@
+//! The socket factories: two processes, one on each network side, that make every socket there is.
+//!
+//! One piece of code, started twice. The core sends batches of requests of fixed length over a
+//! SOCK_SEQPACKET pair; a factory carries each out within its [`policy::Policy`] and answers in the
+//! same order, the sockets attached. It reads no peer's byte, and what it does not understand ends
+//! it: the only sender is the core, and a core that sends garbage is no longer ours.
+
+pub mod channel;
+pub mod message;
+pub mod policy;
+pub mod server;

@@ -1,0 +1,150 @@
+//! The factory's own end: one batch in, one batch out, until the core is gone.
+
+use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
+use super::policy::Policy;
+use crate::sys::message::{self, Descriptors};
+use crate::sys::{Errno, Result, fd, socket, unix};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How often another run of ports is tried where a pick found part of one taken.
+const PICK_ATTEMPTS: usize = 64;
+
+/// Serves requests until the core has closed its end. Returns false when it was told nonsense.
+pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
+    let mut requests = [0; BATCH * REQUEST];
+    let mut answers = [0; BATCH * ANSWER];
+    let mut made = Descriptors::new();
+    loop {
+        let len = match unix::receive(channel, &mut requests) {
+            Ok(0) => return true,
+            Ok(len) => len,
+            Err(Errno(libc::EINTR)) => continue,
+            Err(_) => return false,
+        };
+        let (entries, rest) = requests.get(..len).unwrap_or_default().as_chunks::<REQUEST>();
+        if entries.is_empty() || !rest.is_empty() {
+            fd::write_stderr(b"a packet of the core has a wrong length\n");
+            return false;
+        }
+        let (places, _) = answers.as_chunks_mut::<ANSWER>();
+        for (entry, place) in entries.iter().zip(places) {
+            let Some(request) = Request::parse(entry) else {
+                fd::write_stderr(b"a request of the core is unknown or garbled\n");
+                return false;
+            };
+            *place = carry_out(&request, policy, &mut made).encode();
+        }
+        if !reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
+            return false;
+        }
+    }
+}
+
+/// Sends the answers with their sockets. When the kernel will not pass the sockets on (too many
+/// are in flight), they are closed and their requests answered with that error.
+fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) -> bool {
+    loop {
+        match message::send(channel, answers, made) {
+            Ok(_) => return true,
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) if !made.is_empty() => {
+                made.clear();
+                let (places, _) = answers.as_chunks_mut::<ANSWER>();
+                for place in places {
+                    if let Some(answer @ Answer { outcome: Ok(Made::Socket), .. }) =
+                        Answer::parse(place)
+                    {
+                        *place = Answer { outcome: Err(errno), ..answer }.encode();
+                    }
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+fn carry_out(request: &Request, policy: Policy, made: &mut Descriptors) -> Answer {
+    let outcome = policy.check(&request.work).and_then(|()| match request.work {
+        Work::Listen(address) => bound(&address).map(Product::Socket),
+        Work::Connect(destination) => connecting(&resolve(destination)).map(Product::Socket),
+        Work::Pick { address, width } => pick(address, width).map(Product::Port),
+    });
+    let outcome = outcome.and_then(|product| match product {
+        Product::Port(port) => Ok(Made::Port(port)),
+        Product::Socket(socket) => match made.push(socket) {
+            Ok(()) => Ok(Made::Socket),
+            Err(_) => Err(Errno(libc::EMFILE)),
+        },
+    });
+    Answer { token: request.token, outcome }
+}
+
+enum Product {
+    Socket(OwnedFd),
+    Port(u16),
+}
+
+/// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
+/// from then until listen(2), so that nobody takes the port in between.
+fn bound(address: &SocketAddr) -> Result<OwnedFd> {
+    let socket = socket::tcp(address)?;
+    socket::set_reuse_address(socket.as_fd(), true)?;
+    socket::bind(socket.as_fd(), address)?;
+    socket::set_reuse_address(socket.as_fd(), false)?;
+    socket::set_no_delay(socket.as_fd())?;
+    Ok(socket)
+}
+
+fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
+    let socket = socket::tcp(address)?;
+    socket::set_no_delay(socket.as_fd())?;
+    match socket::connect(socket.as_fd(), address) {
+        Ok(()) | Err(Errno(libc::EINPROGRESS)) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The namespace's own address: loopback.
+fn resolve(destination: Destination) -> SocketAddr {
+    match destination {
+        Destination::Named(address) => address,
+        Destination::Automatic(Family::V4, port) => (Ipv4Addr::LOCALHOST, port).into(),
+        Destination::Automatic(Family::V6, port) => (Ipv6Addr::LOCALHOST, port).into(),
+    }
+}
+
+/// Finds `width` ports in a row that can all be bound, and lets them go again.
+fn pick(address: Option<SocketAddr>, width: u16) -> Result<u16> {
+    let (first, second): (IpAddr, Option<IpAddr>) = match address {
+        Some(address) => (address.ip(), None),
+        None => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into())),
+    };
+    let mut last = Errno(libc::EADDRINUSE);
+    for _ in 0..PICK_ATTEMPTS {
+        match try_pick(first, second, width) {
+            Ok(port) => return Ok(port),
+            Err(errno @ Errno(libc::EADDRINUSE)) => last = errno,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(last)
+}
+
+fn try_pick(first: IpAddr, second: Option<IpAddr>, width: u16) -> Result<u16> {
+    // The first socket stays open until the end, so that the kernel's choice stays ours.
+    let chosen = bound(&SocketAddr::new(first, 0))?;
+    let port = socket::local_address(chosen.as_fd())?.port();
+    let last = port.checked_add(width.saturating_sub(1)).ok_or(Errno(libc::EADDRINUSE))?;
+    for next in port..=last {
+        if next != port {
+            bound(&SocketAddr::new(first, next))?;
+        }
+        match second.map(|ip| bound(&SocketAddr::new(ip, next))) {
+            // A host without the other family has nothing to be free there.
+            None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => {}
+            Some(Err(errno)) => return Err(errno),
+        }
+    }
+    Ok(port)
+}
