@@ -22,7 +22,8 @@ fn main() {
             programs.remove(name).unwrap_or_else(|| panic!("{path}: names no \"{name}\""));
         let constant = name.to_uppercase().replace('-', "_");
         let _ = writeln!(source, "/// seccomp/{name}.json, compiled.");
-        let _ = writeln!(source, "pub(super) static {constant}: [sock_filter; {}] = [", program.len());
+        let _ =
+            writeln!(source, "pub(super) static {constant}: [sock_filter; {}] = [", program.len());
         for op in program {
             let (code, jt, jf, k) = (op.code, op.jt, op.jf, op.k);
             let _ = writeln!(source, "sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},");

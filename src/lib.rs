@@ -5,7 +5,11 @@
 
 #![warn(missing_docs)]
 
+pub mod arena;
+pub mod control;
 pub mod factory;
+pub mod limits;
 pub mod sandbox;
 pub mod sys;
+pub mod table;
 pub mod wire;

@@ -189,8 +189,8 @@ pub struct Failure {
     pub rule: RuleId,
     /// Linux's number of the error.
     pub errno: u32,
-    /// The port that could not be bound.
-    pub port: Port,
+    /// The port that could not be bound; `None` when the daemon was to pick and found none.
+    pub port: Option<Port>,
     /// At this address. `Bind::Any` fails for each family by itself.
     pub address: Address,
 }
@@ -220,7 +220,7 @@ impl Failure {
             index: raw.index,
             rule: raw.rule,
             errno: raw.errno,
-            port: Port::new(raw.port).ok_or(Wrong::Value)?,
+            port: Port::new(raw.port),
             address: address.ok_or(Wrong::Value)?,
         })
     }
@@ -234,7 +234,7 @@ impl Failure {
             index,
             rule,
             errno,
-            port: port.get(),
+            port: port.map_or(0, Port::get),
             family,
             scope,
             address,

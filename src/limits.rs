@@ -1,0 +1,51 @@
+//! Every capacity there is, with its cost. Memory is reserved at start and touched when first used.
+
+use static_assertions::const_assert;
+
+/// Rules in a table. 2 tables × 4,096 entries × about 150 bytes = 1.2 MiB at most.
+pub const MAX_RULES: usize = 4096;
+
+/// Listening sockets, both tables together. 131,072 × about 64 bytes = 8 MiB at most, and 4 KiB of
+/// kernel memory for each that is open.
+pub const MAX_LISTENERS: usize = 131_072;
+
+/// Places of the index of listeners: at most half of them are in use. × 4 bytes = 1 MiB.
+pub const LISTENER_INDEX: usize = 2 * MAX_LISTENERS;
+
+/// Flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 160 bytes = 10 MiB at most, and
+/// 7.5 KiB of kernel memory for each that is open.
+pub const MAX_FLOWS: usize = 65_536;
+
+/// Control clients at a time.
+pub const MAX_CLIENTS: usize = 8;
+
+/// Requests of one client that may wait for their answer; the kernel's socket buffer holds them.
+pub const MAX_IN_FLIGHT: u32 = 16;
+
+/// Descriptors of the core that are neither listeners nor flows: standard streams, epoll, control
+/// socket and clients, channels, and room for one batch from each factory on its way.
+pub const RESERVED_DESCRIPTORS: usize = 32 + 2 * crate::factory::message::BATCH;
+
+/// Bytes moved at a time in one direction of a flow. One buffer for all flows.
+pub const COPY_BUFFER: usize = 256 * 1024;
+
+/// Rounds of [`COPY_BUFFER`] for one direction before others have their turn.
+pub const COPY_ROUNDS: usize = 8;
+
+/// Connections taken from one listener before others have their turn.
+pub const ACCEPT_ROUNDS: usize = 64;
+
+/// Events taken from the kernel at a time.
+pub const EVENTS: usize = 256;
+
+/// A transaction whose owner is silent for so long is rolled back.
+pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
+
+/// A target that has not answered a connect by then is given up.
+pub const CONNECT_DEADLINE_MS: u64 = 10_000;
+
+/// How soon listeners that wait for descriptors are tried again when no flow ends meanwhile.
+pub const PAUSE_MS: u64 = 100;
+
+const_assert!(LISTENER_INDEX.is_power_of_two());
+const_assert!(MAX_LISTENERS < 1 << 24 && MAX_FLOWS < 1 << 24);

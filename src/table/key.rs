@@ -1,0 +1,71 @@
+//! What names a listening socket: two sockets of one key cannot be.
+
+use crate::wire::{Address, Bind, Port, Ports, Protocol, Rule, Side};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+pub(super) const ANY_V4: Address = Address::V4(Ipv4Addr::UNSPECIFIED);
+const ANY_V6: Address = Address::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 };
+
+/// A listening socket's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Whose network.
+    pub side: Side,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The address that it is bound to.
+    pub address: Address,
+    /// The port.
+    pub port: Port,
+}
+
+impl Key {
+    /// The key that takes every address of the same family.
+    #[must_use]
+    pub const fn widest(self) -> Self {
+        let address = match self.address {
+            Address::V4(_) => ANY_V4,
+            Address::V6 { .. } => ANY_V6,
+        };
+        Self { address, ..self }
+    }
+
+    /// As the socket API has it.
+    pub const fn socket_address(&self) -> SocketAddr {
+        socket_address(self.address, self.port.get())
+    }
+}
+
+/// An address and a port as the socket API has them.
+pub const fn socket_address(address: Address, port: u16) -> SocketAddr {
+    match address {
+        Address::V4(v4) => SocketAddr::V4(SocketAddrV4::new(v4, port)),
+        Address::V6 { address, scope } => {
+            SocketAddr::V6(SocketAddrV6::new(address, port, 0, scope))
+        }
+    }
+}
+
+/// The keys of a rule: none while it is inactive or its ports are not picked yet; two a port, v4
+/// first, where it listens on any address.
+pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {
+    let (side, protocol) = (rule.side, rule.protocol);
+    let range = match rule.ports {
+        Ports::Fixed(range) if rule.active => Some(range),
+        _ => None,
+    };
+    let addresses = match rule.bind {
+        Bind::Any => [Some(ANY_V4), Some(ANY_V6)],
+        named => [named.address(), None],
+    };
+    range.into_iter().flat_map(move |range| {
+        range.iter().flat_map(move |port| {
+            addresses.into_iter().flatten().map(move |address| Key {
+                side,
+                protocol,
+                address,
+                port,
+            })
+        })
+    })
+}

@@ -1,0 +1,185 @@
+//! Rules of both tables, ordered by id, and the counters that outlive a replaced rule.
+//!
+//! An entry never changes once its table is committed: REPLACE makes a new one. Both tables hold
+//! references into one array, so that opening a transaction copies references, not rules.
+
+use crate::arena::{Arena, Ref};
+use crate::factory::message::Family;
+use crate::sys::Errno;
+use crate::wire::{Rule, RuleId};
+
+/// A rule and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The rule.
+    pub rule: Rule,
+    /// Its [`Stats`].
+    pub stats: Ref,
+    /// Why no ports could be picked for it.
+    pub pick_failure: Option<Errno>,
+}
+
+/// What is counted for one rule id, since its first commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Flows that are open now.
+    pub connections: u32,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Targets reached.
+    pub connected: u64,
+    /// Targets that refused, or could not be reached.
+    pub refused_by_target: u64,
+    /// Flows that ended by the client's reset.
+    pub reset_by_client: u64,
+    /// Flows that ended by the target's reset.
+    pub reset_by_target: u64,
+    /// Connects that ended by the deadline.
+    pub timed_out: u64,
+    /// Bytes from clients.
+    pub bytes_to_target: u64,
+    /// Bytes to clients.
+    pub bytes_to_client: u64,
+    /// The family on which an automatic target answered last.
+    pub answered: Option<Family>,
+    /// Entries that share it: at most one in either table.
+    users: u8,
+}
+
+/// No room for another rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Both tables' rules.
+#[derive(Debug)]
+pub struct Rules {
+    entries: Arena<Entry>,
+    stats: Arena<Stats>,
+    active: Vec<Ref>,
+    shadow: Vec<Ref>,
+    capacity: usize,
+}
+
+impl Rules {
+    /// Room for `capacity` rules in each table.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            entries: Arena::new(2 * capacity),
+            stats: Arena::new(2 * capacity),
+            active: Vec::with_capacity(capacity),
+            shadow: Vec::with_capacity(capacity),
+            capacity,
+        }
+    }
+
+    /// References to the active rules, in the order of ids.
+    pub fn active(&self) -> &[Ref] {
+        &self.active
+    }
+
+    /// References to the shadow rules, in the order of ids.
+    pub fn shadow(&self) -> &[Ref] {
+        &self.shadow
+    }
+
+    /// A rule of either table.
+    pub fn get(&self, reference: Ref) -> Option<&Entry> {
+        self.entries.get(reference)
+    }
+
+    /// A rule of the shadow table alone: a pick that was decided.
+    pub fn get_mut(&mut self, reference: Ref) -> Option<&mut Entry> {
+        self.entries.get_mut(reference)
+    }
+
+    /// Counters, while a rule of that id is there.
+    pub fn stats(&self, reference: Ref) -> Option<&Stats> {
+        self.stats.get(reference)
+    }
+
+    /// Counters, while a rule of that id is there.
+    pub fn stats_mut(&mut self, reference: Ref) -> Option<&mut Stats> {
+        self.stats.get_mut(reference)
+    }
+
+    /// The place of an id in a table, or where it belongs.
+    pub fn position(&self, table: &[Ref], id: RuleId) -> Result<usize, usize> {
+        table.binary_search_by_key(&Some(id), |&reference| {
+            self.entries.get(reference).map(|entry| entry.rule.id)
+        })
+    }
+
+    /// The shadow table becomes a copy of the active one.
+    pub fn copy_active(&mut self) {
+        self.drop_shadow();
+        self.shadow.extend_from_slice(&self.active);
+        for reference in &self.shadow {
+            if let Some(entry) = self.entries.get(*reference)
+                && let Some(stats) = self.stats.get_mut(entry.stats)
+            {
+                stats.users += 1;
+            }
+        }
+    }
+
+    /// Puts a rule into the shadow table; one of the same id must have been removed.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn insert(&mut self, rule: Rule) -> Result<(), Full> {
+        if self.shadow.len() == self.capacity {
+            return Err(Full);
+        }
+        let at = self.position(&self.shadow, rule.id).unwrap_or_else(|at| at);
+        // The active rule of the same id, if any, shares its counters.
+        let shared = self.position(&self.active, rule.id).ok();
+        let shared = shared.and_then(|at| self.entries.get(*self.active.get(at)?));
+        let stats = match shared.map(|entry| entry.stats) {
+            Some(stats) => stats,
+            None => self.stats.insert(Stats::default()).map_err(|_| Full)?,
+        };
+        let entry = Entry { rule, stats, pick_failure: None };
+        let reference = self.entries.insert(entry).map_err(|_| Full)?;
+        if let Some(stats) = self.stats.get_mut(stats) {
+            stats.users += 1;
+        }
+        self.shadow.insert(at, reference);
+        Ok(())
+    }
+
+    /// Takes the rule at a place out of the shadow table.
+    pub fn remove(&mut self, at: usize) {
+        let reference = self.shadow.remove(at);
+        self.release(reference);
+    }
+
+    /// The shadow table is empty again.
+    pub fn drop_shadow(&mut self) {
+        while let Some(reference) = self.shadow.pop() {
+            self.release(reference);
+        }
+    }
+
+    /// The shadow table becomes the active one; the shadow table is empty.
+    pub fn swap(&mut self) {
+        core::mem::swap(&mut self.active, &mut self.shadow);
+        while let Some(reference) = self.shadow.pop() {
+            self.release(reference);
+        }
+    }
+
+    /// The shadow table names this entry no longer: frees it unless the active one does.
+    fn release(&mut self, reference: Ref) {
+        let Some(&entry) = self.entries.get(reference) else { return };
+        let place = self.position(&self.active, entry.rule.id);
+        if !place.is_ok_and(|at| self.active.get(at) == Some(&reference)) {
+            self.entries.remove(reference);
+        }
+        if let Some(stats) = self.stats.get_mut(entry.stats) {
+            stats.users -= 1;
+            if stats.users == 0 {
+                self.stats.remove(entry.stats);
+            }
+        }
+    }
+}
