@@ -9,6 +9,7 @@ pub mod arena;
 pub mod control;
 pub mod factory;
 pub mod limits;
+pub mod relay;
 pub mod sandbox;
 pub mod sys;
 pub mod table;

@@ -40,8 +40,8 @@ pub trait Facts {
     fn hello(&self) -> Hello;
     /// For STATUS.
     fn status(&self) -> DaemonStatus;
-    /// How many more descriptors listeners may take.
-    fn free_descriptors(&self) -> usize;
+    /// How many more descriptors listeners may take, `listeners` of them open.
+    fn free_descriptors(&self, listeners: u32) -> usize;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,7 @@ struct Owner {
 pub struct Control {
     clients: [Option<Client>; MAX_CLIENTS],
     owner: Option<Owner>,
+    stopping: bool,
 }
 
 impl Control {
@@ -102,6 +103,12 @@ impl Control {
             self.owner = None;
             table.rollback();
         }
+    }
+
+    /// The daemon is about to end: whatever is asked from now on is refused.
+    pub fn stop(&mut self) {
+        self.owner = None;
+        self.stopping = true;
     }
 
     /// When the open transaction expires; `None` without one, or while the daemon itself is busy
@@ -148,9 +155,10 @@ impl Control {
             Err(reject @ Reject { cause: Cause::Broken(_), .. }) => Reply::Close(reject.answer()),
             Err(reject @ Reject { cause: Cause::Invalid(_), sequence, .. }) => {
                 // Where an INSERT may not come, a wrong one may not either.
-                match self.insert_may_come(place, table) {
-                    true => Reply::Answer(reject.answer()),
-                    false => Reply::Close(Broken::Order.answer(Some(Opcode::Insert), sequence)),
+                if self.insert_may_come(place, table) {
+                    Reply::Answer(reject.answer())
+                } else {
+                    Reply::Close(Broken::Order.answer(Some(Opcode::Insert), sequence))
                 }
             }
         }
@@ -181,6 +189,9 @@ impl Control {
             return order();
         }
         client.greeted = true;
+        if self.stopping {
+            return answer(refused(Refusal::Stopping, table));
+        }
         if core::mem::take(&mut client.expired) {
             return answer(refused(Refusal::Expired, table));
         }
@@ -214,7 +225,8 @@ impl Control {
                 return answer(refused(Refusal::Unsupported, table));
             }
             Request::Delete { id, flows: FlowsFate::Survive } => table.delete(id),
-            Request::Prepare => match table.prepare(world.free_descriptors()) {
+            Request::Prepare => match table.prepare(world.free_descriptors(table.listeners().open))
+            {
                 Ok(()) => {
                     self.owner =
                         self.owner.map(|owner| Owner { preparing: Some(sequence), ..owner });

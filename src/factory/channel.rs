@@ -60,18 +60,19 @@ impl Channel {
         self.filled < self.outgoing.len()
     }
 
-    /// Adds a request to the batch; false, and nothing done, when the batch is full.
-    #[must_use]
-    pub fn push(&mut self, request: &Request) -> bool {
+    /// Whether there is nothing to flush.
+    pub const fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Adds a request to the batch.
+    ///
+    /// # Panics
+    /// Without room ([`has_room`](Self::has_room)).
+    pub fn push(&mut self, request: Request) {
         let end = self.filled + REQUEST;
-        match self.outgoing.get_mut(self.filled..end) {
-            Some(place) => {
-                place.copy_from_slice(&request.encode());
-                self.filled = end;
-                true
-            }
-            None => false,
-        }
+        self.outgoing[self.filled..end].copy_from_slice(&request.encode());
+        self.filled = end;
     }
 
     /// Sends the batch if there is one. False when the channel is full: the batch stays, to be

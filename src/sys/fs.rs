@@ -85,6 +85,12 @@ pub fn lock(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Gives the lock back.
+pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes two integers.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
 /// Sets the mask of permissions that new files do not get, and returns the one before.
 pub fn set_umask(mask: libc::mode_t) -> libc::mode_t {
     // SAFETY: takes and returns an integer, cannot fail.

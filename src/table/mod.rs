@@ -38,8 +38,8 @@ pub trait Effects<D> {
     fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
-    /// that it had, then it is closed. Called after the tables have swapped.
-    fn retire(&mut self, key: Key, socket: D, was: &Entry);
+    /// that it had, then it is closed. Returns how many connections that were.
+    fn retire(&mut self, key: Key, socket: D, was: &Entry) -> u32;
 }
 
 /// Why a request cannot be done now.
@@ -151,6 +151,14 @@ impl<D> Table<D> {
     /// Counters of a rule, while it is there.
     pub fn stats_mut(&mut self, stats: Ref) -> Option<&mut Stats> {
         self.rules.stats_mut(stats)
+    }
+
+    /// Counts connections that were accepted.
+    pub fn count_accepted(&mut self, stats: Ref, count: u32) {
+        if let Some(stats) = self.rules.stats_mut(stats) {
+            stats.accepted += u64::from(count);
+            stats.connections += count;
+        }
     }
 
     /// What a rule has open. Looks at each of its ports.

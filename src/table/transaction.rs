@@ -293,10 +293,11 @@ impl<D> Table<D> {
                 continue;
             }
             let Some(slot) = self.slots.remove(at) else { continue };
-            if let (State::Listening(socket), Some(entry)) =
+            if let (State::Listening(socket), Some(&entry)) =
                 (slot.state, before.and_then(|at| self.rules.get(at)))
             {
-                effects.retire(slot.key, socket, entry);
+                let taken = effects.retire(slot.key, socket, &entry);
+                self.count_accepted(entry.stats, taken);
             }
         }
     }

@@ -1,0 +1,202 @@
+//! One flow, from accept to its end.
+
+use super::list::Links;
+use super::pump::{Stop, pump};
+use crate::arena::Ref;
+use crate::factory::message::{Destination, Family};
+use crate::sys::{Errno, socket};
+use crate::table::socket_address;
+use crate::wire::TargetAddress;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Which of the two sockets of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// The accepted one.
+    Client,
+    /// The connected one.
+    Target,
+}
+
+/// A socket and what is known of it.
+#[derive(Debug)]
+pub struct Socket {
+    /// The socket.
+    pub(super) fd: OwnedFd,
+    /// Reading may bring something.
+    pub(super) readable: bool,
+    /// Writing may take something.
+    pub(super) writable: bool,
+    /// Its end was read, and passed on.
+    pub(super) ended: bool,
+    /// The kernel has reported an error or hang-up that was not looked at yet.
+    pub(super) troubled: bool,
+}
+
+impl Socket {
+    /// A socket that may be ready for anything.
+    pub(super) const fn new(fd: OwnedFd) -> Self {
+        Self { fd, readable: true, writable: true, ended: false, troubled: false }
+    }
+
+    /// Takes note of an event (`EPOLL*` bits).
+    #[expect(clippy::cast_sign_loss, reason = "EPOLL* are bits")]
+    pub(super) fn note(&mut self, bits: u32) {
+        let has = |mask: i32| bits & mask as u32 != 0;
+        self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        self.writable |= has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR);
+        self.troubled |= has(libc::EPOLLHUP | libc::EPOLLERR);
+    }
+
+    /// The error that is pending on it, if any.
+    pub(super) fn failure(&self) -> Option<Errno> {
+        socket::take_error(self.fd.as_fd())
+    }
+}
+
+/// Where a flow is to be connected to, and what was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// The rule's word.
+    address: TargetAddress,
+    port: u16,
+    /// For an automatic address: the family that is tried now.
+    family: Family,
+    /// Whether the other family was tried already.
+    turned: bool,
+}
+
+impl Goal {
+    /// The target of a rule; an automatic one is tried with `family` first.
+    pub const fn new(address: TargetAddress, port: u16, family: Family) -> Self {
+        Self { address, port, family, turned: false }
+    }
+
+    /// What the factory is asked for.
+    pub fn destination(&self) -> Destination {
+        match self.address.address() {
+            Some(address) => Destination::Named(socket_address(address, self.port)),
+            None => Destination::Automatic(self.family, self.port),
+        }
+    }
+
+    /// The family to remember for the rule, when this goal was reached.
+    pub const fn answered(&self) -> Option<Family> {
+        match self.address {
+            TargetAddress::Automatic => Some(self.family),
+            _ => None,
+        }
+    }
+
+    /// After a connect failed: whether there is another address to try, and then that is the goal.
+    ///
+    /// Nobody listens there, or there is no way there: on these alone the other family may do
+    /// better.
+    pub fn turn(&mut self, errno: Errno) -> bool {
+        let hopeful = matches!(
+            errno.0,
+            libc::ECONNREFUSED | libc::ENETUNREACH | libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT
+        );
+        if self.address != TargetAddress::Automatic || self.turned || !hopeful {
+            return false;
+        }
+        self.turned = true;
+        self.family = self.family.other();
+        true
+    }
+}
+
+/// How far a flow is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Its target's socket is to be asked for, or was.
+    Asking,
+    /// The target's socket is being connected.
+    Connecting(Socket),
+    /// Both sockets are there.
+    Open(Socket),
+}
+
+/// A flow.
+#[derive(Debug)]
+pub struct Flow {
+    pub(super) client: Socket,
+    pub(super) phase: Phase,
+    pub(super) goal: Goal,
+    /// The counters of its rule.
+    pub(super) stats: Ref,
+    /// When it is given up, unless it is open by then.
+    pub(super) deadline_ms: u64,
+    /// Its places in the lists of [`super::Flows`].
+    pub(super) links: [Links; 2],
+}
+
+/// How a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both directions, each passed on.
+    Finished,
+    /// This socket failed; the other one is reset.
+    Failed(Leg),
+}
+
+/// What driving a flow came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driven {
+    /// An event will tell.
+    Waiting,
+    /// There is more to move.
+    More,
+    /// It is over.
+    Over(End),
+}
+
+/// Bytes moved by one drive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the client.
+    pub to_target: u64,
+    /// From the target.
+    pub to_client: u64,
+}
+
+/// Moves what can be moved between two open sockets, and says how that ended.
+pub(super) fn drive(
+    client: &mut Socket,
+    target: &mut Socket,
+    buffer: &mut [u8],
+) -> (Moved, Driven) {
+    let mut moved = Moved::default();
+    let mut more = false;
+    for from in [Leg::Client, Leg::Target] {
+        let (source, sink, other) = match from {
+            Leg::Client => (&mut *client, &mut *target, Leg::Target),
+            Leg::Target => (&mut *target, &mut *client, Leg::Client),
+        };
+        if source.ended {
+            continue;
+        }
+        let (count, stop) = pump(source, sink, buffer);
+        match from {
+            Leg::Client => moved.to_target = count,
+            Leg::Target => moved.to_client = count,
+        }
+        match stop {
+            Stop::Waiting | Stop::Ended => {}
+            Stop::Budget => more = true,
+            Stop::Source(_) => return (moved, Driven::Over(End::Failed(from))),
+            Stop::Sink(_) => return (moved, Driven::Over(End::Failed(other))),
+        }
+    }
+    if client.ended && target.ended {
+        return (moved, Driven::Over(End::Finished));
+    }
+    // A socket whose end was read is not read any more: a reset behind it shows only here. One
+    // that is still read shows its failure behind its last byte.
+    for (leg, socket) in [(Leg::Client, client), (Leg::Target, target)] {
+        if socket.ended && core::mem::take(&mut socket.troubled) && socket.failure().is_some() {
+            return (moved, Driven::Over(End::Failed(leg)));
+        }
+    }
+    (moved, if more { Driven::More } else { Driven::Waiting })
+}

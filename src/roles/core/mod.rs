@@ -1,0 +1,329 @@
+//! The core: the event loop. It accepts, listens and relays on sockets that it was given.
+//!
+//! All memory is taken before the seal. One turn: wait, serve each event, go on with flows that had
+//! more to move than their share, hand requests to the factories, answer what has been prepared.
+//! A turn never waits for anybody; whatever cannot go on now is noted where it belongs and goes on
+//! with a later event. When the supervisor or a factory is gone, so is the core.
+
+mod clients;
+mod token;
+mod world;
+
+use super::link::{Order, WORD};
+use crate::control::Control;
+use crate::factory::channel::{Channel, Completion, Product};
+use crate::factory::message::{Request, Work};
+use crate::limits::{EVENTS, LISTENER_INDEX, MAX_LISTENERS, MAX_RULES};
+use crate::relay::Leg;
+use crate::sys::epoll::{Epoll, Event};
+use crate::sys::{Errno, Result, clock, fd, process, unix};
+use crate::table::{self, Preparation, Table};
+use crate::wire::SandboxMode;
+use clients::{Clients, StopRequest};
+use std::os::fd::{AsFd, OwnedFd};
+use token::Token;
+use world::{EDGES, INPUT, World};
+
+/// The core's ends of everything that it is connected with.
+#[derive(Debug)]
+pub struct Ends {
+    /// The control socket, listening, non-blocking.
+    pub control: OwnedFd,
+    /// The supervisor's link.
+    pub supervisor: OwnedFd,
+    /// The host factory's channel, non-blocking.
+    pub host: OwnedFd,
+    /// The guest factory's channel, non-blocking.
+    pub guest: OwnedFd,
+}
+
+/// The core, ready to be sealed: nothing below allocates.
+pub struct Core {
+    table: Table<OwnedFd>,
+    control: Control,
+    clients: Clients,
+    world: World,
+    control_socket: Option<OwnedFd>,
+    supervisor: OwnedFd,
+    host: Box<Channel>,
+    guest: Box<Channel>,
+    user: u32,
+    /// When what is left of the flows is reset and the core ends.
+    stop_ms: Option<u64>,
+}
+
+impl Core {
+    /// Takes all memory and registers what is always watched.
+    ///
+    /// # Errors
+    /// epoll is not to be had.
+    pub fn new(ends: Ends, descriptor_limit: usize, sandbox: SandboxMode) -> Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
+        epoll.add(ends.host.as_fd(), EDGES, Token::HostFactory.encode())?;
+        epoll.add(ends.guest.as_fd(), EDGES, Token::GuestFactory.encode())?;
+        Ok(Self {
+            table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
+            control: Control::default(),
+            clients: Clients::default(),
+            world: World::new(epoll, descriptor_limit, sandbox),
+            control_socket: Some(ends.control),
+            supervisor: ends.supervisor,
+            host: Box::new(Channel::new(ends.host)),
+            guest: Box::new(Channel::new(ends.guest)),
+            user: process::user_id(),
+            stop_ms: None,
+        })
+    }
+
+    /// The supervisor's link, to report the seal over.
+    pub fn supervisor(&self) -> &OwnedFd {
+        &self.supervisor
+    }
+
+    /// The event loop.
+    pub fn run(mut self) -> ! {
+        let mut events = [Event::NONE; EVENTS];
+        loop {
+            let timeout = self.timeout_ms();
+            let count = match self.world.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno(libc::EINTR)) => 0,
+                Err(_) => die(b"epoll_pwait failed\n"),
+            };
+            let started = clock::now_us();
+            for event in &events[..count] {
+                if let Some(token) = Token::decode(event.data()) {
+                    self.event(token, event.bits());
+                }
+            }
+            self.go_on();
+            let turn = clock::now_us().saturating_sub(started);
+            self.world.longest_turn_us = self.world.longest_turn_us.max(turn);
+        }
+    }
+
+    /// How long there is nothing to do unless something happens; −1 for ever.
+    fn timeout_ms(&self) -> i32 {
+        if self.world.flows.has_ready() {
+            return 0;
+        }
+        let deadlines = [
+            self.world.flows.deadline_ms(),
+            self.world.resume_ms(),
+            self.control.deadline_ms(),
+            self.stop_ms,
+        ];
+        let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
+        i32::try_from(next.saturating_sub(clock::now_ms())).unwrap_or(i32::MAX)
+    }
+
+    fn event(&mut self, token: Token, bits: u32) {
+        let Self { table, control, clients, world, .. } = self;
+        match token {
+            Token::Flow(flow, leg) => {
+                let report = world.flows.event(flow, leg, bits, &mut world.buffer);
+                world.account(table, report);
+            }
+            Token::Listener(slot) => world.accept_from(table, slot),
+            Token::Client(client) => {
+                if let Some(StopRequest { drain_ms }) =
+                    clients.event(client, bits, control, table, world)
+                {
+                    self.stop(drain_ms);
+                }
+            }
+            Token::ControlSocket => self.admit_clients(),
+            Token::HostFactory => self.take_sockets(Side::Host),
+            Token::GuestFactory => self.take_sockets(Side::Guest),
+            Token::Supervisor => self.obey(),
+            // Never registered with epoll.
+            Token::Pick(_) => {}
+        }
+    }
+
+    fn admit_clients(&mut self) {
+        let Self { table, control, clients, world, control_socket, user, .. } = self;
+        let Some(listener) = control_socket else { return };
+        while clients.admit(listener, *user, control, table, world).is_ok() {}
+    }
+
+    /// Takes everything that a factory has answered.
+    fn take_sockets(&mut self, side: Side) {
+        loop {
+            let channel = match side {
+                Side::Host => &mut self.host,
+                Side::Guest => &mut self.guest,
+            };
+            match channel.next_completion() {
+                Ok(Some(completion)) => self.complete(completion),
+                Ok(None) => return,
+                // The supervisor says which one died, and ends us all.
+                Err(_) => process::exit(1),
+            }
+        }
+    }
+
+    fn complete(&mut self, Completion { token, outcome }: Completion) {
+        let wrong = Errno(libc::EPROTO);
+        match Token::decode(token) {
+            Some(Token::Listener(slot)) => {
+                let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                self.table.bound(slot, socket);
+            }
+            Some(Token::Pick(rule)) => {
+                let port = outcome.and_then(|product| product.port().ok_or(wrong));
+                self.table.picked(rule, port);
+            }
+            Some(Token::Flow(flow, Leg::Target)) => {
+                let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                let report = self.world.flows.answered(flow, socket);
+                self.world.account(&mut self.table, report);
+                let report = self.world.watch(flow, Leg::Target);
+                self.world.account(&mut self.table, report);
+            }
+            _ => die(b"a factory answered what nobody asked\n"),
+        }
+    }
+
+    /// A word of the supervisor.
+    fn obey(&mut self) {
+        let mut word = [0; WORD];
+        let len = match unix::receive(self.supervisor.as_fd(), &mut word) {
+            Ok(0) => process::exit(1),
+            Ok(len) => len,
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => return,
+            Err(_) => process::exit(1),
+        };
+        match word.get(..len).and_then(Order::parse) {
+            Some(Order::Go(layers)) => {
+                self.world.layers = layers;
+                self.world.started_ms = clock::now_ms();
+                if let Some(listener) = &self.control_socket {
+                    let token = Token::ControlSocket.encode();
+                    if self.world.epoll.add(listener.as_fd(), INPUT, token).is_err() {
+                        die(b"the control socket cannot be watched\n");
+                    }
+                }
+            }
+            Some(Order::Stop { drain_ms }) => self.stop(drain_ms),
+            None => die(b"an unknown word of the supervisor\n"),
+        }
+    }
+
+    /// What a turn does beside its events.
+    fn go_on(&mut self) {
+        let Self { table, control, world, .. } = self;
+        for _ in 0..world.flows.ready_count() {
+            let report = world.flows.drive_ready(&mut world.buffer);
+            world.account(table, report);
+        }
+        let now = clock::now_ms();
+        while let Some(report) = world.flows.expire(now) {
+            world.account(table, Some(report));
+        }
+        if world.resume_ms().is_some_and(|at| at <= now) {
+            world.resume(table);
+        }
+        control.expire(now, table);
+        self.ask_guest();
+        self.ask_host(now);
+        if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
+            self.world.flows.reset_all();
+            process::exit(0);
+        }
+    }
+
+    /// Asks for the targets of new flows, in batches.
+    fn ask_guest(&mut self) {
+        loop {
+            while self.guest.has_room()
+                && let Some((flow, destination)) = self.world.flows.next_to_ask()
+            {
+                let token = Token::Flow(flow, Leg::Target).encode();
+                self.guest.push(Request { token, work: Work::Connect(destination) });
+            }
+            if self.guest.is_empty() || !flushed(&mut self.guest) {
+                return;
+            }
+        }
+    }
+
+    /// Asks for what a PREPARE needs; answers it when there is nothing left to ask for.
+    fn ask_host(&mut self, now: u64) {
+        loop {
+            while self.host.has_room() {
+                match self.table.next_step() {
+                    Preparation::Ask(request) => self.host.push(host_request(request)),
+                    Preparation::Wait => break,
+                    Preparation::Over(counts, outcome) => {
+                        let generation = self.table.generation();
+                        let Self { table, control, clients, world, .. } = self;
+                        let answer = control.prepared(counts, outcome, generation, now);
+                        if let Some(answer) = answer {
+                            clients.answer(answer, control, table, world);
+                        }
+                        break;
+                    }
+                }
+            }
+            if self.host.is_empty() || !flushed(&mut self.host) {
+                return;
+            }
+        }
+    }
+
+    /// No new connection from now on; what is open may go on for a while.
+    fn stop(&mut self, drain_ms: u32) {
+        self.control_socket = None;
+        self.control.stop();
+        self.table.close();
+        let at = clock::now_ms() + u64::from(drain_ms);
+        self.stop_ms = Some(self.stop_ms.map_or(at, |before| before.min(at)));
+    }
+}
+
+/// Which factory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Host,
+    Guest,
+}
+
+fn host_request(request: table::Request) -> Request {
+    match request {
+        table::Request::Pick { rule, address, width } => {
+            Request { token: Token::Pick(rule).encode(), work: Work::Pick { address, width } }
+        }
+        table::Request::Bind { slot, address } => {
+            Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
+        }
+    }
+}
+
+/// Whether the batch is out. A factory that is gone ends the core.
+fn flushed(channel: &mut Channel) -> bool {
+    channel.flush().unwrap_or_else(|_| process::exit(1))
+}
+
+/// Something that cannot be has happened.
+fn die(line: &[u8]) -> ! {
+    fd::write_stderr(line);
+    process::exit(1)
+}
+
+impl Product {
+    fn socket(self) -> Option<OwnedFd> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Port(_) => None,
+        }
+    }
+
+    fn port(self) -> Option<u16> {
+        match self {
+            Self::Port(port) => Some(port),
+            Self::Socket(_) => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The daemon's command line. It is read before anything is sealed, and by hand: it has few options,
+//! and the client writes it.
+
+use crate::wire::SandboxMode;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// `pestod --help`
+pub const HELP: &str = "\
+pestod: forwards ports into a network namespace; normally started by `pesto`.
+
+Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
+
+  --control PATH     make the control socket here; its directory must be yours with mode 0700
+  --netns PATH       forward into this network namespace, e.g. /proc/PID/ns/net
+  --netns-fd N       the same, an open descriptor
+  --pidfd N          end when the process behind this pidfd ends
+  --ready-fd N       write \"READY\\n\" here once clients are accepted, then close it
+  --sandbox MODE     strict (default): every layer or no start; container: without the core's own
+                     namespaces, where a container's own sandbox forbids them
+  -h, --help         this text
+  -V, --version      the version
+
+Example: pestod --control /run/user/1000/pesto/web.sock --netns /proc/4711/ns/net
+
+SIGTERM, SIGINT or SIGHUP end it, and so does `pesto stop`. Exit status: 0 after an orderly end,
+1 when it cannot start (the reason is on standard error) or when one of its processes dies.
+";
+
+/// Where the target network namespace is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Netns {
+    /// A file.
+    Path(PathBuf),
+    /// An open descriptor.
+    Fd(RawFd),
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where the control socket is to be.
+    pub control: PathBuf,
+    /// The target.
+    pub netns: Netns,
+    /// A process whose end is the daemon's.
+    pub pidfd: Option<RawFd>,
+    /// Where readiness is told.
+    pub ready_fd: Option<RawFd>,
+    /// Which layers must be there.
+    pub sandbox: SandboxMode,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run.
+    Run(Options),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// What is wrong with the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// No such option.
+    Unknown(OsString),
+    /// It needs a value.
+    NoValue(&'static str),
+    /// Its value is wrong; what it should be.
+    BadValue(&'static str, OsString, &'static str),
+    /// It was given twice.
+    Twice(&'static str),
+    /// It must be given.
+    Missing(&'static str),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => write!(out, "{}: no such option", word.display())?,
+            Self::NoValue(option) => write!(out, "{option}: a value is missing")?,
+            Self::BadValue(option, value, wanted) => {
+                write!(out, "{option} {}: should be {wanted}", value.display())?;
+            }
+            Self::Twice(option) => write!(out, "{option}: given twice")?,
+            Self::Missing(option) => write!(out, "{option} is missing")?,
+        }
+        out.write_str("; see pestod --help")
+    }
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut words = words.into_iter();
+    let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
+        (None, None, None, None, None);
+    while let Some(word) = words.next() {
+        let (name, inline) = split(&word);
+        let mut value = |option| inline.clone().or_else(|| words.next()).ok_or(UsageError::NoValue(option));
+        match name.to_str() {
+            Some("-h" | "--help") => return Ok(Command::Help),
+            Some("-V" | "--version") => return Ok(Command::Version),
+            Some("--control") => set(&mut control, "--control", PathBuf::from(value("--control")?))?,
+            Some("--netns") => {
+                set(&mut netns, "--netns", Netns::Path(value("--netns")?.into()))?;
+            }
+            Some("--netns-fd") => {
+                let fd = descriptor("--netns-fd", value("--netns-fd")?)?;
+                set(&mut netns, "--netns-fd", Netns::Fd(fd))?;
+            }
+            Some("--pidfd") => set(&mut pidfd, "--pidfd", descriptor("--pidfd", value("--pidfd")?)?)?,
+            Some("--ready-fd") => {
+                let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
+                set(&mut ready_fd, "--ready-fd", fd)?;
+            }
+            Some("--sandbox") => set(&mut sandbox, "--sandbox", mode(value("--sandbox")?)?)?,
+            _ => return Err(UsageError::Unknown(word)),
+        }
+    }
+    Ok(Command::Run(Options {
+        control: control.ok_or(UsageError::Missing("--control"))?,
+        netns: netns.ok_or(UsageError::Missing("--netns or --netns-fd"))?,
+        pidfd,
+        ready_fd,
+        sandbox: sandbox.unwrap_or(SandboxMode::Strict),
+    }))
+}
+
+/// `--option=value` in two.
+fn split(word: &OsStr) -> (&OsStr, Option<OsString>) {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = word.as_bytes();
+    match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at) if bytes.starts_with(b"--") => {
+            let value = OsStr::from_bytes(&bytes[at + 1..]).to_owned();
+            (OsStr::from_bytes(&bytes[..at]), Some(value))
+        }
+        _ => (word, None),
+    }
+}
+
+fn set<T>(place: &mut Option<T>, option: &'static str, value: T) -> Result<(), UsageError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UsageError::Twice(option)),
+    }
+}
+
+fn descriptor(option: &'static str, value: OsString) -> Result<RawFd, UsageError> {
+    let number = value.to_str().and_then(|text| text.parse().ok()).filter(|&fd: &RawFd| fd > 2);
+    number.ok_or(UsageError::BadValue(option, value, "the number of an open descriptor above 2"))
+}
+
+fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
+    match value.to_str() {
+        Some("strict") => Ok(SandboxMode::Strict),
+        Some("container") => Ok(SandboxMode::Container),
+        _ => Err(UsageError::BadValue("--sandbox", value, "strict or container")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn whole_command_line_is_read() {
+        let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7"];
+        let expected = Options {
+            control: "/c".into(),
+            netns: Netns::Fd(5),
+            pidfd: Some(6),
+            ready_fd: Some(7),
+            sandbox: SandboxMode::Strict,
+        };
+        assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
+    }
+
+    #[test]
+    fn wrong_words_are_named() {
+        for (words, message) in [
+            (&["--contro", "/c"][..], "--contro: no such option"),
+            (&["--control"], "--control: a value is missing"),
+            (&["--control", "/a", "--control", "/b"], "--control: given twice"),
+            (&["--netns", "/a", "--netns-fd", "3"], "--netns-fd: given twice"),
+            (&["--netns", "/a"], "--control is missing"),
+            (&["--control", "/a"], "--netns or --netns-fd is missing"),
+            (&["--pidfd", "2"], "--pidfd 2: should be the number"),
+            (&["--pidfd", "x"], "--pidfd x: should be the number"),
+            (&["--sandbox", "off"], "--sandbox off: should be strict or container"),
+        ] {
+            let error = parse_words(words).expect_err("refused").to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}
