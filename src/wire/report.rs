@@ -80,7 +80,7 @@ bits! {
 fields! {
     /// The answer to HELLO.
     pub struct Hello in PAYLOAD_SIZE;
-    /// Of the active table: how many commits there were.
+    /// Of the active table; rises by one with each commit.
     0 generation: u64,
     /// Milliseconds since the daemon was ready.
     8 uptime_ms: u64,
