@@ -278,17 +278,17 @@ pub enum Outcome {
     Conflict {
         /// The lower id.
         first: RuleId,
-        /// The higher id.
+        /// The higher id, or the same: a rule can be in its own way.
         second: RuleId,
     },
     /// Too many sockets.
     Limit {
-        /// Descriptors that the shadow table needs.
+        /// Descriptors for new sockets.
         needed: u32,
-        /// Descriptors that it can have.
+        /// Descriptors that there can be for them.
         available: u32,
     },
-    /// Not committed, because sockets could not be bound.
+    /// Sockets could not be bound; a COMMIT is refused for it.
     Failed,
 }
 

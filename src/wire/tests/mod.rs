@@ -1,5 +1,6 @@
 //! Examples that the tests of this folder share.
 
+mod document;
 mod identity;
 mod refusal;
 mod rules;
