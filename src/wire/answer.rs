@@ -58,7 +58,7 @@ pub enum Refusal {
     IdTaken,
     /// To INSERT: the shadow table is full.
     TableFull,
-    /// To DELETE: the shadow table has no rule of that id.
+    /// To DELETE, and to INSERT in place of a rule: the shadow table has no rule of that id.
     NotFound,
     /// To anything: the daemon is about to end.
     Stopping,
@@ -173,7 +173,7 @@ pub(super) const fn body(to: Option<Opcode>, status: Status) -> Option<Body> {
         (Some(Insert), Status::IdTaken) => Body::Refused(Refusal::IdTaken),
         (Some(Insert), Status::TableFull) => Body::Refused(Refusal::TableFull),
         (Some(Insert), Status::Invalid) => Body::Invalid,
-        (Some(Delete), Status::NotFound) => Body::Refused(Refusal::NotFound),
+        (Some(Insert | Delete), Status::NotFound) => Body::Refused(Refusal::NotFound),
         (
             Some(Prepare | Commit),
             Status::Ok | Status::Conflict | Status::Limit | Status::Failed,

@@ -23,7 +23,7 @@ pub(super) const ANSWER_TO_UNREADABLE: u8 = 0xff;
 pub type Frame = [u8; FRAME_SIZE];
 
 codes! {
-    /// What a request asks for. DESIGN and the document write them in capitals.
+    /// What a request asks for.
     pub enum Opcode: u8;
     /// The daemon's version, limits, layers and features. The first request of a connection.
     1 Hello,

@@ -18,6 +18,8 @@ mod port;
 mod report;
 mod request;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, Bind, Interface, Label, TargetAddress};
 pub use answer::{Answer, Malformed, Refusal};

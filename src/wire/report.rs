@@ -80,7 +80,7 @@ bits! {
 fields! {
     /// The answer to HELLO.
     pub struct Hello in PAYLOAD_SIZE;
-    /// Of the active table: how many commits there were.
+    /// Of the active table; rises by one with each commit.
     0 generation: u64,
     /// Milliseconds since the daemon was ready.
     8 uptime_ms: u64,
@@ -278,17 +278,17 @@ pub enum Outcome {
     Conflict {
         /// The lower id.
         first: RuleId,
-        /// The higher id.
+        /// The higher id, or the same: a rule can be in its own way.
         second: RuleId,
     },
     /// Too many sockets.
     Limit {
-        /// Descriptors that the shadow table needs.
+        /// Descriptors for new sockets.
         needed: u32,
-        /// Descriptors that it can have.
+        /// Descriptors that there can be for them.
         available: u32,
     },
-    /// Not committed, because sockets could not be bound.
+    /// Sockets could not be bound; a COMMIT is refused for it.
     Failed,
 }
 

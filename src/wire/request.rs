@@ -220,12 +220,11 @@ impl Request {
         })?;
         let sequence = header.sequence;
         let opcode = Opcode::from_code(header.opcode);
-        match opcode.ok_or(Cause::Broken(Broken::Opcode)).and_then(|opcode| {
-            Self::parse_payload(opcode, header.flags, header.status, &frame[HEADER_SIZE..])
-        }) {
-            Ok(request) => Ok((sequence, request)),
-            Err(cause) => Err(Reject { opcode, sequence, cause }),
-        }
+        let reject = |cause| Reject { opcode, sequence, cause };
+        let Some(known) = opcode else { return Err(reject(Cause::Broken(Broken::Opcode))) };
+        Self::parse_payload(known, header.flags, header.status, &frame[HEADER_SIZE..])
+            .map(|request| (sequence, request))
+            .map_err(reject)
     }
 
     fn parse_payload(
