@@ -1,6 +1,10 @@
 //! Compiles seccomp/*.json to BPF for the target, so that the daemon parses no policy.
+//!
+//! A build with debug assertions gets the entries of seccomp/debug.json in every policy: std makes
+//! calls there that it does not make in a release.
 
 use seccompiler::TargetArch;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
@@ -12,11 +16,15 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo names the target");
     let arch =
         TargetArch::try_from(arch.as_str()).expect("seccomp policies are for x86_64 and aarch64");
+    let debug = env::var_os("CARGO_CFG_DEBUG_ASSERTIONS").is_some();
     let mut source = String::new();
     for name in POLICIES {
         let path = format!("seccomp/{name}.json");
-        let text = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mut programs = seccompiler::compile_from_json(text.as_slice(), arch)
+        let mut policy = read(&path);
+        if debug && let Some(entries) = policy[name]["filter"].as_array_mut() {
+            entries.extend(read("seccomp/debug.json").as_array().into_iter().flatten().cloned());
+        }
+        let mut programs = seccompiler::compile_from_json(policy.to_string().as_bytes(), arch)
             .unwrap_or_else(|error| panic!("{path}: {error}"));
         let program =
             programs.remove(name).unwrap_or_else(|| panic!("{path}: names no \"{name}\""));
@@ -32,4 +40,9 @@ fn main() {
     }
     let out = env::var("OUT_DIR").expect("cargo names the output folder");
     fs::write(Path::new(&out).join("policies.rs"), source).expect("the output folder is writable");
+}
+
+fn read(path: &str) -> Value {
+    let text = fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod factory;
 pub mod limits;
 pub mod relay;
+pub mod roles;
 pub mod sandbox;
 pub mod sys;
 pub mod table;

@@ -1,1 +1,29 @@
-fn main() {}
+//! The daemon. See `pestod --help`, and the library's `roles` for what it does.
+
+use pesto::roles::options::{self, Command};
+use pesto::roles::start;
+use pesto::sandbox::panic;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match options::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print!("{}", options::HELP),
+        Ok(Command::Version) => println!("pestod {}", env!("CARGO_PKG_VERSION")),
+        Ok(Command::Run(options)) => {
+            panic::abort_on_panic();
+            match start::start(&options) {
+                // Returning from main makes system calls that the sealed supervisor may not make.
+                Ok(status) => pesto::sys::process::exit(status),
+                Err(error) => {
+                    eprintln!("pestod: {error}");
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("pestod: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

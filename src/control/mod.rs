@@ -153,24 +153,47 @@ impl Control {
                 self.request(place, (sequence, request), now_ms, table, world)
             }
             Err(reject @ Reject { cause: Cause::Broken(_), .. }) => Reply::Close(reject.answer()),
+            // Where an INSERT may not come, a wrong one may not either.
             Err(reject @ Reject { cause: Cause::Invalid(_), sequence, .. }) => {
-                // Where an INSERT may not come, a wrong one may not either.
-                if self.insert_may_come(place, table) {
-                    Reply::Answer(reject.answer())
-                } else {
-                    Reply::Close(Broken::Order.answer(Some(Opcode::Insert), sequence))
+                match self.gate(place, Opcode::Insert) {
+                    Gate::Open if table.is_open() => Reply::Answer(reject.answer()),
+                    Gate::Open | Gate::Order => order(Opcode::Insert, sequence),
+                    Gate::Refused(refusal) => {
+                        Reply::Answer(refused(refusal, table).encode(Opcode::Insert, sequence))
+                    }
                 }
             }
         }
     }
 
-    fn insert_may_come<D>(&self, place: Place, table: &Table<D>) -> bool {
-        let greeted = self.clients[place].is_some_and(|client| client.greeted);
-        greeted && self.owns(place) && table.is_open()
-    }
-
-    fn owns(&self, place: Place) -> bool {
-        self.owner.is_some_and(|owner| owner.place == place)
+    /// Whether a request may come from this client now.
+    fn gate(&mut self, place: Place, opcode: Opcode) -> Gate {
+        let owns = self.owner.is_some_and(|owner| owner.place == place);
+        let Some(client) = &mut self.clients[place] else { return Gate::Order };
+        if client.greeted == (opcode == Opcode::Hello) {
+            return Gate::Order;
+        }
+        client.greeted = true;
+        if self.stopping {
+            return Gate::Refused(Refusal::Stopping);
+        }
+        if core::mem::take(&mut client.expired) {
+            return Gate::Refused(Refusal::Expired);
+        }
+        match opcode {
+            Opcode::Insert
+            | Opcode::Delete
+            | Opcode::Prepare
+            | Opcode::Commit
+            | Opcode::Rollback
+                if !owns =>
+            {
+                Gate::Order
+            }
+            Opcode::Begin if owns => Gate::Order,
+            Opcode::Begin if self.owner.is_some() => Gate::Refused(Refusal::Busy),
+            _ => Gate::Open,
+        }
     }
 
     fn request<D>(
@@ -182,93 +205,68 @@ impl Control {
         world: &mut (impl Facts + Effects<D>),
     ) -> Reply {
         let opcode = request.opcode();
-        let answer = |answer: Answer| Reply::Answer(answer.encode(opcode, sequence));
-        let order = || Reply::Close(Broken::Order.answer(Some(opcode), sequence));
-        let Some(client) = &mut self.clients[place] else { return order() };
-        if client.greeted == (request == Request::Hello) {
-            return order();
-        }
-        client.greeted = true;
-        if self.stopping {
-            return answer(refused(Refusal::Stopping, table));
-        }
-        if core::mem::take(&mut client.expired) {
-            return answer(refused(Refusal::Expired, table));
-        }
-        let owns = self.owns(place);
-        let needs_transaction = matches!(
-            request,
-            Request::Insert { .. }
-                | Request::Delete { .. }
-                | Request::Prepare
-                | Request::Commit { .. }
-                | Request::Rollback
-        );
-        if needs_transaction && !owns {
-            return order();
-        }
-        let done = match request {
-            Request::Begin { .. } if owns => return order(),
-            Request::Begin { .. } if self.owner.is_some() => {
-                return answer(refused(Refusal::Busy, table));
-            }
-            Request::Begin { base, expect } => table.begin(base, expect).map(|()| {
+        let answer = match self.gate(place, opcode) {
+            Gate::Order => return order(opcode, sequence),
+            Gate::Refused(refusal) => refused(refusal, table),
+            Gate::Open => match request {
+                Request::Hello => answers::hello(table, world),
+                Request::Read { table: which, index } => answers::read(table, which, index),
+                Request::Counters { id } => answers::counters(table, id),
+                Request::Failure { table: which, index } => answers::failure(table, which, index),
+                Request::Status => answers::status(table, world, self.len()),
+                Request::Stop { drain_ms } => {
+                    let frame = Answer::Done(state(table)).encode(opcode, sequence);
+                    return Reply::Stop(frame, drain_ms);
+                }
+                change => match self.change(place, (sequence, change), now_ms, table, world) {
+                    Ok(Some(answer)) => answer,
+                    Ok(None) => return Reply::Later,
+                    Err(table::Refusal::Order) => return order(opcode, sequence),
+                    Err(refusal) => refused(refusal.into(), table),
+                },
+            },
+        };
+        Reply::Answer(answer.encode(opcode, sequence))
+    }
+
+    /// A request of a transaction. `None`: its answer comes later.
+    fn change<D>(
+        &mut self,
+        place: Place,
+        (sequence, request): (u32, Request),
+        now_ms: u64,
+        table: &mut Table<D>,
+        world: &mut (impl Facts + Effects<D>),
+    ) -> Result<Option<Answer>, table::Refusal> {
+        match request {
+            Request::Begin { base, expect } => {
+                table.begin(base, expect)?;
                 let deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
                 self.owner = Some(Owner { place, preparing: None, deadline_ms });
-            }),
-            Request::Insert { rule, .. } if !is_supported(&rule) => {
-                return answer(refused(Refusal::Unsupported, table));
             }
-            Request::Insert { rule, replace } => table.insert(rule, replace),
-            Request::Delete { flows: FlowsFate::Kill | FlowsFate::Drain { .. }, .. }
-            | Request::Commit { allow_failed: true } => {
-                return answer(refused(Refusal::Unsupported, table));
+            Request::Insert { rule, replace } if is_supported(&rule) => {
+                table.insert(rule, replace)?;
             }
-            Request::Delete { id, flows: FlowsFate::Survive } => table.delete(id),
-            Request::Prepare => match table.prepare(world.free_descriptors(table.listeners().open))
-            {
-                Ok(()) => {
-                    self.owner =
-                        self.owner.map(|owner| Owner { preparing: Some(sequence), ..owner });
-                    return Reply::Later;
+            Request::Delete { id, flows: FlowsFate::Survive } => table.delete(id)?,
+            Request::Prepare => {
+                table.prepare(world.free_descriptors(table.listeners().open))?;
+                self.owner = self.owner.map(|owner| Owner { preparing: Some(sequence), ..owner });
+                return Ok(None);
+            }
+            Request::Commit { allow_failed: false } => {
+                let committed = table.commit(world)?;
+                if committed.done {
+                    self.owner = None;
                 }
-                Err(refusal) => Err(refusal),
-            },
-            Request::Commit { allow_failed: false } => match table.commit(world) {
-                Ok(committed) => {
-                    if committed.done {
-                        self.owner = None;
-                    }
-                    return answer(commit_answer(committed, table.generation()));
-                }
-                Err(refusal) => Err(refusal),
-            },
+                return Ok(Some(commit_answer(committed, table.generation())));
+            }
             Request::Rollback => {
                 self.owner = None;
                 table.rollback();
-                Ok(())
             }
-            Request::Stop { drain_ms } => {
-                return Reply::Stop(Answer::Done(state(table)).encode(opcode, sequence), drain_ms);
-            }
-            Request::Hello => return answer(answers::hello(table, world)),
-            Request::Read { table: which, index } => {
-                return answer(answers::read(table, which, index));
-            }
-            Request::Counters { id } => return answer(answers::counters(table, id)),
-            Request::Failure { table: which, index } => {
-                return answer(answers::failure(table, which, index));
-            }
-            Request::Status => return answer(answers::status(table, world, self.len())),
-        };
-        match done {
-            Ok(()) => answer(Answer::Done(state(table))),
-            Err(table::Refusal::Order) => order(),
-            Err(table::Refusal::Stale) => answer(refused(Refusal::Stale, table)),
-            Err(table::Refusal::IdTaken) => answer(refused(Refusal::IdTaken, table)),
-            Err(table::Refusal::NotFound) => answer(refused(Refusal::NotFound, table)),
-            Err(table::Refusal::Full) => answer(refused(Refusal::TableFull, table)),
+            _ => return Ok(Some(refused(Refusal::Unsupported, table))),
         }
+        Ok(Some(Answer::Done(state(table))))
     }
 
     /// A PREPARE has ended: who waits for its answer, and the answer.
@@ -284,6 +282,32 @@ impl Control {
         owner.deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
         let plan = Answer::Plan(plan(counts, outcome, generation));
         Some((owner.place, plan.encode(Opcode::Prepare, sequence)))
+    }
+}
+
+/// Whether a request may come.
+enum Gate {
+    /// It may.
+    Open,
+    /// Not here: that is the answer.
+    Refused(Refusal),
+    /// Not at this point of the conversation, which ends.
+    Order,
+}
+
+fn order(opcode: Opcode, sequence: u32) -> Reply {
+    Reply::Close(Broken::Order.answer(Some(opcode), sequence))
+}
+
+impl From<table::Refusal> for Refusal {
+    /// The order of requests is no refusal: it ends the connection.
+    fn from(refusal: table::Refusal) -> Self {
+        match refusal {
+            table::Refusal::Stale | table::Refusal::Order => Self::Stale,
+            table::Refusal::IdTaken => Self::IdTaken,
+            table::Refusal::NotFound => Self::NotFound,
+            table::Refusal::Full => Self::TableFull,
+        }
     }
 }
 

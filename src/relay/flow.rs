@@ -19,6 +19,7 @@ pub enum Leg {
 }
 
 /// A socket and what is known of it.
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, each of two values")]
 #[derive(Debug)]
 pub struct Socket {
     /// The socket.
@@ -40,9 +41,8 @@ impl Socket {
     }
 
     /// Takes note of an event (`EPOLL*` bits).
-    #[expect(clippy::cast_sign_loss, reason = "EPOLL* are bits")]
     pub(super) fn note(&mut self, bits: u32) {
-        let has = |mask: i32| bits & mask as u32 != 0;
+        let has = |mask: i32| bits & mask.cast_unsigned() != 0;
         self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
         self.writable |= has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR);
         self.troubled |= has(libc::EPOLLHUP | libc::EPOLLERR);

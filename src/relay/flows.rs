@@ -29,6 +29,10 @@ pub enum Ending {
     TimedOut,
 }
 
+/// A target that answered: on which family, where that was the daemon's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached(pub Option<Family>);
+
 /// What happened to a flow just now.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
@@ -36,8 +40,8 @@ pub struct Report {
     pub stats: Ref,
     /// What was moved.
     pub moved: Moved,
-    /// Its target answered: on which family, where that was the daemon's choice.
-    pub reached: Option<Option<Family>>,
+    /// Its target answered.
+    pub reached: Option<Reached>,
     /// It is over.
     pub ended: Option<Ending>,
 }
@@ -169,7 +173,7 @@ impl Flows {
     fn connected(&mut self, flow: Ref, buffer: &mut [u8]) -> Option<Report> {
         self.unopened.remove(&mut self.arena, flow);
         let state = self.arena.get_mut(flow)?;
-        let reached = state.goal.answered();
+        let reached = Reached(state.goal.answered());
         state.phase = match core::mem::replace(&mut state.phase, Phase::Asking) {
             Phase::Connecting(target) => Phase::Open(target),
             same => same,
@@ -177,12 +181,7 @@ impl Flows {
         self.drive(flow, buffer, Some(reached))
     }
 
-    fn drive(
-        &mut self,
-        flow: Ref,
-        buffer: &mut [u8],
-        reached: Option<Option<Family>>,
-    ) -> Option<Report> {
+    fn drive(&mut self, flow: Ref, buffer: &mut [u8], reached: Option<Reached>) -> Option<Report> {
         let Flow { client, phase, stats, .. } = self.arena.get_mut(flow)?;
         let Phase::Open(target) = phase else { return None };
         let stats = *stats;
@@ -208,7 +207,7 @@ impl Flows {
         flow: Ref,
         ending: Ending,
         moved: Moved,
-        reached: Option<Option<Family>>,
+        reached: Option<Reached>,
     ) -> Option<Report> {
         for list in [&mut self.asking, &mut self.ready, &mut self.unopened] {
             list.remove(&mut self.arena, flow);
@@ -266,7 +265,6 @@ impl Flows {
     }
 }
 
-#[expect(clippy::cast_sign_loss, reason = "EPOLL* are bits")]
 const fn is_writable(bits: u32) -> bool {
-    bits & libc::EPOLLOUT as u32 != 0
+    bits & libc::EPOLLOUT.cast_unsigned() != 0
 }

@@ -104,11 +104,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         (None, None, None, None, None);
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
-        let mut value = |option| inline.clone().or_else(|| words.next()).ok_or(UsageError::NoValue(option));
+        let mut value =
+            |option| inline.clone().or_else(|| words.next()).ok_or(UsageError::NoValue(option));
         match name.to_str() {
             Some("-h" | "--help") => return Ok(Command::Help),
             Some("-V" | "--version") => return Ok(Command::Version),
-            Some("--control") => set(&mut control, "--control", PathBuf::from(value("--control")?))?,
+            Some("--control") => {
+                set(&mut control, "--control", PathBuf::from(value("--control")?))?;
+            }
             Some("--netns") => {
                 set(&mut netns, "--netns", Netns::Path(value("--netns")?.into()))?;
             }
@@ -116,7 +119,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--netns-fd", value("--netns-fd")?)?;
                 set(&mut netns, "--netns-fd", Netns::Fd(fd))?;
             }
-            Some("--pidfd") => set(&mut pidfd, "--pidfd", descriptor("--pidfd", value("--pidfd")?)?)?,
+            Some("--pidfd") => {
+                set(&mut pidfd, "--pidfd", descriptor("--pidfd", value("--pidfd")?)?)?;
+            }
             Some("--ready-fd") => {
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;

@@ -3,6 +3,7 @@
 
 use super::{Doing, Failure};
 use crate::sys::{Errno, process};
+use crate::wire::Layers;
 
 /// Before anything else, for all processes to come: exec gives no privileges, and no memory
 /// becomes executable (Linux 6.3; on an older kernel that layer is missing and reported so).
@@ -35,4 +36,16 @@ pub fn end_with(parent: i32) -> Result<(), Failure> {
     } else {
         Err(Failure { doing: "find the supervisor", errno: Errno(libc::ESRCH) })
     }
+}
+
+/// The layers of this file that are in force, read back.
+pub fn achieved() -> Layers {
+    [
+        (process::has_no_new_privileges(), Layers::NO_NEW_PRIVS),
+        (process::refuses_executable_memory(), Layers::MDWE),
+        (!process::is_dumpable(), Layers::NOT_DUMPABLE),
+    ]
+    .into_iter()
+    .filter(|(in_force, _)| *in_force)
+    .fold(Layers(0), |layers, (_, layer)| layers.with(layer))
 }

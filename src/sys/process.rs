@@ -118,6 +118,12 @@ pub fn new_session() -> Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// This process's id.
+pub fn id() -> i32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getpid() }
+}
+
 /// The parent's process id; another one after it has ended.
 #[must_use]
 pub fn parent() -> i32 {

@@ -9,7 +9,7 @@ use crate::limits::{
     RESERVED_DESCRIPTORS, TRANSACTION_DEADLINE_MS,
 };
 use crate::relay::flow::Moved;
-use crate::relay::flows::{Ending, Report};
+use crate::relay::flows::{Ending, Reached, Report};
 use crate::relay::{Flows, Goal, Leg};
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock, socket};
@@ -160,7 +160,7 @@ impl World {
         if let Some(stats) = table.stats_mut(report.stats) {
             stats.bytes_to_target += report.moved.to_target;
             stats.bytes_to_client += report.moved.to_client;
-            if let Some(family) = report.reached {
+            if let Some(Reached(family)) = report.reached {
                 stats.connected += 1;
                 stats.answered = family.or(stats.answered);
             }

@@ -1,0 +1,45 @@
+//! A factory's process: into its network side, sealed, and at the core's service.
+
+use super::link::Sealed;
+use crate::factory::policy::Policy as Side;
+use crate::factory::server;
+use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::seccomp::{self, Policy};
+use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sys::{process, unix};
+use crate::wire::Layers;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A factory's ends.
+#[derive(Debug)]
+pub struct Ends {
+    /// The core's channel.
+    pub channel: OwnedFd,
+    /// The supervisor's link; closed once the seal is reported.
+    pub supervisor: OwnedFd,
+    /// The container's network namespace, for the guest factory.
+    pub target: Option<OwnedFd>,
+}
+
+/// Seals the process and serves. Returns only if it cannot be sealed.
+///
+/// # Errors
+/// The stage that failed.
+pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallible, Failure> {
+    let Ends { channel, supervisor, target } = ends;
+    if let Some(target) = &target {
+        namespaces::enter_network(target.as_fd())?;
+    }
+    drop(target);
+    capabilities::drop_all(Keep::BindService)?;
+    flags::hide()?;
+    flags::end_with(parent)?;
+    let layers = flags::achieved().with(Layers::SECCOMP);
+    seccomp::seal(match side {
+        Side::Host => Policy::HostFactory,
+        Side::Guest => Policy::GuestFactory,
+    })?;
+    unix::send(supervisor.as_fd(), &Sealed { layers }.encode()).doing("report its seal")?;
+    drop(supervisor);
+    process::exit(i32::from(!server::serve(channel.as_fd(), side)))
+}

@@ -1,0 +1,225 @@
+//! From the command line to four sealed processes.
+//!
+//! The order is the kernel's: what all processes share first (no_new_privs, no executable memory),
+//! then the sockets between them, then the forks, the factories before the core, whose user
+//! namespace would have no power over the container's. Nothing that a client or peer sends is read
+//! before every process has reported its seal.
+
+use super::core::{self, Core};
+use super::options::{Netns, Options};
+use super::supervisor::{self, Supervisor, Ward};
+use super::{control_socket, factory, link};
+use crate::factory::policy::Policy as Side;
+use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::seccomp::{self, Policy};
+use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sys::process::Fork;
+use crate::sys::unix::{self, Blocking};
+use crate::sys::{Errno, fd, process, signal};
+use crate::wire::{Layers, SandboxMode};
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+/// Why the daemon did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A descriptor of the command line, or the namespace's path.
+    Argument(String, Errno),
+    /// The target is the host's own network.
+    OwnNetwork,
+    /// The daemon's user is the overflow user.
+    OverflowUser,
+    /// No control socket.
+    Socket(control_socket::SocketError),
+    /// Something that this process does itself.
+    Own(Failure),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argument(what, Errno(libc::EBADF)) => write!(out, "{what}: no such descriptor"),
+            Self::Argument(what, Errno(libc::ENOTTY | libc::EINVAL)) => {
+                write!(out, "{what}: not a network namespace")
+            }
+            Self::Argument(what, errno) => write!(out, "{what}: {errno}"),
+            Self::OwnNetwork => out.write_str(
+                "the target is the network that pestod itself is in: there is nothing to forward",
+            ),
+            Self::OverflowUser => out.write_str(
+                "it runs as user 65534, which every other user looks like inside its sandbox; run it as another user",
+            ),
+            Self::Socket(error) => error.fmt(out),
+            Self::Own(failure) => failure.fmt(out),
+        }
+    }
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Own(failure)
+    }
+}
+
+/// The user id that stands for all that are not mapped.
+const OVERFLOW_USER: u32 = 65534;
+
+/// Starts the daemon and is its supervisor until its end: the exit status.
+///
+/// # Errors
+/// [`StartError`]; nothing is left behind.
+pub fn start(options: &Options) -> Result<i32, StartError> {
+    flags::lock_down_start()?;
+    let target = open_target(options)?;
+    let adopt = |number: Option<RawFd>, name: &str| {
+        let number = number.map(|number| (number, fd::adopt(number)));
+        number
+            .map(|(number, fd)| fd.map_err(|e| StartError::Argument(format!("{name} {number}"), e)))
+            .transpose()
+    };
+    let watched = adopt(options.pidfd, "--pidfd")?;
+    let ready = adopt(options.ready_fd, "--ready-fd")?;
+    close_inherited(&[Some(&target), watched.as_ref(), ready.as_ref()])?;
+    if options.sandbox == SandboxMode::Strict && process::user_id() == OVERFLOW_USER {
+        return Err(StartError::OverflowUser);
+    }
+    match namespaces::check_network(target.as_fd()) {
+        Err(Errno(libc::EBUSY)) => return Err(StartError::OwnNetwork),
+        checked => checked.map_err(|errno| StartError::Argument(name_of(&options.netns), errno))?,
+    }
+    let limit = fd::raise_descriptor_limit().doing("raise the limit of open descriptors")?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let signals = supervisor::block_signals()?;
+    let (control, file) = control_socket::make(&options.control).map_err(StartError::Socket)?;
+    match fork_all(control, target, limit, options.sandbox) {
+        Ok(wards) => Ok(Supervisor { wards, file, signals, watched, ready }.run()),
+        Err(failure) => {
+            file.remove();
+            Err(failure.into())
+        }
+    }
+}
+
+fn name_of(netns: &Netns) -> String {
+    match netns {
+        Netns::Path(path) => path.display().to_string(),
+        Netns::Fd(number) => format!("--netns-fd {number}"),
+    }
+}
+
+fn open_target(options: &Options) -> Result<OwnedFd, StartError> {
+    let opened = match &options.netns {
+        Netns::Path(path) => {
+            std::fs::File::open(path).map(OwnedFd::from).map_err(crate::sys::Errno::from)
+        }
+        Netns::Fd(number) => fd::adopt(*number),
+    };
+    opened.map_err(|errno| StartError::Argument(name_of(&options.netns), errno))
+}
+
+/// Whatever else the caller left open is none of ours.
+fn close_inherited(keep: &[Option<&OwnedFd>]) -> Result<(), Failure> {
+    let mut numbers: Vec<RawFd> = keep.iter().flatten().map(|fd| fd.as_raw_fd()).collect();
+    fd::close_all_but(&mut numbers).doing("close inherited descriptors")?;
+    let null = crate::sys::fs::dev_null().doing("open /dev/null")?;
+    fd::become_stdin_stdout(null.as_fd()).doing("leave standard input and output")
+}
+
+/// Forks the factories, then the core. Each gets its own ends and closes all others.
+fn fork_all(
+    control: OwnedFd,
+    target: OwnedFd,
+    limit: usize,
+    sandbox: SandboxMode,
+) -> Result<[Ward; 3], Failure> {
+    let pair = |first| unix::pair(first).doing("make a socket pair");
+    let (core_host, host_channel) = pair(Blocking::No)?;
+    let (core_guest, guest_channel) = pair(Blocking::No)?;
+    let (host_link, host_supervisor) = pair(Blocking::No)?;
+    let (guest_link, guest_supervisor) = pair(Blocking::No)?;
+    let (core_link, core_supervisor) = pair(Blocking::No)?;
+
+    let keep = [host_channel.as_raw_fd(), host_supervisor.as_raw_fd()];
+    let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
+        let ends =
+            factory::Ends { channel: host_channel, supervisor: host_supervisor, target: None };
+        factory::run(ends, Side::Host, parent)
+    })?;
+    let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
+    let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
+        let (channel, supervisor, target) = (guest_channel, guest_supervisor, Some(target));
+        factory::run(factory::Ends { channel, supervisor, target }, Side::Guest, parent)
+    })?;
+    let ends =
+        core::Ends { control, supervisor: core_supervisor, host: core_host, guest: core_guest };
+    let keep = [
+        ends.control.as_raw_fd(),
+        ends.supervisor.as_raw_fd(),
+        ends.host.as_raw_fd(),
+        ends.guest.as_raw_fd(),
+    ];
+    let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
+        run_core(ends, limit, sandbox, parent)
+    })?;
+    Ok([core, host, guest])
+}
+
+/// Forks one child. In the parent, `body` is dropped, and with it the child's ends.
+fn fork_ward(
+    comm: &'static CStr,
+    name: &'static str,
+    link: OwnedFd,
+    keep: &[RawFd],
+    body: impl FnOnce(i32) -> Result<Infallible, Failure>,
+) -> Result<Ward, Failure> {
+    let (lines, stderr) = fd::pipe(libc::O_NONBLOCK).doing("make a pipe")?;
+    let parent = process::id();
+    match process::fork().doing("fork")? {
+        Fork::Parent(child) => Ok(Ward { name, child, link, lines: Some(lines) }),
+        Fork::Child => {
+            // Descriptors of others are closed here by number; nothing drops their owners, for this
+            // process never returns from here.
+            let failure = enter_child(comm, &stderr, keep).and_then(|()| body(parent));
+            let Err(failure) = failure;
+            // Not sealed: formatting is still allowed.
+            fd::write_stderr(format!("{failure}\n").as_bytes());
+            process::exit(1)
+        }
+    }
+}
+
+fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Failure> {
+    fd::become_stderr(stderr.as_fd()).doing("leave standard error")?;
+    fd::close_all_but(&mut keep.to_vec()).doing("close the others' descriptors")?;
+    process::set_name(comm).doing("set its name")?;
+    // These are for the supervisor: a terminal or a service manager sends them to all.
+    for number in supervisor::SIGNALS.into_iter().chain([libc::SIGPIPE]) {
+        signal::ignore(number).doing("ignore signals")?;
+    }
+    signal::set_mask(&signal::Signals::of(&[])).doing("unblock signals")
+}
+
+fn run_core(
+    ends: core::Ends,
+    limit: usize,
+    sandbox: SandboxMode,
+    parent: i32,
+) -> Result<Infallible, Failure> {
+    let core = Core::new(ends, limit, sandbox).doing("make its event loop")?;
+    let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
+    match namespaces::leave_for_empty() {
+        Ok(()) => layers = layers.with(Layers::USER_NAMESPACE).with(Layers::NETWORK_NAMESPACE),
+        Err(failure) if sandbox == SandboxMode::Strict => return Err(failure),
+        Err(_) => {}
+    }
+    capabilities::drop_all(Keep::Nothing)?;
+    flags::hide()?;
+    flags::end_with(parent)?;
+    layers = layers.with(flags::achieved());
+    seccomp::seal(Policy::Core)?;
+    unix::send(core.supervisor().as_fd(), &link::Sealed { layers }.encode())
+        .doing("report its seal")?;
+    core.run()
+}

@@ -1,0 +1,283 @@
+//! The supervisor: it starts nothing any more, reads nothing of clients or peers, and ends them all
+//! together.
+//!
+//! It waits for the seals, tells the core to go and the caller that the daemon is ready. Then it
+//! copies its children's lines, bounded, to standard error; passes on signals and the target's end
+//! as an order to stop; and when one child ends, says which and how, ends the others, and removes
+//! the control socket's file.
+
+use super::control_socket::SocketFile;
+use super::link::{Order, Sealed, WORD};
+use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::seccomp::{self, Policy};
+use crate::sandbox::{Doing, Failure, process as flags};
+use crate::sys::process::{Child, End};
+use crate::sys::signal::{self, Signals};
+use crate::sys::{clock, fd, process, unix};
+use crate::wire::Layers;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Signals that end the daemon in good order.
+pub const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// How long children may take to follow one that has ended in good order.
+const FOLLOW_MS: u64 = 2_000;
+
+/// Longest line that is copied from a child, in bytes.
+const LINE: usize = 256;
+
+/// A child process.
+#[derive(Debug)]
+pub struct Ward {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// The process.
+    pub child: Child,
+    /// The supervisor's end of its link.
+    pub link: OwnedFd,
+    /// The pipe that is its standard error.
+    pub lines: Option<OwnedFd>,
+}
+
+/// The core's place among the children.
+const CORE: usize = 0;
+
+/// The supervisor's process.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// Core, host factory, guest factory.
+    pub wards: [Ward; 3],
+    /// The control socket's file.
+    pub file: SocketFile,
+    /// Readable when one of [`SIGNALS`] is pending.
+    pub signals: OwnedFd,
+    /// A pidfd whose end is ours.
+    pub watched: Option<OwnedFd>,
+    /// Where readiness is told.
+    pub ready: Option<OwnedFd>,
+}
+
+/// Blocks [`SIGNALS`] and opens the descriptor that tells of them.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn block_signals() -> Result<OwnedFd, Failure> {
+    let signals = Signals::of(&SIGNALS);
+    signal::block(&signals).doing("block signals")?;
+    signal::descriptor(&signals).doing("make a signalfd")
+}
+
+impl Supervisor {
+    /// Supervises until the end: the exit status.
+    pub fn run(mut self) -> i32 {
+        if let Err(failure) = seal() {
+            say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
+            return self.finish(1);
+        }
+        let Some(layers) = self.await_seals() else { return self.finish(1) };
+        let go = Order::Go(layers).encode();
+        if unix::send(self.wards[CORE].link.as_fd(), &go).is_err() {
+            return self.finish(1);
+        }
+        if let Some(ready) = self.ready.take() {
+            let _ = fd::write(ready.as_fd(), b"READY\n");
+        }
+        let status = self.watch();
+        self.finish(status)
+    }
+
+    /// Waits until every child has reported its seal: the layers that all have, and the core's own.
+    fn await_seals(&mut self) -> Option<Layers> {
+        let mut layers = Layers(u32::MAX);
+        for at in 0..self.wards.len() {
+            let sealed = self.await_seal(at)?;
+            layers = Layers(
+                layers.0 & if at == CORE { sealed.layers.0 } else { sealed.layers.0 | !COMMON.0 },
+            );
+        }
+        Some(layers)
+    }
+
+    fn await_seal(&mut self, at: usize) -> Option<Sealed> {
+        loop {
+            let mut entries = [
+                fd::poll_entry(self.wards[at].link.as_fd(), libc::POLLIN),
+                fd::poll_entry(self.signals.as_fd(), libc::POLLIN),
+                self.lines_entry(0),
+                self.lines_entry(1),
+                self.lines_entry(2),
+            ];
+            if fd::poll(&mut entries, -1).is_err() {
+                continue;
+            }
+            self.copy_lines();
+            if entries[1].revents != 0 {
+                return None;
+            }
+            if entries[0].revents != 0 {
+                let mut word = [0; WORD];
+                let len = unix::receive(self.wards[at].link.as_fd(), &mut word).unwrap_or(0);
+                let sealed = word.get(..len).and_then(Sealed::parse);
+                if sealed.is_none() {
+                    say(&[self.wards[at].name.as_bytes(), b" could not be started"]);
+                }
+                return sealed;
+            }
+        }
+    }
+
+    fn lines_entry(&self, at: usize) -> libc::pollfd {
+        let lines = self.wards[at].lines.as_ref();
+        lines.map_or_else(fd::poll_nothing, |lines| fd::poll_entry(lines.as_fd(), libc::POLLIN))
+    }
+
+    /// Waits for the end of a child: the exit status of the whole.
+    fn watch(&mut self) -> i32 {
+        let mut stopping = false;
+        loop {
+            let watched = match &self.watched {
+                Some(watched) if !stopping => fd::poll_entry(watched.as_fd(), libc::POLLIN),
+                _ => fd::poll_nothing(),
+            };
+            let mut entries = [
+                fd::poll_entry(self.signals.as_fd(), libc::POLLIN),
+                watched,
+                self.lines_entry(0),
+                self.lines_entry(1),
+                self.lines_entry(2),
+                fd::poll_entry(self.wards[0].child.pidfd.as_fd(), libc::POLLIN),
+                fd::poll_entry(self.wards[1].child.pidfd.as_fd(), libc::POLLIN),
+                fd::poll_entry(self.wards[2].child.pidfd.as_fd(), libc::POLLIN),
+            ];
+            if fd::poll(&mut entries, -1).is_err() {
+                continue;
+            }
+            self.copy_lines();
+            // The core first: when it has ended in good order, the factories follow it.
+            if let Some(at) = (0..3).find(|&at| entries[5 + at].revents != 0) {
+                return self.report_end(at);
+            }
+            let signalled = entries[0].revents != 0 && signal::take(self.signals.as_fd()).is_ok();
+            if signalled && stopping {
+                return 1;
+            }
+            if signalled || entries[1].revents != 0 {
+                stopping = true;
+                let stop = Order::Stop { drain_ms: 0 }.encode();
+                if unix::send(self.wards[CORE].link.as_fd(), &stop).is_err() {
+                    return 1;
+                }
+            }
+        }
+    }
+
+    /// Says how a child has ended: 0 if that was the core in good order.
+    fn report_end(&self, at: usize) -> i32 {
+        let ward = &self.wards[at];
+        match process::wait(ward.child.pidfd.as_fd()) {
+            Ok(End::Exited(0)) if at == CORE => return 0,
+            Ok(End::Exited(status)) => {
+                let (digits, from) = decimal(status);
+                say(&[
+                    b"the ",
+                    ward.name.as_bytes(),
+                    b" ended with status ",
+                    &digits[from..],
+                    ENDING,
+                ]);
+            }
+            Ok(End::Killed(number)) => {
+                let (digits, from) = decimal(number);
+                say(&[
+                    b"the ",
+                    ward.name.as_bytes(),
+                    b" was killed by signal ",
+                    &digits[from..],
+                    ENDING,
+                ]);
+            }
+            Err(_) => say(&[b"the ", ward.name.as_bytes(), b" has ended", ENDING]),
+        }
+        1
+    }
+
+    /// Ends what is left, waits for it, and removes the control socket's file.
+    fn finish(&mut self, status: i32) -> i32 {
+        let until = clock::now_ms() + if status == 0 { FOLLOW_MS } else { 0 };
+        for ward in &self.wards {
+            let left = until.saturating_sub(clock::now_ms());
+            let mut entry = [fd::poll_entry(ward.child.pidfd.as_fd(), libc::POLLIN)];
+            let left = i64::try_from(left).unwrap_or(0);
+            if fd::poll(&mut entry, left).is_ok_and(|ready| ready == 0) {
+                let _ = process::send_signal(ward.child.pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+        for ward in &self.wards {
+            // One that was waited for already is ECHILD at once.
+            let _ = process::wait(ward.child.pidfd.as_fd());
+        }
+        self.copy_lines();
+        self.file.remove();
+        status
+    }
+
+    /// Copies what the children have written, a bounded piece of each.
+    fn copy_lines(&mut self) {
+        for ward in &mut self.wards {
+            let Some(lines) = &ward.lines else { continue };
+            let mut text = [0; LINE];
+            match fd::read(lines.as_fd(), &mut text) {
+                Ok(0) => ward.lines = None,
+                Ok(len) => {
+                    for line in text[..len].split(|&byte| byte == b'\n') {
+                        if !line.is_empty() {
+                            say(&[ward.name.as_bytes(), b": ", line]);
+                        }
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn seal() -> Result<(), Failure> {
+    capabilities::drop_all(Keep::Nothing)?;
+    flags::hide()?;
+    seccomp::seal(Policy::Supervisor)
+}
+
+/// Layers that count only where every process has them; the others are the core's own.
+const COMMON: Layers =
+    Layers::NO_NEW_PRIVS.with(Layers::SECCOMP).with(Layers::NOT_DUMPABLE).with(Layers::MDWE);
+
+const ENDING: &[u8] = b"; ending the others";
+
+/// One line to standard error, made without formatting: the supervisor is sealed.
+fn say(parts: &[&[u8]]) {
+    let mut line = [0; LINE + 64];
+    let mut len = 0;
+    for byte in [&b"pestod: "[..]].iter().chain(parts).flat_map(|part| part.iter()) {
+        // What a child writes must not steer a terminal.
+        let byte = if byte.is_ascii_control() { b'?' } else { *byte };
+        if len + 1 < line.len() {
+            line[len] = byte;
+            len += 1;
+        }
+    }
+    line[len] = b'\n';
+    fd::write_stderr(&line[..=len]);
+}
+
+/// A number that is not negative in decimal digits: the digits are those from the place on.
+fn decimal(number: i32) -> ([u8; 10], usize) {
+    let mut digits = [b'0'; 10];
+    let mut left = number.unsigned_abs();
+    let mut from = digits.len();
+    while from == digits.len() || left > 0 {
+        from -= 1;
+        digits[from] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+    }
+    (digits, from)
+}
