@@ -6,6 +6,8 @@
 #![warn(missing_docs)]
 
 pub mod arena;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod control;
 pub mod factory;
 pub mod limits;

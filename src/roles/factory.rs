@@ -6,7 +6,8 @@ use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
-use crate::sys::{process, unix};
+use crate::sys::message::{self, Descriptors};
+use crate::sys::process;
 use crate::wire::Layers;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -39,7 +40,9 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
         Side::Host => Policy::HostFactory,
         Side::Guest => Policy::GuestFactory,
     })?;
-    unix::send(supervisor.as_fd(), &Sealed { layers }.encode()).doing("report its seal")?;
+    // Its policy has one way to send.
+    message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
+        .doing("report its seal")?;
     drop(supervisor);
     process::exit(i32::from(!server::serve(channel.as_fd(), side)))
 }

@@ -119,7 +119,7 @@ impl Supervisor {
                 let len = unix::receive(self.wards[at].link.as_fd(), &mut word).unwrap_or(0);
                 let sealed = word.get(..len).and_then(Sealed::parse);
                 if sealed.is_none() {
-                    say(&[self.wards[at].name.as_bytes(), b" could not be started"]);
+                    self.report_end(at);
                 }
                 return sealed;
             }
@@ -172,9 +172,11 @@ impl Supervisor {
     }
 
     /// Says how a child has ended: 0 if that was the core in good order.
-    fn report_end(&self, at: usize) -> i32 {
+    fn report_end(&mut self, at: usize) -> i32 {
+        let end = process::wait(self.wards[at].child.pidfd.as_fd());
+        self.copy_lines();
         let ward = &self.wards[at];
-        match process::wait(ward.child.pidfd.as_fd()) {
+        match end {
             Ok(End::Exited(0)) if at == CORE => return 0,
             Ok(End::Exited(status)) => {
                 let (digits, from) = decimal(status);

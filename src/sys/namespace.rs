@@ -52,7 +52,7 @@ pub fn set_loopback_up() -> Result<()> {
     // SAFETY: all zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
     for (place, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *place = byte.cast_signed();
+        *place = libc::c_char::from_ne_bytes([byte]);
     }
     let flags = libc::IFF_UP | libc::IFF_RUNNING;
     request.ifr_ifru.ifru_flags = i16::try_from(flags).map_err(|_| Errno(libc::EINVAL))?;

@@ -138,6 +138,20 @@ pub fn user_id() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The name of this process's real user, as the system's databases have it.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    // SAFETY: takes nothing, cannot fail.
+    let user = unsafe { libc::getuid() };
+    // SAFETY: returns null or its one entry, which nobody else changes meanwhile: single-threaded.
+    let entry = unsafe { libc::getpwuid(user) };
+    // SAFETY: as above.
+    let entry = unsafe { entry.as_ref() }?;
+    // SAFETY: the name of an entry is a C string.
+    let name = unsafe { CStr::from_ptr(entry.pw_name) };
+    name.to_str().ok().map(str::to_owned)
+}
+
 /// This process's effective group id.
 #[must_use]
 pub fn group_id() -> u32 {

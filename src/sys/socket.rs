@@ -3,6 +3,7 @@
 use super::{Errno, Result, check, check_len, family, socklen};
 use core::mem::MaybeUninit;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A TCP socket of the address's family; v6 sockets never take v4 traffic.
@@ -132,6 +133,34 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Option<Errno> {
         Ok(_) if error != 0 => Some(Errno(error)),
         Ok(_) => None,
     }
+}
+
+/// The index of a network interface of the present namespace.
+///
+/// # Errors
+/// ENODEV: there is none of that name.
+pub fn interface_index(name: &str) -> Result<u32> {
+    let name = CString::new(name).map_err(|_| Errno(libc::ENODEV))?;
+    // SAFETY: reads a C string.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(Errno::last()),
+        index => Ok(index),
+    }
+}
+
+/// The name of a network interface of the present namespace.
+///
+/// # Errors
+/// ENXIO: there is none of that index.
+pub fn interface_name(index: u32) -> Result<String> {
+    let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; _];
+    // SAFETY: the array has the size that the call demands.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null() {
+        return Err(Errno::last());
+    }
+    let bytes: Vec<u8> =
+        name.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|&byte| byte != 0).collect();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn set_flag(socket: BorrowedFd<'_>, level: i32, name: i32, on: bool) -> Result<()> {

@@ -132,7 +132,7 @@ fn address_of(path: &CStr) -> Result<libc::sockaddr_un> {
     }
     let mut address = libc::sockaddr_un { sun_family: family(libc::AF_UNIX), sun_path: [0; 108] };
     for (place, &byte) in address.sun_path.iter_mut().zip(bytes) {
-        *place = byte.cast_signed();
+        *place = libc::c_char::from_ne_bytes([byte]);
     }
     Ok(address)
 }

@@ -1,0 +1,177 @@
+//! The command line.
+
+use super::instance::Selector;
+use super::spec::Spec;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Forwards ports into a container's network namespace, without root, and changes them while it runs
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pesto run -p 8080:8000 -- python3 -m http.server 8000
+  pesto add -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
+  pesto list
+  pesto rm -p 127.0.0.1:8443:443
+  pesto stop
+
+Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a port could not be
+bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed.";
+
+const SPECS: &str = "\
+SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
+  8000-8009:9000-9009      ten ports, each to its own
+  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
+  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command in a network namespace of its own, with ports forwarded into it
+    #[command(after_help = RUN_HELP)]
+    Run(Run),
+    /// Forward more ports
+    #[command(after_help = SPECS)]
+    Add(Change),
+    /// Forward ports no longer; their open connections go on
+    #[command(visible_alias = "remove", after_help = RM_HELP)]
+    Rm(Change),
+    /// Show what is forwarded, and how much of it
+    #[command(visible_alias = "ls")]
+    List(Look),
+    /// Show the daemon: version, limits, sandbox, totals
+    Status(Look),
+    /// End the daemon; the command that it was started for goes on
+    Stop(Stop),
+}
+
+const RUN_HELP: &str = "\
+SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  127.0.0.1::80            a free port, which is printed
+  8000-8009:9000-9009      ten ports, each to its own
+
+The command starts when every port listens. It has a loopback interface and nothing else: no
+outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
+user namespace that holds nothing but you: other users' files belong to nobody there.
+
+Exit status: the command's own; 128+N if signal N ended it; 125 if pesto failed; 126 if the command
+could not be executed; 127 if it was not found.
+
+Examples:
+  pesto run -p 8080:8000 -- python3 -m http.server 8000
+  pesto run -n web -p 127.0.0.1::80 --map-auto -- nginx -g 'daemon off;'
+  pesto run --keep-id -p 5432:5432 -- postgres -D data";
+
+const RM_HELP: &str = "\
+SPEC is what `pesto add` was given, or what `pesto list` shows. One without a host port (80) names
+the only forward to that container port.";
+
+/// Which daemon.
+#[derive(Args, Clone, Debug)]
+pub struct Which {
+    /// The daemon's name; needless while only one runs
+    #[arg(short, long, value_name = "NAME", conflicts_with = "control")]
+    pub name: Option<String>,
+    /// The path of the daemon's control socket; without it and -n, PESTO_SOCKET is looked at
+    #[arg(short, long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+impl From<Which> for Selector {
+    fn from(which: Which) -> Self {
+        let path = match (&which.name, which.control) {
+            (None, None) => std::env::var_os("PESTO_SOCKET").filter(|path| !path.is_empty()),
+            (_, path) => path.map(OsString::from),
+        };
+        Self { name: which.name, path: path.map(PathBuf::from) }
+    }
+}
+
+/// `run`
+#[derive(Args, Debug)]
+pub struct Run {
+    /// A port to forward; may be given several times
+    #[arg(short, long, value_name = "SPEC")]
+    pub publish: Vec<Spec>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Run as yourself instead of as root of the namespace
+    #[arg(long, conflicts_with = "map_auto")]
+    pub keep_id: bool,
+    /// Map your subordinate ids too (newuidmap), for commands that change their user
+    #[arg(long)]
+    pub map_auto: bool,
+    /// How much of the daemon's sandbox must be there
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub sandbox: Sandbox,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// `--sandbox`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// Every layer, or no start
+    Strict,
+    /// Without the layers that a container's own sandbox forbids
+    Container,
+}
+
+/// `add` and `rm`
+#[derive(Args, Debug)]
+pub struct Change {
+    /// A port; may be given several times, all of them change at once or none does
+    #[arg(short, long, value_name = "SPEC", required = true)]
+    pub publish: Vec<Spec>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `list` and `status`
+#[derive(Args, Debug)]
+pub struct Look {
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `stop`
+#[derive(Args, Debug)]
+pub struct Stop {
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// How long open connections may go on; new ones are refused at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain: u16,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,256 @@
+//! What each command does, except `run`.
+
+use super::args::{Change as ChangeArgs, Cli, Command, Look, Stop};
+use super::change::{self, Change, Done};
+use super::error::{Error, Exit};
+use super::forward::{self, Forward, size};
+use super::instance::{self, Selector};
+use super::run;
+use super::session::Session;
+use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
+use clap::Parser;
+use clap::error::ErrorKind;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+
+/// The status of `pesto run` when pesto itself failed, as of env(1) and docker.
+const RUN_FAILED: u8 = 125;
+
+/// Does what the words after the program's name ask for: the exit status.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let is_run = words.get(1).is_some_and(|word| word == "run");
+    let failed = |exit: Exit| match exit {
+        Exit::NotExecutable | Exit::NotFound => exit as u8,
+        _ if is_run => RUN_FAILED,
+        _ => exit as u8,
+    };
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { 0 } else { failed(Exit::Usage) };
+        }
+    };
+    match execute(cli.command) {
+        Ok(status) => status,
+        Err(error) => {
+            for line in error.message.lines() {
+                eprintln!("pesto: {line}");
+            }
+            failed(error.exit)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Run(args) => return run::run(args),
+        Command::Add(args) => add(args),
+        Command::Rm(args) => remove(args),
+        Command::List(args) => list(args),
+        Command::Status(args) => status(args),
+        Command::Stop(args) => stop(args),
+    }
+    .map(|()| 0)
+}
+
+/// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
+fn print(text: &str) -> Result<(), Error> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unreachable(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::unreachable(format!("JSON: {error}")))?;
+    print(&(text + "\n"))
+}
+
+/// The JSON of `add` and `rm`.
+#[derive(Serialize)]
+struct Report {
+    generation: u64,
+    changed: bool,
+    forwards: Vec<Forward>,
+}
+
+impl From<&Done> for Report {
+    fn from(done: &Done) -> Self {
+        let forwards = done.rules.iter().map(|rule| Forward::new(rule, None)).collect();
+        Self { generation: done.generation, changed: done.changed, forwards }
+    }
+}
+
+fn add(args: ChangeArgs) -> Result<(), Error> {
+    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
+    let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+    if args.json {
+        return print_json(&Report::from(&done));
+    }
+    print(&lines(&done))
+}
+
+fn remove(args: ChangeArgs) -> Result<(), Error> {
+    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
+    let done = change::make(&mut session, &hello, Change::Remove(&args.publish))?;
+    if args.json { print_json(&Report::from(&done)) } else { Ok(()) }
+}
+
+/// Where each forward listens and leads, a line each.
+pub(super) fn lines(done: &Done) -> String {
+    done.rules.iter().map(|rule| Forward::new(rule, None).line() + "\n").collect()
+}
+
+#[derive(Serialize)]
+struct Listed {
+    generation: u64,
+    forwards: Vec<Forward>,
+}
+
+fn list(args: Look) -> Result<(), Error> {
+    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
+    let listed = take_list(&mut session)?;
+    if args.json { print_json(&listed) } else { print(&forward::table(&listed.forwards)) }
+}
+
+/// The table with its counters, all of one generation.
+fn take_list(session: &mut Session) -> Result<Listed, Error> {
+    'again: loop {
+        let snapshot = session.snapshot()?;
+        let generation = snapshot.generation;
+        let mut forwards = Vec::with_capacity(snapshot.rules.len());
+        for rule in &snapshot.rules {
+            match session.counters(rule.id)? {
+                Some(counters) if counters.generation == generation => {
+                    forwards.push(Forward::new(rule, Some(&counters)));
+                }
+                _ => continue 'again,
+            }
+        }
+        return Ok(Listed { generation, forwards });
+    }
+}
+
+#[derive(Serialize)]
+struct Status {
+    name: String,
+    socket: String,
+    version: String,
+    uptime_ms: u64,
+    generation: u64,
+    rules: u32,
+    max_rules: u32,
+    listeners: u32,
+    failed_listeners: u32,
+    max_listeners: u32,
+    connections: u32,
+    connections_in_all: u64,
+    bytes_to_target: u64,
+    bytes_to_client: u64,
+    descriptors: u32,
+    descriptor_limit: u32,
+    longest_turn_us: u32,
+    clients: u32,
+    sandbox: &'static str,
+    layers: Vec<&'static str>,
+    features: Vec<&'static str>,
+}
+
+impl Status {
+    fn new(path: &Path, hello: &Hello, status: &DaemonStatus) -> Self {
+        Self {
+            name: instance::name_of(path),
+            socket: path.display().to_string(),
+            version: format!("{}.{}.{}", hello.major, hello.minor, hello.patch),
+            uptime_ms: status.uptime_ms,
+            generation: status.generation,
+            rules: status.rules,
+            max_rules: hello.max_rules,
+            listeners: status.listeners,
+            failed_listeners: status.failed_listeners,
+            max_listeners: hello.max_listeners,
+            connections: status.flows,
+            connections_in_all: status.flows_in_all,
+            bytes_to_target: status.bytes_to_target,
+            bytes_to_client: status.bytes_to_client,
+            descriptors: status.descriptors,
+            descriptor_limit: status.descriptor_limit,
+            longest_turn_us: status.longest_turn_us,
+            clients: status.clients,
+            sandbox: match status.sandbox {
+                SandboxMode::Strict => "strict",
+                SandboxMode::Container => "container",
+                SandboxMode::Development => "development",
+            },
+            layers: status.layers.names().collect(),
+            features: hello.features.names().collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let seconds = self.uptime_ms / 1000;
+        let failed = match self.failed_listeners {
+            0 => String::new(),
+            count => format!(", {count} more could not be bound"),
+        };
+        let mut text = String::new();
+        for (name, value) in [
+            ("name", self.name.clone()),
+            ("socket", self.socket.clone()),
+            ("version", self.version.clone()),
+            ("up for", format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)),
+            ("generation", self.generation.to_string()),
+            ("rules", format!("{} of {}", self.rules, self.max_rules)),
+            ("listeners", format!("{} of {}{failed}", self.listeners, self.max_listeners)),
+            (
+                "connections",
+                format!("{} open, {} in all", self.connections, self.connections_in_all),
+            ),
+            ("in", size(self.bytes_to_target)),
+            ("out", size(self.bytes_to_client)),
+            ("descriptors", format!("{} of {}", self.descriptors, self.descriptor_limit)),
+            ("longest turn", format!("{} µs", self.longest_turn_us)),
+            ("clients", self.clients.to_string()),
+            ("sandbox", format!("{}: {}", self.sandbox, self.layers.join(", "))),
+            ("features", self.features.join(", ")),
+        ] {
+            let _ = writeln!(text, "{name:13} {value}");
+        }
+        text
+    }
+}
+
+fn status(args: Look) -> Result<(), Error> {
+    let path = Selector::from(args.which).find()?;
+    let (mut session, hello) = Session::open(&path)?;
+    let status = Status::new(&path, &hello, &session.status()?);
+    if args.json { print_json(&status) } else { print(&status.text()) }
+}
+
+/// How much longer than its connections may go on a daemon may take to end.
+const END_MS: i64 = 10_000;
+
+#[derive(Serialize)]
+struct Stopped {
+    stopped: bool,
+}
+
+fn stop(args: Stop) -> Result<(), Error> {
+    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
+    let drain_ms = u32::from(args.drain) * 1000;
+    match session.ask(Request::Stop { drain_ms })? {
+        Answer::Done(_) => {}
+        other => return Err(session.unexpected(&other)),
+    }
+    session.wait_for_end(i64::from(drain_ms) + END_MS)?;
+    if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
+}

@@ -1,0 +1,56 @@
+//! What a command ends with when it did not do what was asked.
+
+use std::fmt;
+
+/// How a command ended, as its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The command line is wrong.
+    Usage = 1,
+    /// What was asked for cannot be; nothing was changed.
+    Refused = 2,
+    /// A port could not be bound; nothing was changed.
+    BindFailed = 3,
+    /// Somebody else is changing, or has changed, the table.
+    Moved = 4,
+    /// There is no daemon, or it does not answer.
+    Unreachable = 5,
+    /// `run`: the command could not be executed.
+    NotExecutable = 126,
+    /// `run`: the command was not found.
+    NotFound = 127,
+}
+
+/// An exit code and the text that explains it: the user's words, the cause, the mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The exit status.
+    pub exit: Exit,
+    /// One or more lines without a closing newline.
+    pub message: String,
+}
+
+impl Error {
+    /// An error of that kind.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// What was asked for cannot be.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, message)
+    }
+
+    /// There is no daemon, or it does not answer.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unreachable, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

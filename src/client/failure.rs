@@ -1,0 +1,83 @@
+//! Ports that could not be bound: which, why, and what to do about it.
+
+use super::error::{Error, Exit};
+use super::session::Session;
+use super::spec;
+use crate::sys::Errno;
+use crate::wire::{Address, Failure, RuleId, Which};
+
+/// How many failures are told one by one.
+const MOST: u32 = 20;
+
+/// The failed binds of a table.
+#[derive(Debug)]
+pub struct Failed {
+    /// What to tell.
+    pub error: Error,
+    /// Whose they are.
+    pub rules: Vec<RuleId>,
+    /// Whether each of them was only that somebody has the port.
+    pub all_taken: bool,
+}
+
+/// Asks for the failed binds of a table. `call`: what the user calls a rule.
+///
+/// # Errors
+/// The daemon does not tell.
+pub fn of_binds(
+    session: &mut Session,
+    table: Which,
+    call: impl Fn(RuleId) -> String,
+) -> Result<Failed, Error> {
+    let (failures, total) = session.failures(table, MOST)?;
+    let mut lines: Vec<String> =
+        failures.iter().map(|failure| line(&call(failure.rule), failure)).collect();
+    if total > MOST {
+        lines.push(format!("and {} more ports", total - MOST));
+    }
+    if lines.is_empty() {
+        lines.push("a port could not be bound, and is free again by now; try again".to_owned());
+    }
+    let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
+    Ok(Failed {
+        error: Error::new(Exit::BindFailed, lines.join("\n")),
+        rules: failures.iter().map(|failure| failure.rule).collect(),
+        all_taken: total <= MOST && failures.iter().all(taken),
+    })
+}
+
+fn line(words: &str, failure: &Failure) -> String {
+    let errno = Errno(failure.errno.cast_signed());
+    let address = spec::written(failure.address);
+    let Some(port) = failure.port.map(crate::wire::Port::get) else {
+        return format!("{words}: no free port at {address}: {errno}");
+    };
+    let mend = mend(errno, failure.address, port);
+    format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")
+}
+
+/// What to do about it, if there is something to do.
+fn mend(errno: Errno, address: Address, port: u16) -> String {
+    match errno.0 {
+        libc::EADDRINUSE => format!(
+            "; another program has it (`ss -tlnp 'sport = {port}'` shows which), choose another port"
+        ),
+        libc::EADDRNOTAVAIL => {
+            "; no interface of this host has that address, `ip address` lists those that do"
+                .to_owned()
+        }
+        libc::EACCES => format!(
+            "; ports below net.ipv4.ip_unprivileged_port_start are for root: choose a higher one, \
+             or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+        ),
+        libc::EINVAL if matches!(address, Address::V6 { scope: 0, .. }) => {
+            "; a link-local address needs its interface, as in [fe80::1%eth0]".to_owned()
+        }
+        libc::EAFNOSUPPORT => "; this host has no IPv6, write an IPv4 address".to_owned(),
+        libc::EPERM => "; the daemon's policy does not allow it".to_owned(),
+        libc::EMFILE | libc::ENFILE => {
+            "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,236 @@
+//! Forwards as people and programs read them: lines, tables and JSON.
+
+use super::spec;
+use crate::wire::{Address, Bind, Counters, Ports, Rule, Side};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// One rule and, where they were asked for, its counters.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forward {
+    /// The rule's number.
+    pub id: u32,
+    /// `inbound` or `reverse`.
+    pub side: &'static str,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The address that it listens on; null for every address of both families.
+    pub address: Option<String>,
+    /// The first port that it listens on.
+    pub host_port: u16,
+    /// How many ports there are.
+    pub ports: u16,
+    /// The address that it connects to; null for the container's own.
+    pub target_address: Option<String>,
+    /// Where the first port leads; the others follow in step.
+    pub container_port: u16,
+    /// As one would write it with `-p`.
+    pub spec: String,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub activity: Option<Activity>,
+    #[serde(skip)]
+    listens_on: String,
+}
+
+/// What a rule is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Activity {
+    /// `listening`, `failed`, `partly failed` or `inactive`.
+    pub state: &'static str,
+    /// Sockets that listen.
+    pub listeners: u32,
+    /// Sockets that could not be bound.
+    pub failed_listeners: u32,
+    /// Connections that are open now.
+    pub connections: u32,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that reached the target.
+    pub connected: u64,
+    /// Connections that the target refused.
+    pub refused_by_target: u64,
+    /// Connections that the client reset.
+    pub reset_by_client: u64,
+    /// Connections that the target reset.
+    pub reset_by_target: u64,
+    /// Connections whose target did not answer in time.
+    pub timed_out: u64,
+    /// Bytes from clients to the target.
+    pub bytes_to_target: u64,
+    /// Bytes from the target to clients.
+    pub bytes_to_client: u64,
+}
+
+impl Forward {
+    /// A rule, with its counters where they were asked for.
+    #[must_use]
+    pub fn new(rule: &Rule, counters: Option<&Counters>) -> Self {
+        let host_port = match rule.ports {
+            Ports::Fixed(range) => range.first().get(),
+            Ports::Pick { .. } => 0,
+        };
+        Self {
+            id: rule.id.0,
+            side: match rule.side {
+                Side::Inbound => "inbound",
+                Side::Reverse => "reverse",
+            },
+            protocol: spec::protocol_name(rule.protocol),
+            address: rule.bind.address().map(plain),
+            host_port,
+            ports: rule.ports.width().get(),
+            target_address: rule.target.address.address().map(plain),
+            container_port: rule.target.first_port.get(),
+            spec: spec::of_rule(rule),
+            activity: counters.map(|counters| Activity::new(rule, counters)),
+            listens_on: listens_on(rule),
+        }
+    }
+
+    /// `0.0.0.0:8080, [::]:8080 -> 80/tcp`
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{} -> {}", self.listens_on, self.target())
+    }
+
+    fn target(&self) -> String {
+        let ports = spec::ports_text(self.container_port, self.ports);
+        match &self.target_address {
+            Some(address) if address.contains(':') => {
+                format!("[{address}]:{ports}/{}", self.protocol)
+            }
+            Some(address) => format!("{address}:{ports}/{}", self.protocol),
+            None => format!("{ports}/{}", self.protocol),
+        }
+    }
+}
+
+impl Activity {
+    fn new(rule: &Rule, counters: &Counters) -> Self {
+        let state = match (rule.active, counters.listeners, counters.failed_listeners) {
+            (false, ..) => "inactive",
+            (true, _, 0) => "listening",
+            (true, 0, _) => "failed",
+            (true, ..) => "partly failed",
+        };
+        Self {
+            state,
+            listeners: counters.listeners,
+            failed_listeners: counters.failed_listeners,
+            connections: counters.connections,
+            accepted: counters.accepted,
+            connected: counters.connected,
+            refused_by_target: counters.refused_by_target,
+            reset_by_client: counters.reset_by_client,
+            reset_by_target: counters.reset_by_target,
+            timed_out: counters.timed_out,
+            bytes_to_target: counters.bytes_to_target,
+            bytes_to_client: counters.bytes_to_client,
+        }
+    }
+}
+
+fn plain(address: Address) -> String {
+    spec::written(address).trim_matches(['[', ']']).to_owned()
+}
+
+fn listens_on(rule: &Rule) -> String {
+    let ports = match rule.ports {
+        Ports::Fixed(range) => spec::ports_text(range.first().get(), range.width().get()),
+        Ports::Pick { .. } => "?".to_owned(),
+    };
+    match rule.bind {
+        Bind::Any => format!("0.0.0.0:{ports}, [::]:{ports}"),
+        bind => match bind.address() {
+            Some(address) => format!("{}:{ports}", spec::written(address)),
+            None => ports,
+        },
+    }
+}
+
+/// A table of forwards for people; every column as wide as it needs to be.
+#[must_use]
+pub fn table(forwards: &[Forward]) -> String {
+    let head = ["LISTENS ON", "TARGET", "STATE", "OPEN", "TOTAL", "IN", "OUT"];
+    let mut rows = vec![head.map(str::to_owned)];
+    for forward in forwards {
+        let activity = forward.activity.as_ref();
+        let number = |value: fn(&Activity) -> u64| {
+            activity.map_or_else(|| "-".to_owned(), |activity| value(activity).to_string())
+        };
+        let size = |value: fn(&Activity) -> u64| {
+            activity.map_or_else(|| "-".to_owned(), |activity| size(value(activity)))
+        };
+        rows.push([
+            forward.listens_on.clone(),
+            forward.target(),
+            activity.map_or("-", |activity| activity.state).to_owned(),
+            number(|activity| u64::from(activity.connections)),
+            number(|activity| activity.accepted),
+            size(|activity| activity.bytes_to_target),
+            size(|activity| activity.bytes_to_client),
+        ]);
+    }
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A number of bytes in at most five characters or so: `512 B`, `1.5 KiB`, `3.2 GiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::RuleId;
+
+    #[test]
+    fn sizes_are_short_and_not_rounded_up() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1_048_575, "1023.9 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn line_shows_every_listening_address() {
+        for (words, line) in [
+            ("8080:80", "0.0.0.0:8080, [::]:8080 -> 80/tcp"),
+            ("127.0.0.1:8000-8001:90-91", "127.0.0.1:8000-8001 -> 90-91/tcp"),
+            ("[::1]:53:53/udp", "[::1]:53 -> 53/udp"),
+        ] {
+            let spec: spec::Spec = words.parse().expect("a spec");
+            assert_eq!(Forward::new(&spec.wishes[0].rule(RuleId(1)), None).line(), line);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Where daemons are found: a control socket for each, by name, in a directory of the user's own.
+//!
+//! `$XDG_RUNTIME_DIR/pesto/NAME.sock`; for root `/run/pesto`; without XDG_RUNTIME_DIR a directory
+//! of mode 0700 under the temporary directory. A directory that somebody else could write to is
+//! refused, never mended: whoever made it could put a socket of their own there.
+
+use super::error::{Error, Exit};
+use crate::sys::{Errno, process, unix};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// How the user named a daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// `-n`
+    pub name: Option<String>,
+    /// `-c` or PESTO_SOCKET
+    pub path: Option<PathBuf>,
+}
+
+impl Selector {
+    /// The socket of a running daemon: the one that was named, or the only one.
+    ///
+    /// # Errors
+    /// None runs, or several do and none was named.
+    pub fn find(&self) -> Result<PathBuf, Error> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let directory = directory()?;
+        if let Some(name) = &self.name {
+            return Ok(directory.join(file_name(name)?));
+        }
+        let mut running = running(&directory)?;
+        match (running.pop(), running.is_empty()) {
+            (Some(only), true) => Ok(directory.join(file_name(&only)?)),
+            (None, _) => Err(Error::unreachable(format!(
+                "no daemon is running in {}; start one: pesto run -p 8080:80 -- COMMAND",
+                directory.display()
+            ))),
+            (Some(last), false) => {
+                running.push(last);
+                Err(Error::new(
+                    Exit::Usage,
+                    format!(
+                        "several daemons are running; choose one with -n: {}",
+                        running.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// The socket for a new daemon: the one that was named, or one called after `command`.
+    /// Its directory is made where it is the usual one.
+    ///
+    /// # Errors
+    /// The directory is missing and cannot be made, or is not ours alone.
+    pub fn place(&self, command: &OsStr) -> Result<PathBuf, Error> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let directory = directory()?;
+        let name = self.name.as_deref().map(file_name).transpose()?;
+        make(&directory)?;
+        let path = match name {
+            Some(name) => directory.join(name),
+            None => free_name(&directory, command)?,
+        };
+        Ok(path)
+    }
+}
+
+/// The usual directory of control sockets. It need not be there.
+fn directory() -> Result<PathBuf, Error> {
+    let user = process::user_id();
+    if user == 0 {
+        return Ok(PathBuf::from("/run/pesto"));
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        Some(runtime) if Path::new(&runtime).is_absolute() => Ok(Path::new(&runtime).join("pesto")),
+        Some(runtime) => Err(Error::new(
+            Exit::Usage,
+            format!(
+                "XDG_RUNTIME_DIR={} is not an absolute path; correct or unset it, \
+                 or name a control socket with -c PATH",
+                runtime.display()
+            ),
+        )),
+        None => Ok(std::env::temp_dir().join(format!("pesto-{user}"))),
+    }
+}
+
+/// Makes the directory with mode 0700, or makes sure that the one there is ours alone.
+fn make(directory: &Path) -> Result<(), Error> {
+    let refused = |why: &str| {
+        Error::refused(format!(
+            "{}: {why}; or name a control socket elsewhere with -c PATH",
+            directory.display()
+        ))
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            let errno = Errno::from(error);
+            return Err(refused(&format!("cannot be made ({errno}); make it with mode 0700")));
+        }
+    }
+    check(directory).map_err(refused)
+}
+
+/// Whether a directory is the user's own and nobody else's.
+fn check(directory: &Path) -> Result<(), &'static str> {
+    use std::os::unix::fs::MetadataExt;
+    let facts = std::fs::symlink_metadata(directory).map_err(|_| "cannot be looked at")?;
+    if !facts.is_dir() {
+        return Err("is not a directory (a link is not followed); remove it");
+    }
+    if facts.uid() != process::user_id() {
+        return Err("belongs to somebody else; remove it");
+    }
+    if facts.mode() & 0o077 != 0 {
+        return Err("is open to others; chmod 700 it");
+    }
+    Ok(())
+}
+
+/// The names of the daemons that listen in a directory, in order. Stale files are passed over.
+fn running(directory: &Path) -> Result<Vec<String>, Error> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let errno = Errno::from(error);
+            return Err(Error::unreachable(format!("{}: {errno}", directory.display())));
+        }
+    };
+    check(directory).map_err(|why| Error::refused(format!("{}: {why}", directory.display())))?;
+    let names = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let name = name.strip_suffix(SUFFIX)?;
+        is_alive(&entry.path()).then(|| name.to_owned())
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What follows a daemon's name in the name of its socket.
+const SUFFIX: &str = ".sock";
+
+fn is_alive(path: &Path) -> bool {
+    CString::new(path.as_os_str().as_bytes())
+        .is_ok_and(|path| unix::is_alive(&path).unwrap_or(false))
+}
+
+/// The file of a daemon's name.
+fn file_name(name: &str) -> Result<String, Error> {
+    let fits = !name.is_empty()
+        && !name.starts_with(['.', '-'])
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || "-_.@+".contains(char));
+    if fits {
+        Ok(format!("{name}{SUFFIX}"))
+    } else {
+        Err(Error::new(
+            Exit::Usage,
+            format!(
+                "-n {name}: not a name; use letters, digits and any of - _ . @ +, \
+                 the first one a letter or digit"
+            ),
+        ))
+    }
+}
+
+/// How many daemons of one command get a name without being asked for one.
+const NAMES: u32 = 1000;
+
+/// A name after a command's, with a number behind it while that is taken.
+fn free_name(directory: &Path, command: &OsStr) -> Result<PathBuf, Error> {
+    let base = Path::new(command).file_name().unwrap_or(command).to_string_lossy();
+    let mut base: String = base
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || "-_.".contains(char) { char } else { '_' })
+        .take(32)
+        .collect();
+    if !base.starts_with(|char: char| char.is_ascii_alphanumeric()) {
+        base.insert(0, 'x');
+    }
+    let names =
+        (1..NAMES).map(|count| if count == 1 { base.clone() } else { format!("{base}-{count}") });
+    names
+        .map(|name| directory.join(format!("{name}{SUFFIX}")))
+        .find(|path| !is_alive(path))
+        .ok_or_else(|| {
+            Error::new(
+                Exit::Usage,
+                format!("{base}: too many daemons of that name; choose one: -n NAME"),
+            )
+        })
+}
+
+/// A daemon's name as users know it: that of its socket's file.
+#[must_use]
+pub fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    name.strip_suffix(SUFFIX).unwrap_or(&name).to_owned()
+}

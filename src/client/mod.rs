@@ -1,0 +1,17 @@
+//! The client: everything that reads what people write and writes what people read.
+//!
+//! Nothing here is linked into the daemon. [`spec`] turns words into rules, [`session`] talks to a
+//! daemon, [`change`] makes each change one transaction, [`run`] starts a command in a namespace of
+//! its own with a daemon beside it. An error carries the user's own words, the cause, the mend and
+//! the exit code.
+
+pub mod args;
+pub mod change;
+pub mod commands;
+pub mod error;
+pub mod failure;
+pub mod forward;
+pub mod instance;
+pub mod run;
+pub mod session;
+pub mod spec;

@@ -1,0 +1,358 @@
+//! Publish specs, as podman and docker take them with `-p`:
+//! `[hostIP:][hostPort[-end]]:ctrPort[-end][/proto]`.
+//!
+//! No host address is every address of both families, `0.0.0.0` every IPv4 one, `[::]` every IPv6
+//! one. No host port is a free one, the daemon's choice. The protocol is `tcp` where none is named.
+//! Nothing is guessed: a spec that could be meant in two ways is an error that shows both.
+
+use crate::sys::socket;
+use crate::wire::{
+    Address, Bind, Label, Port, PortRange, Ports, Protocol, Rule, RuleId, Side, Target,
+    TargetAddress,
+};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::str::FromStr;
+
+/// One spec as it was written, and what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The user's words.
+    pub words: String,
+    /// One for each protocol.
+    pub wishes: Vec<Wish>,
+}
+
+/// One forward that a spec asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// What it carries.
+    pub protocol: Protocol,
+    /// Where it listens.
+    pub bind: Bind,
+    /// On which ports.
+    pub ports: Ports,
+    /// To which ports of the container; as many.
+    pub target: PortRange,
+}
+
+impl Wish {
+    /// The rule that grants it.
+    #[must_use]
+    pub fn rule(&self, id: RuleId) -> Rule {
+        Rule {
+            id,
+            side: Side::Inbound,
+            protocol: self.protocol,
+            active: true,
+            if_listening: false,
+            transparent: false,
+            bind: self.bind,
+            interface: None,
+            ports: self.ports,
+            target: Target { address: TargetAddress::Automatic, first_port: self.target.first() },
+            label: Label::default(),
+        }
+    }
+}
+
+/// What is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// There is no container port.
+    NoContainerPort,
+    /// More colons than there can be: most often an IPv6 address without brackets.
+    TooManyParts,
+    /// Nothing before the first of two colons.
+    EmptyAddress,
+    /// An address without a place for the host port.
+    AddressWithoutPort(String),
+    /// An IPv6 address that is not in brackets.
+    Brackets(String),
+    /// Something else than an address where one belongs.
+    NotAnAddress(String),
+    /// No network interface of that name.
+    NoInterface(String),
+    /// An address that nothing can listen on.
+    NotToBind(String),
+    /// Something else than a number where a port belongs.
+    NotAPort(String),
+    /// A number that is no port.
+    OutOfRange(String),
+    /// A range whose end comes before its start.
+    Reversed(u16, u16),
+    /// So many host ports for so many container ports.
+    Unequal(u16, u16),
+    /// Not a protocol that is forwarded.
+    Protocol(String),
+    /// The same protocol twice.
+    ProtocolTwice(String),
+    /// A protocol of one family with an address of the other.
+    Family(String, String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoContainerPort => out.write_str(
+                "the container's port is missing; write HOSTPORT:CONTAINERPORT, as in 8080:80",
+            ),
+            Self::TooManyParts => out.write_str(
+                "too many colons; write ADDRESS:HOSTPORT:CONTAINERPORT, \
+                 an IPv6 address in brackets, as in [::1]:8080:80",
+            ),
+            Self::EmptyAddress => out.write_str(
+                "there is no address before the first colon; leave that colon out, \
+                 or write the address, as in 127.0.0.1::80",
+            ),
+            Self::AddressWithoutPort(address) => write!(
+                out,
+                "an address needs a place for the host port behind it; \
+                 write {address}:HOSTPORT:CONTAINERPORT, or {address}::CONTAINERPORT for a free port"
+            ),
+            Self::Brackets(address) => {
+                write!(out, "an IPv6 address belongs in brackets; write [{address}]")
+            }
+            Self::NotAnAddress(word) => write!(
+                out,
+                "{word} is not an address (names are not looked up); \
+                 write one of this host, as in 127.0.0.1 or [::1]"
+            ),
+            Self::NoInterface(name) => {
+                write!(out, "there is no network interface {name}; `ip link` lists them")
+            }
+            Self::NotToBind(address) => write!(
+                out,
+                "nothing can listen on {address} (multicast, broadcast or IPv4 in IPv6 form); \
+                 choose an address of this host"
+            ),
+            Self::NotAPort(word) => {
+                write!(out, "{word:?} is not a port; ports are numbers from 1 to 65535")
+            }
+            Self::OutOfRange(word) => write!(out, "{word} is no port; ports are 1 to 65535"),
+            Self::Reversed(first, last) => {
+                write!(out, "the range {first}-{last} is reversed; write {last}-{first}")
+            }
+            Self::Unequal(host, container) => write!(
+                out,
+                "{host} host port{} cannot lead to {container} container port{}; \
+                 make both ranges equally long",
+                plural(*host),
+                plural(*container)
+            ),
+            Self::Protocol(word) => write!(
+                out,
+                "{word:?} is not forwarded; the protocols are tcp, udp, tcp4, tcp6, udp4 and udp6"
+            ),
+            Self::ProtocolTwice(word) => write!(out, "{word} is named twice; once is enough"),
+            Self::Family(protocol, address) => write!(
+                out,
+                "{protocol} and the address {address} are of different families; leave one out"
+            ),
+        }
+    }
+}
+
+const fn plural(count: u16) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+impl std::error::Error for Problem {}
+
+impl FromStr for Spec {
+    type Err = Problem;
+
+    fn from_str(words: &str) -> Result<Self, Problem> {
+        Ok(Self { words: words.to_owned(), wishes: parse(words)? })
+    }
+}
+
+/// One address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
+    let (place, protocols) = words.rsplit_once('/').unwrap_or((words, "tcp"));
+    let (address, host, container) = split(place)?;
+    let bind = address.map_or(Ok(Bind::Any), parse_address)?;
+    if container.is_empty() {
+        return Err(Problem::NoContainerPort);
+    }
+    let target = parse_range(container)?;
+    let ports = if host.is_empty() {
+        Ports::Pick { width: target.width() }
+    } else {
+        Ports::Fixed(parse_range(host)?)
+    };
+    if ports.width() != target.width() {
+        return Err(Problem::Unequal(ports.width().get(), target.width().get()));
+    }
+    let mut wishes: Vec<Wish> = Vec::new();
+    for word in protocols.split(',') {
+        let (protocol, family) = parse_protocol(word)?;
+        let bind = match family {
+            Some(family) => narrow(bind, family).ok_or_else(|| {
+                Problem::Family(word.to_owned(), address.unwrap_or("").to_owned())
+            })?,
+            None => bind,
+        };
+        let wish = Wish { protocol, bind, ports, target };
+        let overlaps = |other: &Wish| {
+            other.protocol == protocol
+                && (other.bind == bind || other.bind == Bind::Any || bind == Bind::Any)
+        };
+        if wishes.iter().any(overlaps) {
+            return Err(Problem::ProtocolTwice(word.to_owned()));
+        }
+        wishes.push(wish);
+    }
+    Ok(wishes)
+}
+
+/// Address, host ports and container ports, none of them looked at yet.
+fn split(place: &str) -> Result<(Option<&str>, &str, &str), Problem> {
+    if let Some(bracketed) = place.strip_prefix('[') {
+        let (address, rest) =
+            bracketed.split_once(']').ok_or_else(|| Problem::NotAnAddress(place.to_owned()))?;
+        let ports = match rest.strip_prefix(':') {
+            Some(ports) => ports,
+            None if rest.is_empty() => return Err(Problem::NoContainerPort),
+            None => return Err(Problem::NotAnAddress(format!("[{address}]{rest}"))),
+        };
+        return match ports.split(':').collect::<Vec<_>>()[..] {
+            [host, container] => Ok((Some(&place[..address.len() + 2]), host, container)),
+            [_] => Err(Problem::AddressWithoutPort(format!("[{address}]"))),
+            _ => Err(Problem::TooManyParts),
+        };
+    }
+    match place.split(':').collect::<Vec<_>>()[..] {
+        [container] => Ok((None, "", container)),
+        [host, _] if host.parse::<Ipv4Addr>().is_ok() => {
+            Err(Problem::AddressWithoutPort(host.to_owned()))
+        }
+        [host, container] => Ok((None, host, container)),
+        ["", _, _] => Err(Problem::EmptyAddress),
+        [address, host, container] => Ok((Some(address), host, container)),
+        _ => Err(Problem::TooManyParts),
+    }
+}
+
+fn parse_address(word: &str) -> Result<Bind, Problem> {
+    let not_an_address = || Problem::NotAnAddress(word.to_owned());
+    let bind = match word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        None => Bind::V4(word.parse().map_err(|_| {
+            if word.parse::<Ipv6Addr>().is_ok() {
+                Problem::Brackets(word.to_owned())
+            } else {
+                not_an_address()
+            }
+        })?),
+        Some(inner) => {
+            let (address, scope) = match inner.split_once('%') {
+                Some((address, name)) => (address, interface_index(name)?),
+                None => (inner, 0),
+            };
+            Bind::V6 { address: address.parse().map_err(|_| not_an_address())?, scope }
+        }
+    };
+    match bind.address() {
+        Some(address) if !address.may_be_bound() => Err(Problem::NotToBind(word.to_owned())),
+        _ => Ok(bind),
+    }
+}
+
+fn interface_index(name: &str) -> Result<u32, Problem> {
+    socket::interface_index(name).map_err(|_| Problem::NoInterface(name.to_owned()))
+}
+
+fn parse_range(word: &str) -> Result<PortRange, Problem> {
+    let Some((first, last)) = word.split_once('-') else {
+        return parse_port(word).map(PortRange::single);
+    };
+    let (first, last) = (parse_port(first)?, parse_port(last)?);
+    PortRange::new(first, last).ok_or(Problem::Reversed(first.get(), last.get()))
+}
+
+fn parse_port(word: &str) -> Result<Port, Problem> {
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Problem::NotAPort(word.to_owned()));
+    }
+    let number = word.parse().ok();
+    number.and_then(Port::new).ok_or_else(|| Problem::OutOfRange(word.to_owned()))
+}
+
+fn parse_protocol(word: &str) -> Result<(Protocol, Option<Family>), Problem> {
+    Ok(match word.to_ascii_lowercase().as_str() {
+        "tcp" => (Protocol::Tcp, None),
+        "tcp4" => (Protocol::Tcp, Some(Family::V4)),
+        "tcp6" => (Protocol::Tcp, Some(Family::V6)),
+        "udp" => (Protocol::Udp, None),
+        "udp4" => (Protocol::Udp, Some(Family::V4)),
+        "udp6" => (Protocol::Udp, Some(Family::V6)),
+        _ => return Err(Problem::Protocol(word.to_owned())),
+    })
+}
+
+/// The part of `bind` that is of a family; `None` if it is of the other.
+fn narrow(bind: Bind, family: Family) -> Option<Bind> {
+    match (bind, family) {
+        (Bind::Any, Family::V4) => Some(Bind::V4(Ipv4Addr::UNSPECIFIED)),
+        (Bind::Any, Family::V6) => Some(Bind::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 }),
+        (Bind::V4(_), Family::V4) | (Bind::V6 { .. }, Family::V6) => Some(bind),
+        _ => None,
+    }
+}
+
+/// The spec of a rule, as one would write it.
+#[must_use]
+pub fn of_rule(rule: &Rule) -> String {
+    let address = |address: Option<Address>| {
+        address.map(|address| written(address) + ":").unwrap_or_default()
+    };
+    let width = rule.ports.width().get();
+    let (bind, target) = (address(rule.bind.address()), address(rule.target.address.address()));
+    let host = match rule.ports {
+        Ports::Fixed(range) => ports_text(range.first().get(), width),
+        Ports::Pick { .. } => String::new(),
+    };
+    let container = ports_text(rule.target.first_port.get(), width);
+    let protocol = protocol_name(rule.protocol);
+    format!("{bind}{host}:{target}{container}/{protocol}")
+}
+
+/// `tcp` or `udp`.
+#[must_use]
+pub const fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// An address as it stands before a colon: IPv6 in brackets.
+#[must_use]
+pub fn written(address: Address) -> String {
+    match address {
+        Address::V4(v4) => v4.to_string(),
+        Address::V6 { address, scope: 0 } => format!("[{address}]"),
+        Address::V6 { address, scope } => {
+            let name = socket::interface_name(scope).unwrap_or_else(|_| scope.to_string());
+            format!("[{address}%{name}]")
+        }
+    }
+}
+
+/// `first`, or `first-last` for more than one.
+#[must_use]
+pub fn ports_text(first: u16, width: u16) -> String {
+    match width {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", u32::from(first) + u32::from(width) - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;

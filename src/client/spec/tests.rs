@@ -1,0 +1,149 @@
+use super::*;
+use proptest::prelude::*;
+
+fn one(words: &str) -> Wish {
+    let spec: Spec = words.parse().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(spec.words, words);
+    assert_eq!(spec.wishes.len(), 1, "{words}");
+    spec.wishes[0]
+}
+
+fn port(number: u16) -> Port {
+    Port::new(number).expect("not zero")
+}
+
+fn range(first: u16, last: u16) -> PortRange {
+    PortRange::new(port(first), port(last)).expect("in order")
+}
+
+const V6_ANY: Bind = Bind::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 };
+
+#[test]
+fn every_form_of_podman_is_read() {
+    let pick = |width| Ports::Pick { width: core::num::NonZeroU16::new(width).expect("some") };
+    let fixed = |first, last| Ports::Fixed(range(first, last));
+    let localhost = Bind::V4(Ipv4Addr::LOCALHOST);
+    let localhost6 = Bind::V6 { address: Ipv6Addr::LOCALHOST, scope: 0 };
+    for (words, bind, ports, target) in [
+        ("8080:80", Bind::Any, fixed(8080, 8080), range(80, 80)),
+        ("8080:80/tcp", Bind::Any, fixed(8080, 8080), range(80, 80)),
+        ("8080:80/TCP", Bind::Any, fixed(8080, 8080), range(80, 80)),
+        ("80", Bind::Any, pick(1), range(80, 80)),
+        (":80", Bind::Any, pick(1), range(80, 80)),
+        ("80-89", Bind::Any, pick(10), range(80, 89)),
+        ("127.0.0.1::80", localhost, pick(1), range(80, 80)),
+        ("127.0.0.1:53:53", localhost, fixed(53, 53), range(53, 53)),
+        ("0.0.0.0:8080:80", Bind::V4(Ipv4Addr::UNSPECIFIED), fixed(8080, 8080), range(80, 80)),
+        ("[::]:8080:80", V6_ANY, fixed(8080, 8080), range(80, 80)),
+        ("[::1]:8080:80", localhost6, fixed(8080, 8080), range(80, 80)),
+        ("[::1]::80", localhost6, pick(1), range(80, 80)),
+        ("8000-8010:9000-9010", Bind::Any, fixed(8000, 8010), range(9000, 9010)),
+        ("65535:1", Bind::Any, fixed(65535, 65535), range(1, 1)),
+        ("8080:80/tcp4", Bind::V4(Ipv4Addr::UNSPECIFIED), fixed(8080, 8080), range(80, 80)),
+        ("8080:80/tcp6", V6_ANY, fixed(8080, 8080), range(80, 80)),
+        ("127.0.0.1:8080:80/tcp4", localhost, fixed(8080, 8080), range(80, 80)),
+        (
+            "[fe80::1%lo]:8080:80",
+            Bind::V6 { address: "fe80::1".parse().expect("v6"), scope: 1 },
+            fixed(8080, 8080),
+            range(80, 80),
+        ),
+    ] {
+        assert_eq!(one(words), Wish { protocol: Protocol::Tcp, bind, ports, target }, "{words}");
+    }
+    assert_eq!(one("127.0.0.1:53:53/udp").protocol, Protocol::Udp);
+}
+
+#[test]
+fn several_protocols_are_several_wishes() {
+    let spec: Spec = "53:53/tcp,udp".parse().expect("a spec");
+    let protocols: Vec<_> = spec.wishes.iter().map(|wish| wish.protocol).collect();
+    assert_eq!(protocols, [Protocol::Tcp, Protocol::Udp]);
+    let spec: Spec = "53:53/tcp4,tcp6".parse().expect("a spec");
+    let binds: Vec<_> = spec.wishes.iter().map(|wish| wish.bind).collect();
+    assert_eq!(binds, [Bind::V4(Ipv4Addr::UNSPECIFIED), V6_ANY]);
+}
+
+#[test]
+fn error_names_the_cause_and_the_mend() {
+    for (words, cause, mend) in [
+        ("", "container's port is missing", "8080:80"),
+        ("8080:", "container's port is missing", "8080:80"),
+        ("[::1]", "container's port is missing", "8080:80"),
+        ("8080:0", "0 is no port", "1 to 65535"),
+        ("0:80", "0 is no port", "1 to 65535"),
+        ("8080:65536", "65536 is no port", "1 to 65535"),
+        ("99999999999999999999:80", "99999999999999999999 is no port", "1 to 65535"),
+        ("+80:80", "\"+80\" is not a port", "1 to 65535"),
+        ("8080:http", "\"http\" is not a port", "1 to 65535"),
+        ("8080: 80", "\" 80\" is not a port", "1 to 65535"),
+        ("-80:80", "\"\" is not a port", "1 to 65535"),
+        ("8010-8000:80-90", "8010-8000 is reversed", "write 8000-8010"),
+        ("8000-8010:90-80", "90-80 is reversed", "write 80-90"),
+        ("8000-8010:80", "11 host ports cannot lead to 1 container port;", "equally long"),
+        ("8000:80-90", "1 host port cannot lead to 11 container ports;", "equally long"),
+        ("8080:80/sctp", "\"sctp\" is not forwarded", "tcp, udp"),
+        ("8080:80/", "\"\" is not forwarded", "tcp, udp"),
+        ("8080:80/tcp,", "\"\" is not forwarded", "tcp, udp"),
+        ("8080:80/tcp,tcp", "tcp is named twice", "once"),
+        ("8080:80/tcp,tcp4", "tcp4 is named twice", "once"),
+        ("[::1]:8080:80/tcp4", "tcp4 and the address [::1]", "leave one out"),
+        ("127.0.0.1:8080:80/tcp6", "tcp6 and the address 127.0.0.1", "leave one out"),
+        ("localhost:8080:80", "localhost is not an address", "127.0.0.1 or [::1]"),
+        ("127.1:8080:80", "127.1 is not an address", "127.0.0.1"),
+        ("127.0.0.1:8080", "an address needs", "127.0.0.1::CONTAINERPORT"),
+        ("[::1]:8080", "an address needs", "[::1]::CONTAINERPORT"),
+        ("::1:8080:80", "too many colons", "[::1]:8080:80"),
+        ("::80", "no address before the first colon", "127.0.0.1::80"),
+        ("1:2:3:4", "too many colons", "[::1]:8080:80"),
+        ("[::1:8080:80", "[::1:8080:80 is not an address", "[::1]"),
+        ("[::1]x:8080:80", "[::1]x:8080:80 is not an address", "[::1]"),
+        ("[127.0.0.1]:8080:80", "[127.0.0.1] is not an address", "127.0.0.1"),
+        ("224.0.0.1:8080:80", "nothing can listen on 224.0.0.1", "address of this host"),
+        ("[::ffff:1.2.3.4]:8080:80", "nothing can listen on [::ffff:1.2.3.4]", "of this host"),
+        ("[fe80::1%nosuch0]:8080:80", "no network interface nosuch0", "ip link"),
+    ] {
+        let error = words.parse::<Spec>().expect_err(words).to_string();
+        assert!(error.contains(cause), "{words}: {error}");
+        assert!(error.contains(mend), "{words}: {error}");
+    }
+}
+
+fn any_bind() -> impl Strategy<Value = Bind> {
+    prop_oneof![
+        Just(Bind::Any),
+        any::<Ipv4Addr>().prop_map(Bind::V4),
+        any::<Ipv6Addr>().prop_map(|address| Bind::V6 { address, scope: 0 }),
+    ]
+    .prop_filter("an address to listen on", |bind| bind.address().is_none_or(Address::may_be_bound))
+}
+
+fn any_wish() -> impl Strategy<Value = Wish> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    (protocol, any_bind(), 1..=u16::MAX, 1..=u16::MAX, 0_u16..100, any::<bool>()).prop_filter_map(
+        "ports in their bounds",
+        |(protocol, bind, host, container, more, pick)| {
+            let target = range(container, container.checked_add(more)?);
+            let host = range(host, host.checked_add(more)?);
+            let ports = if pick { Ports::Pick { width: host.width() } } else { Ports::Fixed(host) };
+            Some(Wish { protocol, bind, ports, target })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn spec_of_a_rule_is_read_as_the_same_rule(wish in any_wish()) {
+        let rule = wish.rule(RuleId(1));
+        prop_assert!(rule.checked().is_ok());
+        let text = of_rule(&rule);
+        prop_assert_eq!(text.parse::<Spec>().map(|spec| spec.wishes), Ok(vec![wish]));
+    }
+
+    #[test]
+    fn any_text_is_a_spec_of_sound_rules_or_an_error(words in "[0-9a-f:./\\[\\]tcpud, -]{0,24}") {
+        for wish in words.parse::<Spec>().into_iter().flat_map(|spec| spec.wishes) {
+            prop_assert!(wish.rule(RuleId(1)).checked().is_ok());
+        }
+    }
+}
