@@ -11,7 +11,7 @@ use support::{Run, connect, curl, output, stdout, until};
 
 /// As `sha256sum` prints it.
 fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", digest.finalize())
 }
 
 /// Reads to the end: how many bytes, their hash, and how it ended.
@@ -176,7 +176,7 @@ fn half_close_before_a_byte_was_sent_is_passed_on() {
 fn reset_by_the_server_is_a_reset_at_the_client() {
     let run = Run::one_peer("reset_after");
     let mut stream = run.connect();
-    stream.read_exact(&mut [0; 50_000]).expect("half of it");
+    stream.read_exact(&mut vec![0; 50_000]).expect("half of it");
     stream.write_all(b"x").expect("it listens");
     let (_, _, end) = read_all(&stream);
     assert_eq!(end, Some(ErrorKind::ConnectionReset));
@@ -188,7 +188,7 @@ fn reset_by_the_server_is_a_reset_at_the_client() {
 fn reset_by_the_client_is_a_reset_at_the_server() {
     let run = Run::one_peer("read");
     let mut stream = run.connect();
-    stream.write_all(&[7; 50_000]).expect("it listens");
+    stream.write_all(&vec![7; 50_000]).expect("it listens");
     // Only a flow that is open can pass a reset on: the bytes have arrived when they are counted.
     until("the bytes", || {
         (run.json(&["list"])["forwards"][0]["bytes_to_target"] == 50_000).then_some(())
@@ -236,7 +236,7 @@ fn two_hundred_connections_at_once_are_all_served() {
             let all_open = &all_open;
             scope.spawn(move || {
                 let mut stream = connect(port);
-                let sent: Vec<u8> = (0..20_000).map(|n| (n % 251 + number) as u8).collect();
+                let sent: Vec<u8> = (0..=250).cycle().skip(number).take(20_000).collect();
                 stream.write_all(&sent[..1000]).expect("it listens");
                 let mut echo = vec![0; sent.len()];
                 stream.read_exact(&mut echo[..1000]).expect("an echo");
