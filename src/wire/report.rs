@@ -327,7 +327,7 @@ fields! {
     40 bytes_to_target: u64,
     /// Bytes from targets to peers.
     48 bytes_to_client: u64,
-    /// Descriptors that are open in the core.
+    /// Descriptors that are open in the core, with those that it sets aside for itself.
     56 descriptors: u32,
     /// Descriptors that may be open in the core.
     60 descriptor_limit: u32,
