@@ -48,11 +48,6 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, bits, data)
     }
 
-    /// Takes a descriptor out.
-    pub fn remove(&self, fd: BorrowedFd<'_>) -> Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
-    }
-
     fn control(&self, operation: i32, fd: BorrowedFd<'_>, bits: u32, data: u64) -> Result<()> {
         let mut event = libc::epoll_event { events: bits, u64: data };
         // SAFETY: the kernel reads one event from a valid address; both descriptors are borrowed.
