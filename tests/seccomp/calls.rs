@@ -1,0 +1,138 @@
+//! Calls in a sealed process: every allowed one and every forbidden one, of every role.
+//!
+//! All arguments that a policy leaves open are −1, so that a call which passes fails at once. Two
+//! entries end otherwise than by coming back: `exit_group`, which does what it is asked for (the
+//! status is −1, that is 255), and `tgkill`, whose target −1 the kernel refuses: that it ends
+//! abort() is in `panics`. `rt_sigreturn` is in no policy: no role handles a signal.
+
+use crate::names::number;
+use crate::policy::{ALL, Entry, allows, in_force};
+use crate::sealed::{CAME_BACK, end_of_call};
+use pesto::sys::process::End;
+use std::collections::BTreeSet;
+
+/// How a call that is not allowed ends.
+pub const KILLED: End = End::Killed(libc::SIGSYS);
+
+/// Above the highest number that a kernel has.
+const NUMBERS: libc::c_long = 600;
+
+/// uretprobe(2) and uprobe(2) of x86-64, which the kernel (Linux 6.14, 6.18) takes past every filter.
+/// They serve probes, which a privileged debugger sets; without one they are refused or SIGILL.
+const UNFILTERED: [libc::c_long; 2] =
+    if cfg!(target_arch = "x86_64") { [335, 336] } else { [-1, -1] };
+
+/// Arguments of which none is valid.
+pub const NOTHING: [u64; 6] = [u64::MAX; 6];
+
+/// The number of a call that must have one.
+pub fn known(name: &str) -> libc::c_long {
+    number(name).unwrap_or_else(|| panic!("tests/seccomp/names.rs does not know {name}"))
+}
+
+/// What an allowed call ends with.
+fn passed(entry: &Entry) -> End {
+    End::Exited(if entry.syscall == "exit_group" { 255 } else { CAME_BACK })
+}
+
+#[test]
+fn every_entry_lets_its_call_pass() {
+    for (policy, name, text) in ALL {
+        for entry in in_force(name, text) {
+            let end = end_of_call(policy, known(&entry.syscall), &entry.arguments());
+            assert_eq!(end, passed(&entry), "{name}: {entry:?}");
+        }
+    }
+}
+
+/// An argument with one bit changed, at both ends of each half that the filter looks at.
+fn altered(entry: &Entry) -> Vec<[u64; 6]> {
+    let bits = |width| if width == 64 { vec![0, 1, 31, 32, 63] } else { vec![0, 1, 31] };
+    let one = |index: usize, bit: u32| {
+        let mut arguments = entry.arguments();
+        arguments[index] ^= 1 << bit;
+        arguments
+    };
+    let conditions = entry.conditions.iter();
+    conditions
+        .flat_map(|condition| {
+            bits(condition.bits).into_iter().map(move |bit| one(condition.index, bit))
+        })
+        .collect()
+}
+
+#[test]
+fn every_argument_that_is_named_kills_when_it_is_another() {
+    for (policy, name, text) in ALL {
+        let entries = in_force(name, text);
+        for entry in &entries {
+            let mut tried = BTreeSet::new();
+            for arguments in altered(entry) {
+                // The change may make it another entry's call.
+                if allows(&entries, &entry.syscall, &arguments) {
+                    continue;
+                }
+                let end = end_of_call(policy, known(&entry.syscall), &arguments);
+                assert_eq!(end, KILLED, "{name}: {entry:?} with {arguments:x?}");
+                tried.extend((0..6).filter(|&at| arguments[at] != entry.arguments()[at]));
+            }
+            let named: BTreeSet<_> = entry.conditions.iter().map(|one| one.index).collect();
+            assert_eq!(tried, named, "{name}: {entry:?}: not every argument was tried");
+        }
+    }
+}
+
+#[test]
+fn arguments_of_two_entries_together_kill() {
+    for (policy, name, text) in ALL {
+        let entries = in_force(name, text);
+        for (entry, other) in
+            entries.iter().flat_map(|one| entries.iter().map(move |two| (one, two)))
+        {
+            for condition in &other.conditions {
+                let mut arguments = entry.arguments();
+                arguments[condition.index] = condition.value;
+                if entry.syscall == other.syscall && !allows(&entries, &entry.syscall, &arguments) {
+                    let end = end_of_call(policy, known(&entry.syscall), &arguments);
+                    assert_eq!(end, KILLED, "{name}: {entry:?} with {arguments:x?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_without_an_entry_kills() {
+    for (policy, name, text) in ALL {
+        let entries = in_force(name, text);
+        let allowed: BTreeSet<_> = entries.iter().map(|entry| known(&entry.syscall)).collect();
+        let expected = |number: &_| !allowed.contains(number) && !UNFILTERED.contains(number);
+        for number in (0..NUMBERS).filter(expected) {
+            let end = end_of_call(policy, number, &NOTHING);
+            assert_eq!(end, KILLED, "{name}: system call {number}");
+        }
+    }
+}
+
+/// 64-bit registers with the numbers of the 32-bit pointer form (asm/unistd.h).
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn allowed_call_by_its_x32_number_kills() {
+    const X32: libc::c_long = 0x4000_0000;
+    for (policy, name, text) in ALL {
+        for entry in in_force(name, text) {
+            let end = end_of_call(policy, X32 | known(&entry.syscall), &entry.arguments());
+            assert_eq!(end, KILLED, "{name}: {entry:?}");
+        }
+    }
+}
+
+/// Without 32-bit programs in the kernel the instruction itself is refused, with SIGSEGV.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn call_by_the_32_bit_door_kills() {
+    for (policy, name, _) in ALL {
+        let end = crate::sealed::end_of_call_by_the_other_door(policy);
+        assert!(matches!(end, End::Killed(libc::SIGSYS | libc::SIGSEGV)), "{name}: {end:?}");
+    }
+}

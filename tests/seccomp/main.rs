@@ -1,0 +1,10 @@
+//! The policies of seccomp/ and the filters made of them, held together: each call that a policy
+//! names passes the role's real filter, each other call and each other argument kills.
+
+mod calls;
+mod names;
+mod panics;
+mod policy;
+mod promises;
+mod sealed;
+mod text;

@@ -1,0 +1,73 @@
+//! Numbers of the system calls and constants that the policies name, from libc, not from them.
+
+macro_rules! table {
+    ($($name:ident)*) => { &[$((stringify!($name), libc::$name as i64)),*] };
+}
+
+macro_rules! calls {
+    ($($name:ident = $number:ident)*) => { &[$((stringify!($name), libc::$number)),*] };
+}
+
+/// The calls that these tests name: those in the policies, and those that must never be there.
+const CALLS: &[(&str, libc::c_long)] = calls! {
+    accept = SYS_accept accept4 = SYS_accept4 bind = SYS_bind bpf = SYS_bpf brk = SYS_brk
+    capset = SYS_capset chroot = SYS_chroot clock_gettime = SYS_clock_gettime clone = SYS_clone
+    clone3 = SYS_clone3 close = SYS_close close_range = SYS_close_range connect = SYS_connect
+    dup = SYS_dup dup3 = SYS_dup3 epoll_create1 = SYS_epoll_create1 epoll_ctl = SYS_epoll_ctl
+    epoll_pwait = SYS_epoll_pwait execve = SYS_execve execveat = SYS_execveat exit = SYS_exit
+    exit_group = SYS_exit_group fcntl = SYS_fcntl futex = SYS_futex getdents64 = SYS_getdents64
+    getpeername = SYS_getpeername getpid = SYS_getpid getsockname = SYS_getsockname
+    getsockopt = SYS_getsockopt gettid = SYS_gettid io_uring_enter = SYS_io_uring_enter
+    io_uring_setup = SYS_io_uring_setup ioctl = SYS_ioctl kill = SYS_kill linkat = SYS_linkat
+    listen = SYS_listen madvise = SYS_madvise memfd_create = SYS_memfd_create mkdirat = SYS_mkdirat
+    mmap = SYS_mmap mount = SYS_mount mprotect = SYS_mprotect mremap = SYS_mremap
+    munmap = SYS_munmap newfstatat = SYS_newfstatat openat = SYS_openat openat2 = SYS_openat2
+    pidfd_getfd = SYS_pidfd_getfd pidfd_open = SYS_pidfd_open
+    pidfd_send_signal = SYS_pidfd_send_signal pipe2 = SYS_pipe2 ppoll = SYS_ppoll
+    prctl = SYS_prctl process_vm_readv = SYS_process_vm_readv
+    process_vm_writev = SYS_process_vm_writev ptrace = SYS_ptrace read = SYS_read readv = SYS_readv
+    recvfrom = SYS_recvfrom recvmmsg = SYS_recvmmsg recvmsg = SYS_recvmsg
+    restart_syscall = SYS_restart_syscall rt_sigaction = SYS_rt_sigaction
+    rt_sigprocmask = SYS_rt_sigprocmask rt_sigqueueinfo = SYS_rt_sigqueueinfo seccomp = SYS_seccomp
+    sendmmsg = SYS_sendmmsg sendmsg = SYS_sendmsg sendto = SYS_sendto setns = SYS_setns
+    setrlimit = SYS_setrlimit setsockopt = SYS_setsockopt setuid = SYS_setuid
+    shutdown = SYS_shutdown socket = SYS_socket socketpair = SYS_socketpair splice = SYS_splice
+    symlinkat = SYS_symlinkat tgkill = SYS_tgkill tkill = SYS_tkill unlinkat = SYS_unlinkat
+    unshare = SYS_unshare userfaultfd = SYS_userfaultfd waitid = SYS_waitid write = SYS_write
+    writev = SYS_writev
+};
+
+/// The same, of an architecture that still has the old forms.
+#[cfg(target_arch = "x86_64")]
+const OLD_CALLS: &[(&str, libc::c_long)] = calls! {
+    dup2 = SYS_dup2 fork = SYS_fork open = SYS_open poll = SYS_poll unlink = SYS_unlink
+    vfork = SYS_vfork
+};
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_CALLS: &[(&str, libc::c_long)] = &[];
+
+/// The constants that comments in the policies name.
+const CONSTANTS: &[(&str, i64)] = table! {
+    AF_INET AF_INET6 CLOCK_MONOTONIC EPOLL_CTL_ADD EPOLL_CTL_MOD F_GETFD IPPROTO_IPV6 IPPROTO_TCP
+    IPV6_V6ONLY P_PIDFD SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET
+    SO_ERROR SO_LINGER SO_PEERCRED SO_REUSEADDR STDERR_FILENO TCP_NODELAY WEXITED
+};
+
+/// The number of a call on this architecture.
+pub fn number(name: &str) -> Option<libc::c_long> {
+    let mut all = CALLS.iter().chain(OLD_CALLS);
+    all.find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// The value of a constant.
+pub fn constant(name: &str) -> Option<i64> {
+    CONSTANTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn every_promise_names_calls_that_exist() {
+    for name in crate::promises::NAMES.iter().copied().flatten() {
+        assert!(number(name).is_some(), "{name}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The policies as they are written: seccomp/*.json, and what they say about a call.
+//!
+//! A model of its own, on purpose: it shares no code with the compiler of the policies, so where
+//! the two disagree a test fails.
+
+use pesto::sandbox::seccomp::Policy;
+use serde_json::Value;
+
+/// Every policy with its text.
+pub const ALL: [(Policy, &str, &str); 4] = [
+    (Policy::Supervisor, "supervisor", include_str!("../../seccomp/supervisor.json")),
+    (Policy::Core, "core", include_str!("../../seccomp/core.json")),
+    (Policy::HostFactory, "host-factory", include_str!("../../seccomp/host-factory.json")),
+    (Policy::GuestFactory, "guest-factory", include_str!("../../seccomp/guest-factory.json")),
+];
+
+/// What a build with debug assertions adds to each.
+pub const DEBUG: &str = include_str!("../../seccomp/debug.json");
+
+/// What one argument must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub index: usize,
+    /// 32 or 64: how many bits of the argument are looked at.
+    pub bits: u32,
+    pub value: u64,
+    pub comment: String,
+}
+
+impl Condition {
+    fn parse(json: &Value) -> Self {
+        assert_eq!(json["op"], "eq", "{json}: these tests know no other comparison");
+        Self {
+            index: usize::try_from(json["index"].as_u64().expect("an index")).expect("small"),
+            bits: match json["type"].as_str() {
+                Some("dword") => 32,
+                Some("qword") => 64,
+                _ => panic!("{json}: dword or qword"),
+            },
+            value: json["val"].as_u64().expect("a value"),
+            comment: json["comment"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn holds(&self, arguments: &[u64; 6]) -> bool {
+        let mask = u64::MAX >> (64 - self.bits);
+        arguments[self.index] & mask == self.value
+    }
+}
+
+/// One allowed call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub syscall: String,
+    pub comment: String,
+    pub conditions: Vec<Condition>,
+}
+
+impl Entry {
+    fn parse(json: &Value) -> Self {
+        let conditions = json["args"].as_array().into_iter().flatten();
+        Self {
+            syscall: json["syscall"].as_str().expect("a name").to_owned(),
+            comment: json["comment"].as_str().unwrap_or_default().to_owned(),
+            conditions: conditions.map(Condition::parse).collect(),
+        }
+    }
+
+    /// Whether it allows every call that `other` allows.
+    pub fn covers(&self, other: &Self) -> bool {
+        let same = |condition: &Condition| {
+            other.conditions.iter().any(|of| {
+                (of.index, of.value) == (condition.index, condition.value)
+                    && of.bits >= condition.bits
+            })
+        };
+        self.syscall == other.syscall && self.conditions.iter().all(same)
+    }
+
+    /// Its conditions met, and all else −1: no descriptor, no valid address, no valid length. So
+    /// the call fails at once whatever it is, and never waits.
+    pub fn arguments(&self) -> [u64; 6] {
+        let mut arguments = [u64::MAX; 6];
+        for condition in &self.conditions {
+            arguments[condition.index] = condition.value;
+        }
+        arguments
+    }
+}
+
+/// The entries of a list.
+pub fn entries(json: &Value) -> Vec<Entry> {
+    json.as_array().expect("a list").iter().map(Entry::parse).collect()
+}
+
+/// The file's own part: its default action, what an entry does, and its entries.
+pub fn read(name: &str, text: &str) -> (String, String, Vec<Entry>) {
+    let json: Value = serde_json::from_str(text).expect("JSON");
+    let own = &json[name];
+    let word = |key: &str| own[key].as_str().expect("a word").to_owned();
+    (word("default_action"), word("filter_action"), entries(&own["filter"]))
+}
+
+/// The entries in force in this build.
+pub fn in_force(name: &str, text: &str) -> Vec<Entry> {
+    let mut all = read(name, text).2;
+    if cfg!(debug_assertions) {
+        all.extend(entries(&serde_json::from_str(DEBUG).expect("JSON")));
+    }
+    all
+}
+
+/// Whether one of `entries` allows a call.
+pub fn allows(entries: &[Entry], syscall: &str, arguments: &[u64; 6]) -> bool {
+    entries
+        .iter()
+        .filter(|entry| entry.syscall == syscall)
+        .any(|entry| entry.conditions.iter().all(|condition| condition.holds(arguments)))
+}

@@ -1,0 +1,112 @@
+//! Promises about the roles that no change of a policy may break, whatever its text comes to say.
+
+use crate::calls::{KILLED, NOTHING, known};
+use crate::names::number;
+use crate::policy::ALL;
+use crate::sealed::end_of_call;
+use pesto::sandbox::seccomp::Policy;
+
+/// What no role may ever do.
+#[rustfmt::skip]
+const NEVER: &[&str] = &[
+    "accept", "bpf", "brk", "capset", "chroot", "clone", "clone3", "close_range", "dup", "dup2",
+    "dup3", "execve", "execveat", "exit", "fork", "futex", "getdents64", "io_uring_enter",
+    "io_uring_setup", "ioctl", "kill", "linkat", "madvise", "memfd_create", "mkdirat", "mmap",
+    "mount", "mprotect", "mremap", "munmap", "open", "openat", "openat2", "pidfd_getfd",
+    "pidfd_open", "pipe2", "prctl", "process_vm_readv", "process_vm_writev", "ptrace", "recvmmsg",
+    "rt_sigaction", "rt_sigqueueinfo", "seccomp", "sendmmsg", "setns", "setrlimit", "setuid",
+    "socketpair", "symlinkat", "tkill", "unlink", "unshare", "userfaultfd", "vfork", "writev",
+];
+
+/// What the core may not do either: it reads what strangers send.
+#[rustfmt::skip]
+const NEVER_CORE: &[&str] = &[
+    "bind", "connect", "epoll_create1", "getsockname", "newfstatat", "pidfd_send_signal", "read",
+    "sendmsg", "socket", "unlinkat", "waitid",
+];
+
+/// What the factories may not do either: they make sockets, and read what the core sends.
+#[rustfmt::skip]
+const NEVER_FACTORY: &[&str] = &[
+    "accept4", "listen", "newfstatat", "pidfd_send_signal", "read", "recvmsg", "sendto",
+    "shutdown", "unlinkat", "waitid",
+];
+
+/// What the supervisor may not do either: it meets no socket but its links.
+#[rustfmt::skip]
+const NEVER_SUPERVISOR: &[&str] = &[
+    "accept4", "bind", "connect", "listen", "recvmsg", "sendmsg", "setsockopt", "shutdown",
+    "socket",
+];
+
+/// All of these.
+#[cfg(target_arch = "x86_64")]
+pub const NAMES: [&[&str]; 4] = [NEVER, NEVER_CORE, NEVER_FACTORY, NEVER_SUPERVISOR];
+
+#[test]
+fn what_a_role_must_never_do_kills_it() {
+    for (policy, name, _) in ALL {
+        let own = match policy {
+            Policy::Core => NEVER_CORE,
+            Policy::Supervisor => NEVER_SUPERVISOR,
+            Policy::HostFactory | Policy::GuestFactory => NEVER_FACTORY,
+        };
+        // A name without a number is a call that this architecture does not have.
+        for syscall in NEVER.iter().chain(own) {
+            let Some(number) = number(syscall) else { continue };
+            assert_eq!(end_of_call(policy, number, &NOTHING), KILLED, "{name}: {syscall}");
+        }
+    }
+}
+
+/// Allowed calls in a form that must never be: the policy, the call, its arguments.
+#[rustfmt::skip]
+const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
+    (Policy::Core, "sendto", [9, 0, 0, 0, 0x1000, 16], "to an address"),
+    (Policy::Core, "sendto", [9, 0, 0, 0, 0x1000, 0], "to an address of no length"),
+    (Policy::Core, "sendto", [9, 0, 0, 0, 0, 16], "to no address of some length"),
+    (Policy::Core, "recvfrom", [9, 0, 0, 0, 0x1000, 0], "asks for the sender"),
+    (Policy::Core, "accept4", [9, 0x1000, 0x1000, 0x80800, 0, 0], "asks for the peer"),
+    (Policy::Core, "accept4", [9, 0, 0, 0x80000, 0, 0], "takes a socket that waits"),
+    (Policy::Core, "accept4", [9, 0, 0, 0x800, 0, 0], "takes a socket that lives on across exec"),
+    (Policy::Core, "setsockopt", [9, 1, 15, 0, 0, 0], "SO_REUSEPORT"),
+    (Policy::Core, "setsockopt", [9, 1, 25, 0, 0, 0], "SO_BINDTODEVICE"),
+    (Policy::Core, "setsockopt", [9, 1, 26, 0, 0, 0], "SO_ATTACH_FILTER"),
+    (Policy::Core, "setsockopt", [9, 0, 19, 0, 0, 0], "IP_TRANSPARENT"),
+    (Policy::Core, "getsockopt", [9, 1, 59, 0, 0, 0], "SO_PEERGROUPS"),
+    (Policy::Core, "shutdown", [9, 0, 0, 0, 0, 0], "SHUT_RD"),
+    (Policy::Core, "write", [1, 0, 0, 0, 0, 0], "to standard output"),
+    (Policy::Core, "write", [9, 0, 0, 0, 0, 0], "to any descriptor"),
+    (Policy::Core, "fcntl", [9, 0, 0, 0, 0, 0], "F_DUPFD"),
+    (Policy::Core, "fcntl", [9, 4, 0, 0, 0, 0], "F_SETFL"),
+    (Policy::Core, "fcntl", [9, 8, 0, 0, 0, 0], "F_SETOWN: signals to others"),
+    (Policy::Core, "fcntl", [9, 1030, 0, 0, 0, 0], "F_DUPFD_CLOEXEC"),
+    (Policy::Core, "epoll_ctl", [9, 2, 0, 0, 0, 0], "EPOLL_CTL_DEL"),
+    (Policy::Core, "tgkill", [1, 1, 9, 0, 0, 0], "SIGKILL"),
+    (Policy::Core, "tgkill", [1, 1, 0, 0, 0, 0], "is somebody there"),
+    (Policy::Core, "clock_gettime", [0, 0, 0, 0, 0, 0], "the time of day"),
+    (Policy::HostFactory, "socket", [2, 0x80802, 17, 0, 0, 0], "UDP"),
+    (Policy::HostFactory, "socket", [2, 0x80803, 6, 0, 0, 0], "a raw socket"),
+    (Policy::HostFactory, "socket", [2, 0x80801, 262, 0, 0, 0], "MPTCP, which Landlock does not see"),
+    (Policy::HostFactory, "socket", [1, 0x80801, 0, 0, 0, 0], "AF_UNIX"),
+    (Policy::HostFactory, "socket", [16, 0x80803, 0, 0, 0, 0], "AF_NETLINK"),
+    (Policy::HostFactory, "connect", [9, 0x1000, 16, 0, 0, 0], "connects on the host"),
+    (Policy::HostFactory, "setsockopt", [9, 1, 15, 0, 0, 0], "SO_REUSEPORT"),
+    (Policy::GuestFactory, "socket", [2, 0x80802, 17, 0, 0, 0], "UDP"),
+    (Policy::GuestFactory, "socket", [40, 0x80801, 0, 0, 0, 0], "AF_VSOCK, which knows no namespace"),
+    (Policy::GuestFactory, "bind", [9, 0x1000, 16, 0, 0, 0], "binds in the container"),
+    (Policy::GuestFactory, "setsockopt", [9, 1, 2, 0, 0, 0], "SO_REUSEADDR"),
+    (Policy::Supervisor, "sendto", [9, 0, 0, 0, 0x1000, 16], "to an address"),
+    (Policy::Supervisor, "pidfd_send_signal", [9, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
+    (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
+    (Policy::Supervisor, "unlinkat", [9, 0x1000, 0x200, 0, 0, 0], "a directory"),
+    (Policy::Supervisor, "fcntl", [9, 0, 0, 0, 0, 0], "F_DUPFD"),
+];
+
+#[test]
+fn allowed_call_in_a_form_that_must_never_be_kills() {
+    for (policy, syscall, arguments, form) in NEVER_SO {
+        let end = end_of_call(*policy, known(syscall), arguments);
+        assert_eq!(end, KILLED, "{policy:?}: {syscall} {arguments:x?}: {form}");
+    }
+}

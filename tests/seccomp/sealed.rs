@@ -1,0 +1,85 @@
+//! A process under a role's policy that makes one system call: the only unsafe code of this program.
+
+#![allow(unsafe_code, reason = "a raw system call and the fork of a process to make it in")]
+
+use pesto::sandbox::seccomp::{self, Policy};
+use pesto::sandbox::{panic, process as flags};
+use pesto::sys::fd;
+use pesto::sys::process::{self, End};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What a process ends with when its call came back.
+pub const CAME_BACK: i32 = 100;
+
+/// What it ends with when it could not be sealed.
+const NOT_SEALED: i32 = 101;
+
+/// A call that waits for ever would end with SIGALRM after so many seconds.
+const PATIENCE: u32 = 60;
+
+/// How a process ends that seals itself as `policy` says and calls `number`.
+pub fn end_of_call(policy: Policy, number: libc::c_long, arguments: &[u64; 6]) -> End {
+    let [first, second, third, fourth, fifth, sixth] = *arguments;
+    end_of(policy, || {
+        // SAFETY: this process is about to end, and the arguments point to no memory of its own.
+        unsafe { libc::syscall(number, first, second, third, fourth, fifth, sixth) };
+    })
+}
+
+/// How a process ends that seals itself as `policy` says, does `work`, and exits.
+pub fn end_of(policy: Policy, work: impl FnOnce()) -> End {
+    end_of_child(|| {
+        seal_as(policy);
+        work();
+    })
+}
+
+fn seal_as(policy: Policy) {
+    let sealed = flags::lock_down_start().and_then(|()| flags::hide());
+    if sealed.and_then(|()| seccomp::seal(policy)).is_err() {
+        process::exit(NOT_SEALED);
+    }
+}
+
+/// How a child ends that does `work`, which must not wait for a lock, and exits.
+fn end_of_child(work: impl FnOnce()) -> End {
+    // SAFETY: other threads may hold locks in the child for ever; so it makes
+    // system calls and little else.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: takes an integer.
+        unsafe { libc::alarm(PATIENCE) };
+        work();
+        process::exit(CAME_BACK);
+    }
+    assert!(pid > 0, "fork: {}", std::io::Error::last_os_error());
+    let pidfd = process::open_pidfd(pid).expect("a pidfd");
+    process::wait(pidfd.as_fd()).expect("its end")
+}
+
+/// How a process under `policy` ends that panics as the daemon does, its standard error `stderr`.
+pub fn end_of_panic(policy: Policy, stderr: BorrowedFd<'_>) -> End {
+    end_of_child(|| {
+        // The hook captures nothing, so boxing it takes no memory.
+        panic::abort_on_panic();
+        let _ = fd::become_stderr(stderr);
+        seal_as(policy);
+        panic!("under the seal");
+    })
+}
+
+/// How a process under `policy` ends that enters the kernel by its 32-bit door, with a number that
+/// is close(2), an allowed call, by the 64-bit one, and read(2) by this.
+#[cfg(target_arch = "x86_64")]
+pub fn end_of_call_by_the_other_door(policy: Policy) -> End {
+    end_of(policy, || {
+        // SAFETY: without the seal it would read into no valid address; the kernel may change rax
+        // and r8 to r11.
+        unsafe {
+            core::arch::asm!(
+                "int 0x80", inout("rax") libc::SYS_close => _, in("rcx") 0, in("rdx") 0,
+                out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            );
+        }
+    })
+}
