@@ -10,11 +10,13 @@ pub const MAX_DESCRIPTORS: usize = 128;
 #[repr(C, align(8))]
 struct ControlRoom([u8; 16 + MAX_DESCRIPTORS * size_of::<RawFd>()]);
 
-/// Descriptors on their way in or out: a fixed array and how many of it are in use.
+/// Descriptors on their way in or out: a fixed array, of which those from `first` to `end` are
+/// there, and no other.
 #[derive(Debug)]
 pub struct Descriptors {
     held: [Option<OwnedFd>; MAX_DESCRIPTORS],
-    count: usize,
+    first: usize,
+    end: usize,
 }
 
 impl Default for Descriptors {
@@ -27,27 +29,27 @@ impl Descriptors {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { held: [const { None }; MAX_DESCRIPTORS], count: 0 }
+        Self { held: [const { None }; MAX_DESCRIPTORS], first: 0, end: 0 }
     }
 
     /// How many there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.count
+        self.end - self.first
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     /// Adds one; it is handed back when there is no room.
     pub fn push(&mut self, fd: OwnedFd) -> core::result::Result<(), OwnedFd> {
-        match self.held.get_mut(self.count) {
+        match self.held.get_mut(self.end) {
             Some(place) => {
                 *place = Some(fd);
-                self.count += 1;
+                self.end += 1;
                 Ok(())
             }
             None => Err(fd),
@@ -56,15 +58,20 @@ impl Descriptors {
 
     /// Closes all.
     pub fn clear(&mut self) {
-        for place in &mut self.held[..self.count] {
+        for place in &mut self.held[self.first..self.end] {
             *place = None;
         }
-        self.count = 0;
+        (self.first, self.end) = (0, 0);
     }
 
-    /// Takes out the first that is left.
+    /// Takes out the first.
     pub fn take_first(&mut self) -> Option<OwnedFd> {
-        self.held[..self.count].iter_mut().find_map(Option::take)
+        let fd = self.held[self.first..self.end].first_mut()?.take();
+        self.first += 1;
+        if self.is_empty() {
+            (self.first, self.end) = (0, 0);
+        }
+        fd
     }
 }
 
