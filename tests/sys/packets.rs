@@ -1,6 +1,7 @@
 //! Unix sockets of type SOCK_SEQPACKET: what a packet is, who sent it, who listens.
 
 use crate::alone::{alone, no_copies, pending};
+use crate::files::Folder;
 use pesto::sys::unix::{self, Blocking};
 use pesto::sys::{Errno, process, signal};
 use std::ffi::CString;
@@ -8,7 +9,6 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 
 #[test]
 fn packet_longer_than_the_buffer_shows_its_whole_length_and_its_rest_is_gone() {
@@ -76,30 +76,9 @@ fn sending_to_nobody_is_an_error_and_no_signal() {
     });
 }
 
-/// A new folder that goes with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pesto-{name}-{}", process::id()));
-        std::fs::create_dir(&path).expect("a new folder");
-        Self(path)
-    }
-
-    /// A path in it, for the kernel.
-    fn join(&self, name: &str) -> CString {
-        c_path(&self.0.join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn c_path(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).expect("no zero byte")
+/// A path in a folder, for the kernel.
+fn path_in(folder: &Folder, name: &str) -> CString {
+    CString::new(folder.0.join(name).as_os_str().as_bytes()).expect("no zero byte")
 }
 
 fn listening(path: &CString) -> OwnedFd {
@@ -111,7 +90,7 @@ fn listening(path: &CString) -> OwnedFd {
 #[test]
 fn client_of_a_path_is_known_by_its_process_and_user() {
     let folder = Folder::new("peer");
-    let path = folder.join("socket");
+    let path = path_in(&folder, "socket");
     let listener = listening(&path);
     let client = unix::socket(Blocking::Yes).expect("a socket");
     unix::connect(client.as_fd(), &path).expect("it listens");
@@ -125,7 +104,7 @@ fn client_of_a_path_is_known_by_its_process_and_user() {
 fn path_is_alive_while_somebody_listens_there() {
     let _guard = no_copies();
     let folder = Folder::new("alive");
-    let path = folder.join("socket");
+    let path = path_in(&folder, "socket");
     assert_eq!(unix::is_alive(&path), Ok(false), "nothing is there");
     let listener = listening(&path);
     // More than its backlog: a full one is alive too.
@@ -150,7 +129,7 @@ fn path_is_alive_while_somebody_listens_there() {
 fn listener_of_another_type_is_alive_too() {
     let folder = Folder::new("stream");
     let _listener = UnixListener::bind(folder.0.join("socket")).expect("a place");
-    assert_eq!(unix::is_alive(&folder.join("socket")), Ok(true));
+    assert_eq!(unix::is_alive(&path_in(&folder, "socket")), Ok(true));
 }
 
 #[test]
@@ -158,19 +137,19 @@ fn file_that_is_no_socket_is_not_alive() {
     let folder = Folder::new("file");
     let mut file = std::fs::File::create(folder.0.join("file")).expect("a file");
     file.write_all(b"text").expect("room");
-    assert_eq!(unix::is_alive(&folder.join("file")), Ok(false));
+    assert_eq!(unix::is_alive(&path_in(&folder, "file")), Ok(false));
 }
 
 #[test]
 fn path_may_be_as_long_as_an_address_holds_and_no_longer() {
     let folder = Folder::new("long");
-    let left = unix::MAX_PATH - folder.join("").as_bytes().len();
-    let longest = folder.join(&"x".repeat(left));
+    let left = unix::MAX_PATH - path_in(&folder, "").as_bytes().len();
+    let longest = path_in(&folder, &"x".repeat(left));
     assert_eq!(longest.as_bytes().len(), unix::MAX_PATH);
     let _listener = listening(&longest);
     assert_eq!(unix::is_alive(&longest), Ok(true));
     let socket = unix::socket(Blocking::No).expect("a socket");
-    let too_long = folder.join(&"x".repeat(left + 1));
+    let too_long = path_in(&folder, &"x".repeat(left + 1));
     let refused = Err(Errno(libc::ENAMETOOLONG));
     assert_eq!(unix::listen_at(socket.as_fd(), &too_long, 1), refused);
     assert_eq!(unix::connect(socket.as_fd(), &too_long), refused);
