@@ -2,9 +2,12 @@
 //! names passes the role's real filter, each other call and each other argument kills.
 
 mod calls;
+mod daemon;
 mod names;
 mod panics;
 mod policy;
 mod promises;
 mod sealed;
+#[path = "../support/mod.rs"]
+mod support;
 mod text;
