@@ -1,7 +1,11 @@
 //! Last stage: the system call filter. Whatever is not in the role's policy kills the process.
+//!
+//! A policy is compiled before there is a process; where it says [`OWN_PROCESS`], the number of the
+//! one that is being sealed is put in.
 
 use super::Failure;
-use crate::sys::Errno;
+use crate::sys::{Errno, process};
+use seccompiler::sock_filter;
 
 /// The compiled policies.
 #[allow(clippy::unreadable_literal, reason = "generated")]
@@ -9,6 +13,13 @@ mod policies {
     use seccompiler::sock_filter;
     include!(concat!(env!("OUT_DIR"), "/policies.rs"));
 }
+
+/// Stands for the sealed process's own id in a policy. No id and no other value is as high: ids
+/// end at 2^22 (proc(5), `pid_max`).
+pub const OWN_PROCESS: u32 = 0xffff_f000;
+
+/// "Equal to this number?" (linux/bpf_common.h: `BPF_JMP | BPF_JEQ | BPF_K`).
+const IS_EQUAL: u16 = 0x15;
 
 /// Whose policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +34,26 @@ pub enum Policy {
     GuestFactory,
 }
 
-/// Puts the calling process under its policy, for ever.
+/// Puts the calling process under its policy, for ever. It must not fork afterwards: a child could
+/// not abort.
 ///
 /// # Errors
 /// ENOSYS, EINVAL: a kernel without seccomp filters.
 pub fn seal(policy: Policy) -> Result<(), Failure> {
-    let program: &[seccompiler::sock_filter] = match policy {
+    let program: &[sock_filter] = match policy {
         Policy::Supervisor => &policies::SUPERVISOR,
         Policy::Core => &policies::CORE,
         Policy::HostFactory => &policies::HOST_FACTORY,
         Policy::GuestFactory => &policies::GUEST_FACTORY,
     };
+    let own = u32::try_from(process::id()).unwrap_or(OWN_PROCESS);
+    // Leaked: the sealed process may not give memory back.
+    let program = program.to_vec().leak();
+    for step in &mut *program {
+        if step.code == IS_EQUAL && step.k == OWN_PROCESS {
+            step.k = own;
+        }
+    }
     seccompiler::apply_filter(program).map_err(|error| {
         let errno = match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error.into(),

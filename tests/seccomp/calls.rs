@@ -2,7 +2,7 @@
 //!
 //! All arguments that a policy leaves open are −1, so that a call which passes fails at once. Two
 //! entries end otherwise than by coming back: `exit_group`, which does what it is asked for (the
-//! status is −1, that is 255), and `tgkill`, whose target −1 the kernel refuses: that it ends
+//! status is −1, that is 255), and `tgkill`, whose thread −1 the kernel refuses: that it ends
 //! abort() is in `panics`. `rt_sigreturn` is in no policy: no role handles a signal.
 
 use crate::names::number;

@@ -61,6 +61,9 @@ pub fn number(name: &str) -> Option<libc::c_long> {
 
 /// The value of a constant.
 pub fn constant(name: &str) -> Option<i64> {
+    if name == "OWN_PROCESS" {
+        return Some(pesto::sandbox::seccomp::OWN_PROCESS.into());
+    }
     CONSTANTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 

@@ -4,7 +4,7 @@ use crate::calls::{KILLED, NOTHING, known};
 use crate::names::number;
 use crate::policy::ALL;
 use crate::sealed::end_of_call;
-use pesto::sandbox::seccomp::Policy;
+use pesto::sandbox::seccomp::{OWN_PROCESS, Policy};
 
 /// What no role may ever do.
 #[rustfmt::skip]
@@ -59,6 +59,12 @@ fn what_a_role_must_never_do_kills_it() {
     }
 }
 
+/// The sealed process's own id.
+const OWN: u64 = OWN_PROCESS as u64;
+
+/// A process that is never there, should the call pass.
+const NOBODY: u64 = 0x7fff_ffff;
+
 /// Allowed calls in a form that must never be: the policy, the call, its arguments.
 #[rustfmt::skip]
 const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
@@ -81,8 +87,10 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::Core, "fcntl", [9, 4, 0, 0, 0, 0], "F_SETFL"),
     (Policy::Core, "fcntl", [9, 8, 0, 0, 0, 0], "F_SETOWN: signals to others"),
     (Policy::Core, "fcntl", [9, 1030, 0, 0, 0, 0], "F_DUPFD_CLOEXEC"),
-    (Policy::Core, "tgkill", [1, 1, 9, 0, 0, 0], "SIGKILL"),
-    (Policy::Core, "tgkill", [1, 1, 0, 0, 0, 0], "is somebody there"),
+    (Policy::Core, "tgkill", [NOBODY, NOBODY, 9, 0, 0, 0], "SIGKILL"),
+    (Policy::Core, "tgkill", [NOBODY, NOBODY, 6, 0, 0, 0], "SIGABRT to another process"),
+    (Policy::Core, "tgkill", [OWN, 1, 9, 0, 0, 0], "SIGKILL to itself"),
+    (Policy::Core, "tgkill", [NOBODY, NOBODY, 0, 0, 0, 0], "is somebody there"),
     (Policy::Core, "clock_gettime", [0, 0, 0, 0, 0, 0], "the time of day"),
     (Policy::HostFactory, "socket", [2, 0x80803, 6, 0, 0, 0], "a raw socket"),
     (Policy::HostFactory, "socket", [2, 0x80801, 262, 0, 0, 0], "MPTCP, which Landlock does not see"),

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "a raw system call and the fork of a process to make it in")]
 
-use pesto::sandbox::seccomp::{self, Policy};
+use pesto::sandbox::seccomp::{self, OWN_PROCESS, Policy};
 use pesto::sandbox::{panic, process as flags};
 use pesto::sys::fd;
 use pesto::sys::process::{self, End};
@@ -17,10 +17,13 @@ const NOT_SEALED: i32 = 101;
 /// A call that waits for ever would end with SIGALRM after so many seconds.
 const PATIENCE: u32 = 60;
 
-/// How a process ends that seals itself as `policy` says and calls `number`.
+/// How a process ends that seals itself as `policy` says and calls `number`. An argument
+/// [`OWN_PROCESS`] is that process's own id.
 pub fn end_of_call(policy: Policy, number: libc::c_long, arguments: &[u64; 6]) -> End {
-    let [first, second, third, fourth, fifth, sixth] = *arguments;
     end_of(policy, || {
+        let own = u64::from(process::id().unsigned_abs());
+        let [first, second, third, fourth, fifth, sixth] =
+            arguments.map(|word| if word == u64::from(OWN_PROCESS) { own } else { word });
         // SAFETY: this process is about to end, and the arguments point to no memory of its own.
         unsafe { libc::syscall(number, first, second, third, fourth, fifth, sixth) };
     })
