@@ -1,7 +1,8 @@
 //! Compiles seccomp/*.json to BPF for the target, so that the daemon parses no policy.
 //!
-//! A build with debug assertions gets the entries of seccomp/debug.json in every policy: std makes
-//! calls there that it does not make in a release.
+//! Every policy is compiled for all architectures, so that a name which one of them lacks shows on
+//! whichever it is built. A build with debug assertions gets the entries of seccomp/debug.json in
+//! every policy: std makes calls there that it does not make in a release.
 
 use seccompiler::TargetArch;
 use serde_json::Value;
@@ -10,6 +11,9 @@ use std::path::Path;
 use std::{env, fs};
 
 const POLICIES: [&str; 4] = ["supervisor", "core", "host-factory", "guest-factory"];
+
+/// What the policies are for.
+const ARCHITECTURES: [TargetArch; 2] = [TargetArch::x86_64, TargetArch::aarch64];
 
 fn main() {
     println!("cargo::rerun-if-changed=seccomp");
@@ -24,8 +28,15 @@ fn main() {
         if debug && let Some(entries) = policy[name]["filter"].as_array_mut() {
             entries.extend(read("seccomp/debug.json").as_array().into_iter().flatten().cloned());
         }
-        let mut programs = seccompiler::compile_from_json(policy.to_string().as_bytes(), arch)
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = policy.to_string();
+        let compile = |arch| {
+            seccompiler::compile_from_json(text.as_bytes(), arch)
+                .unwrap_or_else(|error| panic!("{path}, for {arch:?}: {error}"))
+        };
+        for other in ARCHITECTURES {
+            compile(other);
+        }
+        let mut programs = compile(arch);
         let program =
             programs.remove(name).unwrap_or_else(|| panic!("{path}: names no \"{name}\""));
         let constant = name.to_uppercase().replace('-', "_");
