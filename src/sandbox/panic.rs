@@ -1,10 +1,17 @@
 //! First stage: a panic writes one line and aborts. It allocates nothing, reads no file and
 //! unwinds nothing: the sealed processes may do none of that (a backtrace would die of SIGSYS).
+//!
+//! A crash ends by its own signal: std's handler of it makes calls that the sealed processes may not
+//! make, and the supervisor would report SIGSYS, as if a policy were wrong.
 
-use crate::sys::fd;
+use crate::sys::{fd, signal};
 
 /// Sets the hook, for this process and those that it forks.
 pub fn abort_on_panic() {
+    for number in [libc::SIGSEGV, libc::SIGBUS] {
+        // Only a signal that does not exist is refused.
+        let _ = signal::restore_default(number);
+    }
     std::panic::set_hook(Box::new(|info| {
         let mut line = Line::new();
         line.push(b"panic");

@@ -1,7 +1,8 @@
-//! A panic in a sealed process: its line, and the end by SIGABRT, which the supervisor reports.
+//! A panic in a sealed process: its line, and the end by SIGABRT, which the supervisor reports. A
+//! crash: its own signal.
 
 use crate::policy::ALL;
-use crate::sealed::end_of_panic;
+use crate::sealed::{end_of_crash, end_of_panic};
 use pesto::sys::fd;
 use pesto::sys::process::End;
 use std::fs::File;
@@ -28,7 +29,14 @@ fn panic_under_the_seal_writes_its_line_and_aborts() {
     check();
 }
 
-/// The test above once more, in a process with another environment.
+#[test]
+fn crash_under_the_seal_ends_by_its_own_signal() {
+    for (policy, name, _) in ALL {
+        assert_eq!(end_of_crash(policy), End::Killed(libc::SIGSEGV), "{name}");
+    }
+}
+
+/// The first test once more, in a process with another environment.
 #[test]
 fn panic_under_the_seal_makes_no_backtrace_even_if_asked_for() {
     for value in ["1", "full"] {

@@ -71,6 +71,16 @@ pub fn end_of_panic(policy: Policy, stderr: BorrowedFd<'_>) -> End {
     })
 }
 
+/// How a process under `policy` ends that writes where no memory is.
+pub fn end_of_crash(policy: Policy) -> End {
+    end_of_child(|| {
+        panic::abort_on_panic();
+        seal_as(policy);
+        // SAFETY: not safe, on purpose: the first page is never mapped, so this process ends here.
+        unsafe { core::ptr::without_provenance_mut::<u8>(64).write_volatile(0) };
+    })
+}
+
 /// How a process under `policy` ends that enters the kernel by its 32-bit door, with a number that
 /// is close(2), an allowed call, by the 64-bit one, and read(2) by this.
 #[cfg(target_arch = "x86_64")]
