@@ -7,7 +7,7 @@
 //! the control socket's file.
 
 use super::control_socket::SocketFile;
-use super::link::{Order, Sealed, WORD};
+use super::link::{FOLLOWED, Order, Sealed, WORD};
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, process as flags};
@@ -153,7 +153,6 @@ impl Supervisor {
                 continue;
             }
             self.copy_lines();
-            // The core first: when it has ended in good order, the factories follow it.
             if let Some(at) = (0..3).find(|&at| entries[5 + at].revents != 0) {
                 return self.report_end(at);
             }
@@ -171,9 +170,38 @@ impl Supervisor {
         }
     }
 
+    /// Waits for a child that has ended, or for the one that it has followed: which, and how.
+    ///
+    /// A process's channels are closed before its end can be seen, so that a follower's end may be
+    /// seen first.
+    fn first_to_end(&self, seen: usize) -> (usize, crate::sys::Result<End>) {
+        let wait = |at: usize| process::wait(self.wards[at].child.pidfd.as_fd());
+        let until = clock::now_ms() + FOLLOW_MS;
+        let mut ended = (seen, wait(seen));
+        let mut waiting = [0, 1, 2].map(|at| at != seen);
+        while ended.1 == Ok(End::Exited(FOLLOWED)) {
+            let mut entries = [0, 1, 2].map(|at| {
+                if waiting[at] {
+                    fd::poll_entry(self.wards[at].child.pidfd.as_fd(), libc::POLLIN)
+                } else {
+                    fd::poll_nothing()
+                }
+            });
+            let left = until.saturating_sub(clock::now_ms());
+            if fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) == Ok(0) {
+                break;
+            }
+            if let Some(at) = entries.iter().position(|entry| entry.revents != 0) {
+                waiting[at] = false;
+                ended = (at, wait(at));
+            }
+        }
+        ended
+    }
+
     /// Says how a child has ended: 0 if that was the core in good order.
     fn report_end(&mut self, at: usize) -> i32 {
-        let end = process::wait(self.wards[at].child.pidfd.as_fd());
+        let (at, end) = self.first_to_end(at);
         self.copy_lines();
         let ward = &self.wards[at];
         match end {
