@@ -23,6 +23,9 @@ pub const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP
 /// How long children may take to follow one that has ended in good order.
 const FOLLOW_MS: u64 = 2_000;
 
+/// How long the core may take to end when it is told to do so at once.
+const STOP_MS: u64 = 5_000;
+
 /// Longest line that is copied from a child, in bytes.
 const LINE: usize = 256;
 
@@ -133,10 +136,11 @@ impl Supervisor {
 
     /// Waits for the end of a child: the exit status of the whole.
     fn watch(&mut self) -> i32 {
-        let mut stopping = false;
+        // Until when the core must have ended, once it was told to.
+        let mut stop: Option<u64> = None;
         loop {
             let watched = match &self.watched {
-                Some(watched) if !stopping => fd::poll_entry(watched.as_fd(), libc::POLLIN),
+                Some(watched) if stop.is_none() => fd::poll_entry(watched.as_fd(), libc::POLLIN),
                 _ => fd::poll_nothing(),
             };
             let mut entries = [
@@ -149,21 +153,28 @@ impl Supervisor {
                 fd::poll_entry(self.wards[1].child.pidfd.as_fd(), libc::POLLIN),
                 fd::poll_entry(self.wards[2].child.pidfd.as_fd(), libc::POLLIN),
             ];
-            if fd::poll(&mut entries, -1).is_err() {
+            let left = stop.map_or(-1, |until| {
+                i64::try_from(until.saturating_sub(clock::now_ms())).unwrap_or(0)
+            });
+            if fd::poll(&mut entries, left).is_err() {
                 continue;
             }
             self.copy_lines();
             if let Some(at) = (0..3).find(|&at| entries[5 + at].revents != 0) {
                 return self.report_end(at);
             }
+            if stop.is_some_and(|until| until <= clock::now_ms()) {
+                say(&[b"the core does not end", ENDING]);
+                return 1;
+            }
             let signalled = entries[0].revents != 0 && signal::take(self.signals.as_fd()).is_ok();
-            if signalled && stopping {
+            if signalled && stop.is_some() {
                 return 1;
             }
             if signalled || entries[1].revents != 0 {
-                stopping = true;
-                let stop = Order::Stop { drain_ms: 0 }.encode();
-                if unix::send(self.wards[CORE].link.as_fd(), &stop).is_err() {
+                stop = Some(clock::now_ms() + STOP_MS);
+                let order = Order::Stop { drain_ms: 0 }.encode();
+                if unix::send(self.wards[CORE].link.as_fd(), &order).is_err() {
                     return 1;
                 }
             }
