@@ -181,10 +181,22 @@ pub struct Run {
 impl Run {
     /// Runs a command with ports forwarded to it, and waits until they listen.
     pub fn command<S: AsRef<OsStr> + Debug>(specs: &[&str], command: &[S]) -> Self {
+        Self::wrapped::<&str, S>(&[], specs, command)
+    }
+
+    /// The same, with pesto started by another program: words that come before its own.
+    pub fn wrapped<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
+        wrapper: &[W],
+        specs: &[&str],
+        command: &[S],
+    ) -> Self {
         let folder = Folder::new();
         let socket = folder.join("run.sock");
-        let mut run = Command::new(program("pesto"));
-        run.arg("run").arg("-c").arg(&socket);
+        let mut words: Vec<&OsStr> = wrapper.iter().map(AsRef::as_ref).collect();
+        let pesto = program("pesto");
+        words.push(pesto.as_os_str());
+        let mut run = Command::new(words[0]);
+        run.args(&words[1..]).arg("run").arg("-c").arg(&socket);
         for spec in specs {
             run.args(["-p", spec]);
         }
@@ -233,6 +245,11 @@ impl Run {
         let output = self.pesto(&[words, &["--json"]].concat());
         assert!(output.status.success(), "{words:?}: {output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// pesto's own process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
     }
 
     /// The process id of each of the daemon's processes: supervisor, host, guest, core.
