@@ -5,15 +5,17 @@
 
 mod support;
 
-use pesto::sys::{fd, process};
+use pesto::sys::fd;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::time::Duration;
-use support::{Folder, Lines, PATIENCE, Run, children, connect, has_ended, program, until, wait};
+use support::ends::{
+    all_end, daemon, echo, flow, is_cut, is_over, next, pidfd, port_is_free, signal,
+};
+use support::{Folder, Lines, Run, children, connect, program, until, wait};
 
 /// The daemon's processes in the order of [`Run::daemon`], as messages call them.
 const NAMES: [&str; 4] = ["daemon", "host factory", "guest factory", "core"];
@@ -22,61 +24,6 @@ const CORE: usize = 3;
 
 /// What the command ends with when its standard input is closed.
 const SERVER: &str = "python3 -c \"$1\" echo 8000 & read line; kill $!; wait $!; exit 7";
-
-fn pidfd(pid: i32) -> OwnedFd {
-    process::open_pidfd(pid).expect("a pidfd")
-}
-
-fn signal(pidfd: &OwnedFd, number: i32) {
-    process::send_signal(pidfd.as_fd(), number).expect("a signal");
-}
-
-fn daemon(run: &Run) -> [OwnedFd; 4] {
-    run.daemon().map(pidfd)
-}
-
-/// Every process must end. A minute is no promise; that nothing has to be done for it is.
-fn all_end(pidfds: &[OwnedFd]) {
-    for (at, pidfd) in pidfds.iter().enumerate() {
-        assert!(has_ended(pidfd.as_fd(), PATIENCE), "process {at} goes on");
-    }
-}
-
-fn is_over(pidfd: BorrowedFd<'_>) -> bool {
-    has_ended(pidfd, Duration::ZERO)
-}
-
-/// A connection that has been all the way and back.
-fn flow(run: &Run) -> TcpStream {
-    let mut stream = run.connect();
-    echo(&mut stream);
-    stream
-}
-
-fn echo(stream: &mut TcpStream) {
-    stream.write_all(b"hello").expect("it goes on");
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).expect("an echo");
-    assert_eq!(&answer, b"hello");
-}
-
-/// It ends, one way or another.
-fn is_cut(mut stream: &TcpStream) {
-    let end = stream.read(&mut [0; 16]);
-    assert!(
-        matches!(end, Ok(0)) || end.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
-        "{end:?}"
-    );
-}
-
-fn port_is_free(port: u16) {
-    TcpListener::bind(("127.0.0.1", port)).expect("nobody has it");
-}
-
-/// The next line of the daemon or the client; the command's own are passed over.
-fn next(lines: &Lines) -> String {
-    std::iter::repeat_with(|| lines.next()).find(|line| line.starts_with("pesto")).expect("endless")
-}
 
 /// Neither says anything any more.
 fn silent(lines: &Lines) {

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod ends;
+
 use pesto::sys::{Errno, fd, process};
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -158,6 +160,12 @@ impl Lines {
     /// The next line; fails when there is none.
     pub fn next(&self) -> String {
         self.0.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// There are no more: every process has closed its end.
+    pub fn end(&self) {
+        let end = self.0.recv_timeout(PATIENCE);
+        assert_eq!(end, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
     }
 
     /// Lines that have come and those that come until the pipe is closed.
