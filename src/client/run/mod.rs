@@ -45,7 +45,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
     if !args.publish.is_empty() {
         let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
         for line in commands::lines(&done).lines() {
-            eprintln!("pesto: {line}");
+            super::say(line);
         }
     }
     drop(session);
@@ -103,7 +103,7 @@ fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Res
                 }
                 _ => "has ended".to_owned(),
             };
-            eprintln!("pesto: the daemon {how}; the command goes on without forwarded ports");
+            super::say(&format!("the daemon {how}; the command goes on without forwarded ports"));
         }
     }
 }
