@@ -41,7 +41,8 @@ fn exit_status_is_the_commands() {
 fn command_that_is_not_found_is_127_and_not_executable_126() {
     let folder = Folder::new();
     let file = folder.join("file").display().to_string();
-    fs::write(&file, "#!/bin/sh\n").expect("a file");
+    // Written by another process: nobody may have open for writing what is to be executed.
+    stdout(Command::new("sh").args(["-c", "echo '#!/bin/sh' >\"$0\"", &file]));
     let here = folder.path().display().to_string();
     for (word, status, cause) in [
         ("no-such-command", 127, "not found"),
@@ -63,7 +64,9 @@ fn command_that_is_not_found_is_127_and_not_executable_126() {
 #[test]
 fn daemon_is_found_beside_the_client_or_in_the_path_or_missed_by_name() {
     let folder = Folder::new();
-    fs::copy(program("pesto"), folder.join("pesto")).expect("a copy");
+    // Not copied in here: what a process has open for writing, or a child of it for a moment,
+    // cannot be executed.
+    stdout(Command::new("cp").arg(program("pesto")).arg(folder.path()));
     let run = |path: &Path| {
         let mut pesto = Command::new(folder.join("pesto"));
         pesto.arg("run").arg("-c").arg(folder.join("s")).args(["--", "/bin/true"]);
