@@ -15,15 +15,20 @@ fn main() -> ExitCode {
                 // Returning from main makes system calls that the sealed supervisor may not make.
                 Ok(status) => pesto::sys::process::exit(status),
                 Err(error) => {
-                    eprintln!("pestod: {error}");
+                    say(&error);
                     return ExitCode::FAILURE;
                 }
             }
         }
         Err(error) => {
-            eprintln!("pestod: {error}");
+            say(&error);
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
+}
+
+/// In one piece: others write there too.
+fn say(error: &dyn std::fmt::Display) {
+    pesto::sys::fd::write_stderr(format!("pestod: {error}\n").as_bytes());
 }

@@ -119,12 +119,7 @@ pub struct Run {
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,
     /// The command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

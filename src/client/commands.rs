@@ -40,7 +40,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(status) => status,
         Err(error) => {
             for line in error.message.lines() {
-                eprintln!("pesto: {line}");
+                super::say(line);
             }
             failed(error.exit)
         }

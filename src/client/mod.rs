@@ -15,3 +15,8 @@ pub mod instance;
 pub mod run;
 pub mod session;
 pub mod spec;
+
+/// One line to standard error in one piece: others write there too, the command and the daemon.
+fn say(line: &str) {
+    crate::sys::fd::write_stderr(format!("pesto: {line}\n").as_bytes());
+}

@@ -10,6 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// How often another run of ports is tried where a pick found part of one taken.
 const PICK_ATTEMPTS: usize = 64;
 
+/// The core has ended with answers that it had not read.
+const GONE: Errno = Errno(libc::ECONNRESET);
+
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
     let mut requests = [0; BATCH * REQUEST];
@@ -17,7 +20,7 @@ pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
     let mut made = Descriptors::new();
     loop {
         let len = match unix::receive(channel, &mut requests) {
-            Ok(0) => return true,
+            Ok(0) | Err(GONE) => return true,
             Ok(len) => len,
             Err(Errno(libc::EINTR)) => continue,
             Err(_) => return false,
@@ -35,18 +38,19 @@ pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
             };
             *place = carry_out(&request, policy, &mut made).encode();
         }
-        if !reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
-            return false;
+        match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
+            Ok(()) => {}
+            Err(errno) => return matches!(errno, Errno(libc::EPIPE) | GONE),
         }
     }
 }
 
 /// Sends the answers with their sockets. When the kernel will not pass the sockets on (too many
 /// are in flight), they are closed and their requests answered with that error.
-fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) -> bool {
+fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) -> Result<()> {
     loop {
         match message::send(channel, answers, made) {
-            Ok(_) => return true,
+            Ok(_) => return Ok(()),
             Err(Errno(libc::EINTR)) => {}
             Err(errno) if !made.is_empty() => {
                 made.clear();
@@ -59,7 +63,7 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
                     }
                 }
             }
-            Err(_) => return false,
+            Err(errno) => return Err(errno),
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum SocketError {
     TooLong(PathBuf),
     /// Its directory is not ours alone.
     Directory(PathBuf),
+    /// Its directory is a link, or a file.
+    NoDirectory(PathBuf),
     /// A daemon listens there.
     Alive(PathBuf),
     /// Something is there that is no socket.
@@ -53,6 +55,11 @@ impl fmt::Display for SocketError {
             Self::Directory(path) => write!(
                 out,
                 "control socket {}: its directory must be yours with mode 0700 (chmod 700 it, or choose another)",
+                path.display()
+            ),
+            Self::NoDirectory(path) => write!(
+                out,
+                "control socket {}: its directory must be one itself, not a link to one (write where it leads to, or choose another)",
                 path.display()
             ),
             Self::Alive(path) => write!(
@@ -88,7 +95,11 @@ pub fn make(path: &Path) -> Result<(OwnedFd, SocketFile), SocketError> {
     }
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let failed = |failure| SocketError::Failed(path.to_owned(), failure);
-    let directory = fs::open_directory(parent).doing("open its directory").map_err(failed)?;
+    let directory = match fs::open_directory(parent) {
+        // So it is with O_DIRECTORY and O_NOFOLLOW for a link too.
+        Err(Errno(libc::ENOTDIR)) => return Err(SocketError::NoDirectory(path.to_owned())),
+        opened => opened.doing("open its directory").map_err(failed)?,
+    };
     let facts = fs::facts(directory.as_fd()).doing("look at its directory").map_err(failed)?;
     if facts.owner != process::user_id() || facts.permissions & 0o077 != 0 {
         return Err(SocketError::Directory(path.to_owned()));

@@ -1,6 +1,6 @@
 //! A factory's process: into its network side, sealed, and at the core's service.
 
-use super::link::Sealed;
+use super::link::{FOLLOWED, Sealed};
 use crate::factory::policy::Policy as Side;
 use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
@@ -44,5 +44,5 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
     message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
         .doing("report its seal")?;
     drop(supervisor);
-    process::exit(i32::from(!server::serve(channel.as_fd(), side)))
+    process::exit(if server::serve(channel.as_fd(), side) { FOLLOWED } else { 1 })
 }

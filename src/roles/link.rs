@@ -5,6 +5,9 @@ use crate::wire::Layers;
 /// Length of the longest word in bytes.
 pub const WORD: usize = 9;
 
+/// Exit status of a child that has only followed another one: the end of a channel told it.
+pub const FOLLOWED: i32 = 3;
+
 /// A child is sealed. From the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {

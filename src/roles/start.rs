@@ -211,7 +211,11 @@ fn run_core(
     let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
     match namespaces::leave_for_empty() {
         Ok(()) => layers = layers.with(Layers::USER_NAMESPACE).with(Layers::NETWORK_NAMESPACE),
-        Err(failure) if sandbox == SandboxMode::Strict => return Err(failure),
+        Err(failure) if sandbox == SandboxMode::Strict => {
+            let mend = namespaces::mend(failure.errno);
+            fd::write_stderr(format!("{failure}; {mend}\n").as_bytes());
+            process::exit(1);
+        }
         Err(_) => {}
     }
     capabilities::drop_all(Keep::Nothing)?;

@@ -7,7 +7,7 @@
 //! the control socket's file.
 
 use super::control_socket::SocketFile;
-use super::link::{Order, Sealed, WORD};
+use super::link::{FOLLOWED, Order, Sealed, WORD};
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, process as flags};
@@ -22,6 +22,9 @@ pub const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP
 
 /// How long children may take to follow one that has ended in good order.
 const FOLLOW_MS: u64 = 2_000;
+
+/// How long the core may take to end when it is told to do so at once.
+const STOP_MS: u64 = 5_000;
 
 /// Longest line that is copied from a child, in bytes.
 const LINE: usize = 256;
@@ -133,10 +136,11 @@ impl Supervisor {
 
     /// Waits for the end of a child: the exit status of the whole.
     fn watch(&mut self) -> i32 {
-        let mut stopping = false;
+        // Until when the core must have ended, once it was told to.
+        let mut stop: Option<u64> = None;
         loop {
             let watched = match &self.watched {
-                Some(watched) if !stopping => fd::poll_entry(watched.as_fd(), libc::POLLIN),
+                Some(watched) if stop.is_none() => fd::poll_entry(watched.as_fd(), libc::POLLIN),
                 _ => fd::poll_nothing(),
             };
             let mut entries = [
@@ -149,31 +153,66 @@ impl Supervisor {
                 fd::poll_entry(self.wards[1].child.pidfd.as_fd(), libc::POLLIN),
                 fd::poll_entry(self.wards[2].child.pidfd.as_fd(), libc::POLLIN),
             ];
-            if fd::poll(&mut entries, -1).is_err() {
+            let left = stop.map_or(-1, |until| {
+                i64::try_from(until.saturating_sub(clock::now_ms())).unwrap_or(0)
+            });
+            if fd::poll(&mut entries, left).is_err() {
                 continue;
             }
             self.copy_lines();
-            // The core first: when it has ended in good order, the factories follow it.
             if let Some(at) = (0..3).find(|&at| entries[5 + at].revents != 0) {
                 return self.report_end(at);
             }
+            if stop.is_some_and(|until| until <= clock::now_ms()) {
+                say(&[b"the core does not end", ENDING]);
+                return 1;
+            }
             let signalled = entries[0].revents != 0 && signal::take(self.signals.as_fd()).is_ok();
-            if signalled && stopping {
+            if signalled && stop.is_some() {
                 return 1;
             }
             if signalled || entries[1].revents != 0 {
-                stopping = true;
-                let stop = Order::Stop { drain_ms: 0 }.encode();
-                if unix::send(self.wards[CORE].link.as_fd(), &stop).is_err() {
+                stop = Some(clock::now_ms() + STOP_MS);
+                let order = Order::Stop { drain_ms: 0 }.encode();
+                if unix::send(self.wards[CORE].link.as_fd(), &order).is_err() {
                     return 1;
                 }
             }
         }
     }
 
+    /// Waits for a child that has ended, or for the one that it has followed: which, and how.
+    ///
+    /// A process's channels are closed before its end can be seen, so that a follower's end may be
+    /// seen first.
+    fn first_to_end(&self, seen: usize) -> (usize, crate::sys::Result<End>) {
+        let wait = |at: usize| process::wait(self.wards[at].child.pidfd.as_fd());
+        let until = clock::now_ms() + FOLLOW_MS;
+        let mut ended = (seen, wait(seen));
+        let mut waiting = [0, 1, 2].map(|at| at != seen);
+        while ended.1 == Ok(End::Exited(FOLLOWED)) {
+            let mut entries = [0, 1, 2].map(|at| {
+                if waiting[at] {
+                    fd::poll_entry(self.wards[at].child.pidfd.as_fd(), libc::POLLIN)
+                } else {
+                    fd::poll_nothing()
+                }
+            });
+            let left = until.saturating_sub(clock::now_ms());
+            if fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) == Ok(0) {
+                break;
+            }
+            if let Some(at) = entries.iter().position(|entry| entry.revents != 0) {
+                waiting[at] = false;
+                ended = (at, wait(at));
+            }
+        }
+        ended
+    }
+
     /// Says how a child has ended: 0 if that was the core in good order.
     fn report_end(&mut self, at: usize) -> i32 {
-        let end = process::wait(self.wards[at].child.pidfd.as_fd());
+        let (at, end) = self.first_to_end(at);
         self.copy_lines();
         let ward = &self.wards[at];
         match end {

@@ -23,6 +23,18 @@ pub fn leave_for_empty() -> core::result::Result<(), Failure> {
         .doing("map its group id in its namespace")
 }
 
+/// What to set where [`leave_for_empty`] is refused.
+#[must_use]
+pub const fn mend(errno: Errno) -> &'static str {
+    match errno.0 {
+        libc::ENOSPC => {
+            "as root: sysctl -w user.max_user_namespaces=10000 user.max_net_namespaces=10000; \
+             or go without: --sandbox=container"
+        }
+        _ => "allow user namespaces, or go without: --sandbox=container",
+    }
+}
+
 /// Enters the network namespace behind `target`, through the user namespace that owns it.
 ///
 /// Works for every namespace that the caller's user owns, and for root for any; the caller must be

@@ -3,6 +3,7 @@
 It prints "ready" once it listens at PORT of every HOST (127.0.0.1 without any), then one line for
 each thing that happens. Each connection is served by a thread of its own.
 """
+import contextlib
 import hashlib
 import os
 import socket
@@ -96,7 +97,8 @@ ROLES = [echo, both_ways, answer_after_end, end_then_read, speak_first, read, re
 
 def serve(listener, role):
     def one(connection):
-        with connection:
+        # Whether a reset matters is for the role to say.
+        with connection, contextlib.suppress(ConnectionError):
             role(connection)
 
     while True:

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod ends;
+
 use pesto::sys::{Errno, fd, process};
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -160,6 +162,12 @@ impl Lines {
         self.0.recv_timeout(PATIENCE).expect("a line")
     }
 
+    /// There are no more: every process has closed its end.
+    pub fn end(&self) {
+        let end = self.0.recv_timeout(PATIENCE);
+        assert_eq!(end, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+    }
+
     /// Lines that have come and those that come until the pipe is closed.
     pub fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).collect()
@@ -181,10 +189,22 @@ pub struct Run {
 impl Run {
     /// Runs a command with ports forwarded to it, and waits until they listen.
     pub fn command<S: AsRef<OsStr> + Debug>(specs: &[&str], command: &[S]) -> Self {
+        Self::wrapped::<&str, S>(&[], specs, command)
+    }
+
+    /// The same, with pesto started by another program: words that come before its own.
+    pub fn wrapped<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
+        wrapper: &[W],
+        specs: &[&str],
+        command: &[S],
+    ) -> Self {
         let folder = Folder::new();
         let socket = folder.join("run.sock");
-        let mut run = Command::new(program("pesto"));
-        run.arg("run").arg("-c").arg(&socket);
+        let mut words: Vec<&OsStr> = wrapper.iter().map(AsRef::as_ref).collect();
+        let pesto = program("pesto");
+        words.push(pesto.as_os_str());
+        let mut run = Command::new(words[0]);
+        run.args(&words[1..]).arg("run").arg("-c").arg(&socket);
         for spec in specs {
             run.args(["-p", spec]);
         }
@@ -233,6 +253,11 @@ impl Run {
         let output = self.pesto(&[words, &["--json"]].concat());
         assert!(output.status.success(), "{words:?}: {output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// pesto's own process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
     }
 
     /// The process id of each of the daemon's processes: supervisor, host, guest, core.

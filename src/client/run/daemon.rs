@@ -72,9 +72,46 @@ impl Daemon {
             Fork::Parent(child) => {
                 drop(tell_ready);
                 let daemon = Self { child };
-                wait_until_ready(ready.as_fd(), command.pidfd())?;
+                daemon.wait_until_ready(ready.as_fd(), command.pidfd())?;
                 Ok(daemon)
             }
+        }
+    }
+
+    /// Waits for the line that says that clients are accepted.
+    fn wait_until_ready(
+        &self,
+        ready: BorrowedFd<'_>,
+        command: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let until = clock::now_ms() + READY_MS;
+        loop {
+            let mut entries =
+                [fd::poll_entry(ready, libc::POLLIN), fd::poll_entry(command, libc::POLLIN)];
+            let left = until.saturating_sub(clock::now_ms());
+            match fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) {
+                Err(Errno(libc::EINTR)) => continue,
+                Err(errno) => return Err(Error::refused(errno.to_string())),
+                Ok(0) => {
+                    return Err(Error::refused(
+                        "the daemon is not ready after 30 seconds; given up",
+                    ));
+                }
+                Ok(_) => {}
+            }
+            if entries[0].revents == 0 {
+                return Err(Error::refused("the command's process was ended before it started"));
+            }
+            let mut line = [0; 16];
+            return match fd::read(ready, &mut line) {
+                Err(Errno(libc::EINTR)) => continue,
+                Ok(len) if line[..len].starts_with(b"READY") => Ok(()),
+                _ => {
+                    // Told to end now, it would not come to say why.
+                    self.has_ended_within(END_MS);
+                    Err(Error::refused("the daemon did not start; it says why above"))
+                }
+            };
         }
     }
 
@@ -110,33 +147,6 @@ impl Drop for Daemon {
             self.has_ended_within(END_MS);
         }
         let _ = process::wait(self.pidfd());
-    }
-}
-
-/// Waits for the line that says that clients are accepted.
-fn wait_until_ready(ready: BorrowedFd<'_>, command: BorrowedFd<'_>) -> Result<(), Error> {
-    let until = clock::now_ms() + READY_MS;
-    loop {
-        let mut entries =
-            [fd::poll_entry(ready, libc::POLLIN), fd::poll_entry(command, libc::POLLIN)];
-        let left = until.saturating_sub(clock::now_ms());
-        match fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) {
-            Err(Errno(libc::EINTR)) => continue,
-            Err(errno) => return Err(Error::refused(errno.to_string())),
-            Ok(0) => {
-                return Err(Error::refused("the daemon is not ready after 30 seconds; given up"));
-            }
-            Ok(_) => {}
-        }
-        if entries[0].revents == 0 {
-            return Err(Error::refused("the command's process was ended before it started"));
-        }
-        let mut line = [0; 16];
-        return match fd::read(ready, &mut line) {
-            Err(Errno(libc::EINTR)) => continue,
-            Ok(len) if line[..len].starts_with(b"READY") => Ok(()),
-            _ => Err(Error::refused("the daemon did not start; it says why above")),
-        };
     }
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
     if !args.publish.is_empty() {
         let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
         for line in commands::lines(&done).lines() {
-            eprintln!("pesto: {line}");
+            super::say(line);
         }
     }
     drop(session);
@@ -96,7 +96,14 @@ fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Res
         }
         if entries[2].revents != 0 {
             forwarding = false;
-            eprintln!("pesto: the daemon has ended; the command goes on without forwarded ports");
+            let how = match process::wait(daemon.pidfd()) {
+                Ok(End::Killed(number)) => format!("was killed by signal {number}"),
+                Ok(End::Exited(status)) if status != 0 => {
+                    format!("has failed with status {status}")
+                }
+                _ => "has ended".to_owned(),
+            };
+            super::say(&format!("the daemon {how}; the command goes on without forwarded ports"));
         }
     }
 }

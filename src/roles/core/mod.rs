@@ -9,7 +9,7 @@ mod clients;
 mod token;
 mod world;
 
-use super::link::{Order, WORD};
+use super::link::{FOLLOWED, Order, WORD};
 use crate::control::Control;
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
@@ -159,7 +159,7 @@ impl Core {
                 Ok(Some(completion)) => self.complete(completion),
                 Ok(None) => return,
                 // The supervisor says which one died, and ends us all.
-                Err(_) => process::exit(1),
+                Err(_) => process::exit(FOLLOWED),
             }
         }
     }
@@ -190,10 +190,10 @@ impl Core {
     fn obey(&mut self) {
         let mut word = [0; WORD];
         let len = match unix::receive(self.supervisor.as_fd(), &mut word) {
-            Ok(0) => process::exit(1),
+            Ok(0) => process::exit(FOLLOWED),
             Ok(len) => len,
             Err(Errno(libc::EAGAIN | libc::EINTR)) => return,
-            Err(_) => process::exit(1),
+            Err(_) => process::exit(FOLLOWED),
         };
         match word.get(..len).and_then(Order::parse) {
             Some(Order::Go(layers)) => {
@@ -303,7 +303,7 @@ fn host_request(request: table::Request) -> Request {
 
 /// Whether the batch is out. A factory that is gone ends the core.
 fn flushed(channel: &mut Channel) -> bool {
-    channel.flush().unwrap_or_else(|_| process::exit(1))
+    channel.flush().unwrap_or_else(|_| process::exit(FOLLOWED))
 }
 
 /// Something that cannot be has happened.

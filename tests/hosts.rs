@@ -1,0 +1,141 @@
+//! Hosts that lack something: a family of addresses, namespaces.
+
+mod support;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use support::{Folder, Run, curl, output, program, stdout, text};
+
+/// A server of one family inside, for `curl`.
+fn server(host: &str) -> [&str; 8] {
+    ["python3", "-u", "-m", "http.server", "8000", "--bind", host, "--directory=/proc/self/ns"]
+}
+
+/// `pesto run` in a network of its own, where root (of that network's user namespace) has set up
+/// something first.
+fn in_own_network(set_up: &str, spec: &str, host: &str) -> Run {
+    let script = format!("ip link set lo up && {set_up} && exec \"$@\"");
+    let run = Run::wrapped(&["unshare", "-rn", "sh", "-c", &script, "sh"], &[spec], &server(host));
+    assert!(run.stdout.next().starts_with("Serving HTTP"));
+    run
+}
+
+/// `curl` in the network of a run.
+fn curl_there(run: &Run, url: &str) -> String {
+    let pid = run.pid().to_string();
+    let words = ["--target", &pid, "--user", "--net", "--preserve-credentials", "curl", "-sS"];
+    stdout(Command::new("nsenter").args(words).args(["--max-time", "60", url]))
+}
+
+const NO_IPV6: &str = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+
+#[test]
+fn host_with_ipv6_switched_off_forwards_all_the_same() {
+    for (spec, host) in [
+        ("8080:8000", "127.0.0.1"),
+        ("8080:8000", "::"),
+        ("127.0.0.1:8080:8000", "0.0.0.0"),
+        ("0.0.0.0:8080:8000", "127.0.0.1"),
+        ("8080:8000/tcp4", "127.0.0.1"),
+    ] {
+        let run = in_own_network(NO_IPV6, spec, host);
+        assert_eq!(run.port(), 8080);
+        let body = curl_there(&run, "http://localhost:8080/");
+        assert!(body.contains("Directory listing"), "{spec}, {host}: {body}");
+    }
+}
+
+#[test]
+fn address_of_a_family_that_is_switched_off_is_named() {
+    let folder = Folder::new();
+    let script = format!("ip link set lo up && {NO_IPV6} && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["-rn", "sh", "-c", &script, "sh"]).arg(program("pesto")).arg("run");
+    command.arg("-c").arg(folder.join("s")).args(["-p", "[::1]:8080:8000", "--", "true"]);
+    let output = output(&mut command);
+    assert_eq!(output.status.code(), Some(125));
+    let said = text(output.stderr);
+    assert!(said.contains("cannot listen on [::1]:8080"), "{said}");
+    assert!(!folder.join("s").exists());
+}
+
+/// Every socket of this family is refused, as by a kernel without it, for this thread and all that
+/// it starts.
+fn forbid_family(family: libc::c_int) {
+    let family = u64::try_from(family).expect("not negative");
+    let (len, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+    let condition = SeccompCondition::new(0, len, equal, family).expect("a condition");
+    let rule = SeccompRule::new(vec![condition]).expect("a rule");
+    let filter: BpfProgram = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_socket, vec![rule])]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()),
+        std::env::consts::ARCH.try_into().expect("a known one"),
+    )
+    .and_then(BpfProgram::try_from)
+    .expect("a filter");
+    seccompiler::apply_filter(&filter).expect("the kernel has seccomp");
+}
+
+fn without_ipv6<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(|| {
+        forbid_family(libc::AF_INET6);
+        work()
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[test]
+fn kernel_without_ipv6_forwards_all_the_same() {
+    let run = without_ipv6(|| Run::command(&["8000"], &server("127.0.0.1")));
+    assert!(run.stdout.next().starts_with("Serving HTTP"));
+    for name in ["localhost", "127.0.0.1"] {
+        let body = curl(&format!("http://{name}:{}/", run.port()));
+        assert!(body.contains("Directory listing"), "{body}");
+    }
+    let status = run.json(&["status"]);
+    assert_eq!((&status["listeners"], &status["failed_listeners"]), (&1.into(), &0.into()));
+    run.json(&["add", "-p", "8000"]);
+    let refused = run.pesto(&["add", "-p", "[::1]::8000"]);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+}
+
+#[test]
+fn system_without_namespaces_is_told_what_to_set() {
+    for (setting, value, who) in [
+        ("max_user_namespaces", "0", "pesto: "),
+        ("max_net_namespaces", "0", "pesto: "),
+        // Enough for the command, not for the core.
+        ("max_user_namespaces", "1", "pestod: core: "),
+        ("max_net_namespaces", "1", "pestod: core: "),
+    ] {
+        let folder = Folder::new();
+        let script = format!("echo {value} > /proc/sys/user/{setting} && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["-r", "sh", "-c", &script, "sh"]).arg(program("pesto")).arg("run");
+        command.arg("-c").arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--", "touch"]);
+        let output = output(command.arg(folder.join("made")));
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        let said = text(output.stderr);
+        let line = said.lines().next().expect("a line");
+        assert!(line.starts_with(&format!("{who}cannot make a user and a network namespace")));
+        assert!(line.contains("as root: sysctl -w user.max_user_namespaces="), "{said}");
+        assert!(line.contains("user.max_net_namespaces="), "{said}");
+        assert_eq!(fs::read_dir(folder.path()).expect("ours").count(), 0, "something is left");
+    }
+}
+
+#[test]
+fn container_mode_goes_without_the_cores_own_namespaces() {
+    let folder = Folder::new();
+    let script = "echo 1 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-r", "sh", "-c", script, "sh"]).arg(program("pesto")).arg("run");
+    command.arg("-c").arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--sandbox=container"]);
+    assert_eq!(stdout(command.args(["--", "echo", "ran"])), "ran\n");
+}

@@ -1,0 +1,341 @@
+//! How the daemon, the client and the command end, and what is left then: nothing.
+//!
+//! Each test holds pidfds that were opened while all was well; a process has ended when its own is
+//! readable.
+
+mod support;
+
+use pesto::sys::fd;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use support::ends::{
+    all_end, daemon, echo, flow, is_cut, is_over, next, pidfd, port_is_free, signal,
+};
+use support::{Folder, Lines, Run, children, connect, program, until, wait};
+
+/// The daemon's processes in the order of [`Run::daemon`], as messages call them.
+const NAMES: [&str; 4] = ["daemon", "host factory", "guest factory", "core"];
+const GUEST: usize = 2;
+const CORE: usize = 3;
+
+/// What the command ends with when its standard input is closed.
+const SERVER: &str = "python3 -c \"$1\" echo 8000 & read line; kill $!; wait $!; exit 7";
+
+/// Neither says anything any more.
+fn silent(lines: &Lines) {
+    let rest: Vec<String> = lines.rest().into_iter().filter(|l| l.starts_with("pesto")).collect();
+    assert_eq!(rest, [""; 0], "an orderly end is silent");
+}
+
+/// Kills one of the four, and looks at what the others do.
+fn kill_one(victim: usize) {
+    let mut run = Run::one_peer("echo");
+    let stream = flow(&run);
+    let pidfds = daemon(&run);
+    signal(&pidfds[victim], libc::SIGKILL);
+    all_end(&pidfds);
+    is_cut(&stream);
+    port_is_free(run.port());
+    let said = next(&run.stderr);
+    let name = NAMES[victim];
+    if victim == 0 {
+        // Nobody could remove the file; the next daemon replaces it.
+        let expected =
+            "pesto: the daemon was killed by signal 9; the command goes on without forwarded ports";
+        assert_eq!(said, expected);
+        assert!(run.socket.exists());
+    } else {
+        assert_eq!(said, format!("pestod: the {name} was killed by signal 9; ending the others"));
+        let said = next(&run.stderr);
+        assert!(said.starts_with("pesto: the daemon has failed with status 1; "), "{said}");
+        assert!(!run.socket.exists(), "its control socket is still there");
+    }
+    // The command is not the daemon's: it goes on, and ends as it likes.
+    assert!(run.child.try_wait().expect("its status").is_none());
+    assert_eq!(children(run.pid()).len(), 1);
+    let mut again = Command::new(program("pesto"));
+    again.arg("run").arg("-c").arg(&run.socket).args(["-p", "127.0.0.1::1", "--", "true"]);
+    assert!(support::output(&mut again).status.success());
+    assert!(!run.socket.exists());
+    assert_eq!(run.end().code(), Some(128 + libc::SIGTERM));
+}
+
+#[test]
+fn killed_supervisor_ends_every_process() {
+    kill_one(0);
+}
+
+#[test]
+fn killed_host_factory_ends_every_process_and_is_named() {
+    kill_one(1);
+}
+
+#[test]
+fn killed_guest_factory_ends_every_process_and_is_named() {
+    kill_one(GUEST);
+}
+
+#[test]
+fn killed_core_ends_every_process_and_is_named() {
+    kill_one(CORE);
+}
+
+#[test]
+fn stopped_factory_that_is_killed_ends_every_process() {
+    let run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    signal(&pidfds[GUEST], libc::SIGSTOP);
+    // A connection that waits for the stopped one.
+    let stream = run.connect();
+    signal(&pidfds[GUEST], libc::SIGKILL);
+    all_end(&pidfds);
+    is_cut(&stream);
+    let said = next(&run.stderr);
+    assert!(said.contains("the guest factory was killed by signal 9"), "{said}");
+}
+
+#[test]
+fn stopped_process_goes_on_when_it_is_continued() {
+    let run = Run::one_peer("echo");
+    let mut stream = flow(&run);
+    let pidfds = daemon(&run);
+    for pidfd in &pidfds {
+        signal(pidfd, libc::SIGSTOP);
+    }
+    stream.write_all(b"while").expect("the kernel takes it");
+    let mut waiting = run.connect();
+    waiting.write_all(b"stopped").expect("the kernel takes it");
+    for pidfd in &pidfds {
+        signal(pidfd, libc::SIGCONT);
+    }
+    stream.read_exact(&mut [0; 5]).expect("an echo");
+    waiting.read_exact(&mut [0; 7]).expect("an echo");
+    run.json(&["add", "-p", "127.0.0.1::8000"]);
+    assert!(!pidfds.iter().any(|pidfd| is_over(pidfd.as_fd())));
+}
+
+#[test]
+fn core_that_hangs_is_ended_when_the_command_has_ended() {
+    let mut run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    signal(&pidfds[CORE], libc::SIGSTOP);
+    signal(&pidfd(run.pid()), libc::SIGTERM);
+    assert_eq!(wait(&mut run.child).code(), Some(128 + libc::SIGTERM));
+    all_end(&pidfds);
+    assert_eq!(next(&run.stderr), "pestod: the core does not end; ending the others");
+    assert!(!run.socket.exists());
+}
+
+#[test]
+fn stop_with_a_stopped_factory_ends_it_too() {
+    let run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    signal(&pidfds[GUEST], libc::SIGSTOP);
+    assert!(run.pesto(&["stop"]).status.success());
+    all_end(&pidfds);
+    assert_eq!(
+        next(&run.stderr),
+        "pesto: the daemon has ended; the command goes on without forwarded ports"
+    );
+}
+
+#[test]
+fn killed_client_leaves_command_and_daemon_until_the_command_ends() {
+    // Standard input is the command's: when it is closed, the command ends.
+    let words = ["sh", "-c", SERVER, "sh", include_str!("peers/peer.py")];
+    let (input, close_input) = fd::pipe(0).expect("a pipe");
+    let folder = Folder::new();
+    let socket = folder.join("s");
+    let mut pesto = Command::new(program("pesto"));
+    pesto.arg("run").arg("-c").arg(&socket).args(["-p", "127.0.0.1::8000", "--"]).args(words);
+    pesto.stdin(File::from(input)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pesto.spawn().expect("pesto is built");
+    drop(pesto);
+    let port = support::first_port(&Lines::of(child.stderr.take().expect("a pipe")).next());
+    assert_eq!(Lines::of(child.stdout.take().expect("a pipe")).next(), "ready");
+    let pid = i32::try_from(child.id()).expect("a pid");
+    let all: Vec<OwnedFd> = children(pid).into_iter().map(pidfd).collect();
+    assert_eq!(all.len(), 2, "the command and the supervisor");
+    let mut stream = connect(port);
+    echo(&mut stream);
+    child.kill().expect("a signal");
+    assert_eq!(wait(&mut child).signal(), Some(libc::SIGKILL));
+    echo(&mut stream);
+    echo(&mut connect(port));
+    drop(close_input);
+    all_end(&all);
+    is_cut(&stream);
+    port_is_free(port);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn client_killed_before_the_command_starts_leaves_nothing() {
+    for number in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
+        let folder = Folder::new();
+        // The daemon waits for this lock: nothing can be ready meanwhile.
+        let lock = File::open(folder.path()).expect("the folder");
+        lock.lock().expect("a lock");
+        let made = folder.join("made");
+        let mut pesto = Command::new(program("pesto"));
+        pesto.arg("run").arg("-c").arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--"]);
+        let mut child = pesto.arg("touch").arg(&made).spawn().expect("pesto is built");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let all = until("command and daemon", || {
+            let all = children(pid);
+            let daemon = all.iter().any(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "pestod\n")
+            });
+            (all.len() == 2 && daemon).then_some(all)
+        });
+        let all: Vec<OwnedFd> = all.into_iter().map(pidfd).collect();
+        signal(&pidfd(pid), number);
+        assert_eq!(wait(&mut child).signal(), Some(number));
+        lock.unlock().expect("it was locked");
+        all_end(&all);
+        assert!(!made.exists(), "the command ran all the same");
+        assert!(!folder.join("s").exists(), "the control socket was left behind");
+    }
+}
+
+#[test]
+fn end_of_the_command_is_the_daemons_end() {
+    let mut run = Run::one_peer("echo");
+    let stream = flow(&run);
+    let pidfds = daemon(&run);
+    let supervisor = run.daemon()[0];
+    let mut others = children(run.pid());
+    others.retain(|&pid| pid != supervisor);
+    let [command] = others[..] else { panic!("{others:?}") };
+    signal(&pidfd(command), libc::SIGKILL);
+    assert_eq!(wait(&mut run.child).code(), Some(128 + libc::SIGKILL));
+    // pesto has waited for them.
+    assert!(pidfds.iter().all(|pidfd| is_over(pidfd.as_fd())));
+    is_cut(&stream);
+    port_is_free(run.port());
+    assert!(!run.socket.exists());
+    silent(&run.stderr);
+}
+
+#[test]
+fn termination_is_passed_on_and_ends_all_silently() {
+    for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        let mut run = Run::one_peer("echo");
+        let pidfds = daemon(&run);
+        signal(&pidfd(run.pid()), number);
+        assert_eq!(wait(&mut run.child).code(), Some(128 + number));
+        assert!(pidfds.iter().all(|pidfd| is_over(pidfd.as_fd())));
+        silent(&run.stderr);
+    }
+}
+
+/// The terminal sends its signals to all of a process group.
+#[test]
+fn interrupt_of_the_terminal_reaches_the_command_and_not_the_daemon() {
+    let folder = Folder::new();
+    let mut pesto = Command::new(program("pesto"));
+    pesto.arg("run").arg("-c").arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--"]);
+    let script = "trap 'echo caught' INT; echo ready; read line; read line; exit 9";
+    pesto.args(["sh", "-c", script]).process_group(0);
+    pesto.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pesto.spawn().expect("pesto is built");
+    let (out, err) =
+        (Lines::of(child.stdout.take().expect("")), Lines::of(child.stderr.take().expect("")));
+    let port = support::first_port(&err.next());
+    assert_eq!(out.next(), "ready");
+    let group = format!("-{}", child.id());
+    let kill = || support::stdout(Command::new("kill").args(["-s", "INT", "--", &group]));
+    kill();
+    assert_eq!(out.next(), "caught");
+    connect(port);
+    drop(child.stdin.take());
+    assert_eq!(wait(&mut child).code(), Some(9));
+    silent(&err);
+}
+
+#[test]
+fn termination_of_the_daemon_is_an_orderly_end() {
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let mut run = Run::one_peer("echo");
+        let mut stream = flow(&run);
+        let pidfds = daemon(&run);
+        signal(&pidfds[0], number);
+        all_end(&pidfds);
+        let end = stream.read(&mut [0]).expect_err("never a clean end");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        port_is_free(run.port());
+        assert!(!run.socket.exists());
+        let said = next(&run.stderr);
+        let expected = "pesto: the daemon has ended; the command goes on without forwarded ports";
+        assert_eq!(said, expected);
+        assert!(run.child.try_wait().expect("its status").is_none());
+    }
+}
+
+#[test]
+fn signal_for_the_whole_daemon_ends_it_in_good_order() {
+    let run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    // What a service manager does: the same signal for all.
+    for pidfd in pidfds.iter().rev() {
+        signal(pidfd, libc::SIGTERM);
+    }
+    all_end(&pidfds);
+    let said = next(&run.stderr);
+    assert!(said.starts_with("pesto: the daemon has ended;"), "{said}");
+}
+
+#[test]
+fn stop_lets_open_connections_go_on_until_they_end() {
+    let run = Run::one_peer("echo");
+    let (mut one, mut other) = (flow(&run), flow(&run));
+    let pidfds = daemon(&run);
+    let mut stop = Command::new(program("pesto"));
+    let mut stop = stop.args(["stop", "--drain", "600", "-c"]).arg(&run.socket).spawn().expect("");
+    until("refusal", || TcpStream::connect(("127.0.0.1", run.port())).is_err().then_some(()));
+    port_is_free(run.port());
+    echo(&mut one);
+    drop(one);
+    echo(&mut other);
+    assert!(!pidfds.iter().any(|pidfd| is_over(pidfd.as_fd())));
+    assert!(stop.try_wait().expect("its status").is_none());
+    drop(other);
+    assert!(wait(&mut stop).success());
+    all_end(&pidfds);
+    assert!(!run.socket.exists());
+    let said = next(&run.stderr);
+    assert!(said.starts_with("pesto: the daemon has ended;"), "{said}");
+}
+
+#[test]
+fn stop_resets_what_is_open_at_its_deadline() {
+    for drain in ["0", "1"] {
+        let run = Run::one_peer("echo");
+        let mut stream = flow(&run);
+        let pidfds = daemon(&run);
+        assert!(run.pesto(&["stop", "--drain", drain]).status.success());
+        all_end(&pidfds);
+        let end = stream.read(&mut [0]).expect_err("never a clean end");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        port_is_free(run.port());
+    }
+}
+
+#[test]
+fn command_that_ends_cuts_a_drain_short() {
+    let mut run = Run::one_peer("echo");
+    let stream = flow(&run);
+    let pidfds = daemon(&run);
+    let mut stop = Command::new(program("pesto"));
+    let mut stop = stop.args(["stop", "--drain", "600", "-c"]).arg(&run.socket).spawn().expect("");
+    until("refusal", || TcpStream::connect(("127.0.0.1", run.port())).is_err().then_some(()));
+    signal(&pidfd(run.pid()), libc::SIGTERM);
+    wait(&mut run.child);
+    all_end(&pidfds);
+    is_cut(&stream);
+    assert!(wait(&mut stop).success());
+}

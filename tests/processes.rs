@@ -1,0 +1,230 @@
+//! What the four processes are while they run, as the kernel shows it: sealed, without capabilities,
+//! in the right namespaces, with the descriptors that they need and no others.
+
+mod support;
+
+use pesto::sys::process::user_id;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+use support::ends::{all_end, daemon, flow, pidfd, signal};
+use support::{Folder, Run, children, output, program, stdout, text, until};
+
+/// The daemon's processes in the order of [`Run::daemon`].
+const NAMES: [&str; 4] = ["supervisor", "host factory", "guest factory", "core"];
+const SUPERVISOR: usize = 0;
+const HOST: usize = 1;
+const GUEST: usize = 2;
+const CORE: usize = 3;
+
+const BIND_SERVICE: u64 = 1 << 10;
+const SETPCAP: u64 = 1 << 8;
+
+/// A field of /proc/PID/status.
+fn status(pid: &str, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("no {name}")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn capabilities(pid: &str, set: &str) -> u64 {
+    u64::from_str_radix(&status(pid, set), 16).expect("hexadecimal")
+}
+
+#[test]
+fn every_process_is_sealed_and_single_threaded() {
+    let run = Run::one_peer("echo");
+    for (pid, name) in run.daemon().map(|pid| pid.to_string()).iter().zip(NAMES) {
+        assert_eq!(status(pid, "Seccomp"), "2", "{name}");
+        let filters: u32 = status(pid, "Seccomp_filters").parse().expect("a number");
+        assert!(filters >= 1, "{name}");
+        assert_eq!(status(pid, "NoNewPrivs"), "1", "{name}");
+        assert_eq!(status(pid, "Threads"), "1", "{name}");
+    }
+}
+
+#[test]
+fn no_process_has_a_capability_but_a_factory_that_of_low_ports() {
+    let run = Run::one_peer("echo");
+    let own = capabilities("self", "CapPrm");
+    for (at, pid) in run.daemon().map(|pid| pid.to_string()).iter().enumerate() {
+        // In the container's user namespace the guest factory has had them all.
+        let allowed = match at {
+            HOST => own & BIND_SERVICE,
+            GUEST => BIND_SERVICE,
+            _ => 0,
+        };
+        assert_eq!(capabilities(pid, "CapPrm"), allowed, "{}", NAMES[at]);
+        assert_eq!(capabilities(pid, "CapEff"), allowed, "{}", NAMES[at]);
+        assert_eq!(capabilities(pid, "CapInh"), 0, "{}", NAMES[at]);
+        assert_eq!(capabilities(pid, "CapAmb"), 0, "{}", NAMES[at]);
+        // Without CAP_SETPCAP the bounding set is the caller's; no_new_privs makes it void.
+        if own & SETPCAP != 0 || at == GUEST || at == CORE {
+            assert_eq!(capabilities(pid, "CapBnd"), 0, "{}", NAMES[at]);
+        }
+    }
+}
+
+#[test]
+fn every_process_has_the_callers_ids() {
+    let run = Run::one_peer("echo");
+    for pid in run.daemon().map(|pid| pid.to_string()) {
+        for ids in ["Uid", "Gid", "Groups"] {
+            assert_eq!(status(&pid, ids), status("self", ids), "{ids}");
+        }
+    }
+}
+
+#[test]
+fn daemon_has_a_session_of_its_own_without_a_terminal() {
+    let run = Run::one_peer("echo");
+    let pids = run.daemon();
+    for pid in pids {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let words: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let [group, session, terminal] = words[2..5] else { panic!("{stat}") };
+        assert_eq!((group, session), (&*pids[0].to_string(), &*pids[0].to_string()));
+        assert_eq!(terminal, "0");
+    }
+}
+
+/// The user and the network namespace of a process. Only root may look at a hidden process.
+fn namespaces(pid: i32) -> [String; 2] {
+    ["user", "net"].map(|kind| {
+        let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("root may look");
+        link.display().to_string()
+    })
+}
+
+#[test]
+fn each_process_is_in_its_namespaces() {
+    let run = Run::one_peer("echo");
+    let pids = run.daemon();
+    if user_id() != 0 {
+        for (pid, name) in pids.iter().zip(NAMES) {
+            let looked = fs::read_link(format!("/proc/{pid}/ns/net")).expect_err(name);
+            assert_eq!(looked.kind(), ErrorKind::PermissionDenied, "{name}");
+        }
+        return;
+    }
+    let host = namespaces(run.pid());
+    let mut others = children(run.pid());
+    others.retain(|pid| !pids.contains(pid));
+    let container = namespaces(others[0]);
+    assert_eq!(namespaces(pids[SUPERVISOR]), host);
+    assert_eq!(namespaces(pids[HOST]), host);
+    assert_eq!(namespaces(pids[GUEST]), container);
+    let core = namespaces(pids[CORE]);
+    for (at, name) in core.iter().enumerate() {
+        assert!(name != &host[at] && name != &container[at], "{name}");
+    }
+}
+
+/// What the descriptors of a process are, in order.
+fn descriptors(pid: i32, folder: &Path) -> Vec<&'static str> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("root may look").flatten();
+    let mut kinds: Vec<_> = entries
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.path()).ok()?;
+            let text = link.display().to_string();
+            let known = ["/dev/null", "socket:", "pipe:", "pidfd", "signalfd", "eventpoll"];
+            Some(match known.into_iter().find(|kind| text.contains(kind)) {
+                Some(kind) => kind,
+                None if link == folder => "folder",
+                None => panic!("{text} is open in {pid}"),
+            })
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+#[test]
+fn each_process_has_its_descriptors_and_none_of_the_callers() {
+    let folder = Folder::new();
+    let log = folder.join("log").display().to_string();
+    let script = "exec 8</dev/zero 9>>\"$0\"; exec \"$@\"";
+    let command = ["python3", "-c", include_str!("peers/peer.py"), "echo", "8000"];
+    let run = Run::wrapped(&["sh", "-c", script, &log], &["127.0.0.1::8000"], &command);
+    assert_eq!(run.stdout.next(), "ready");
+    let pids = run.daemon();
+    if user_id() != 0 {
+        for (pid, name) in pids.iter().zip(NAMES) {
+            let looked = fs::read_dir(format!("/proc/{pid}/fd")).expect_err(name);
+            assert_eq!(looked.kind(), ErrorKind::PermissionDenied, "{name}");
+        }
+        return;
+    }
+    let own = run.socket.parent().expect("a folder").to_owned();
+    // Three links, three pipes for lines, its own standard error; children and the command.
+    let supervisor = [
+        &["/dev/null"; 2][..],
+        &["folder"],
+        &["pidfd"; 4],
+        &["pipe:"; 4],
+        &["signalfd"],
+        &["socket:"; 3],
+    ];
+    assert_eq!(descriptors(pids[SUPERVISOR], &own), supervisor.concat());
+    for factory in [HOST, GUEST] {
+        let expected = ["/dev/null", "/dev/null", "pipe:", "socket:"];
+        assert_eq!(descriptors(pids[factory], &own), expected);
+    }
+    // The control socket, three channels, the listener; then the two of a connection.
+    let core = |sockets: usize| {
+        [&["/dev/null", "/dev/null", "eventpoll", "pipe:"][..], &vec!["socket:"; sockets]].concat()
+    };
+    until("the client's leaving", || (descriptors(pids[CORE], &own) == core(5)).then_some(()));
+    let stream = flow(&run);
+    assert_eq!(descriptors(pids[CORE], &own), core(7));
+    drop(stream);
+    until("the end", || (descriptors(pids[CORE], &own) == core(5)).then_some(()));
+}
+
+#[test]
+fn descriptor_of_the_caller_is_held_by_no_daemon_process() {
+    // Standard output twice: whoever holds it keeps the pipe from ending.
+    let script = "exec 9>&1; exec \"$@\"";
+    let command = ["sh", "-c", "echo ready; exec >/dev/null 9>&-; exec sleep 600"];
+    let run = Run::wrapped(&["sh", "-c", script, "sh"], &["127.0.0.1::8000"], &command);
+    assert_eq!(run.stdout.next(), "ready");
+    let pidfds = daemon(&run);
+    let all: Vec<_> = children(run.pid()).into_iter().map(pidfd).collect();
+    signal(&pidfd(run.pid()), libc::SIGKILL);
+    run.stdout.end();
+    assert!(run.pesto(&["list"]).status.success(), "the daemon is there");
+    for pidfd in &all {
+        signal(pidfd, libc::SIGTERM);
+    }
+    all_end(&pidfds);
+    all_end(&all);
+}
+
+#[test]
+fn command_has_the_descriptors_that_it_would_have_without_pesto() {
+    let folder = Folder::new();
+    let script = "exec 9>/dev/null; exec \"$@\"";
+    let wrapped = |words: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).args(words);
+        stdout(&mut command)
+    };
+    let pesto = program("pesto").display().to_string();
+    let socket = folder.join("s").display().to_string();
+    let list = ["ls", "/proc/self/fd"];
+    let run = [&*pesto, "run", "-c", &socket, "-p", "127.0.0.1::80", "--"];
+    assert_eq!(wrapped(&[&run[..], &list].concat()), wrapped(&list));
+}
+
+#[test]
+fn overflow_user_is_refused() {
+    let folder = Folder::new();
+    let mut command = Command::new("unshare");
+    command.args(["--map-user=65534", "--map-group=65534"]).arg(program("pesto"));
+    let said = output(command.args(["run", "-c"]).arg(folder.join("s")).args(["--", "true"]));
+    assert_eq!(said.status.code(), Some(125));
+    let said = text(said.stderr);
+    assert!(said.contains("pestod: it runs as user 65534"), "{said}");
+    assert!(!folder.join("s").exists());
+}
