@@ -128,7 +128,7 @@ pub struct Flow {
     /// When it is given up, unless it is open by then.
     pub(super) deadline_ms: u64,
     /// Its places in the lists of [`super::Flows`].
-    pub(super) links: [Links; 2],
+    pub(super) links: [Links; 3],
 }
 
 /// How a flow ended.

@@ -61,8 +61,8 @@ impl Flows {
         Self {
             arena: Arena::new(capacity),
             asking: List::new(0),
-            ready: List::new(0),
-            unopened: List::new(1),
+            ready: List::new(1),
+            unopened: List::new(2),
         }
     }
 
@@ -93,7 +93,7 @@ impl Flows {
             goal,
             stats,
             deadline_ms: now_ms + CONNECT_DEADLINE_MS,
-            links: [Links::default(); 2],
+            links: [Links::default(); 3],
         };
         let flow = self.arena.insert(flow).map_err(|flow| flow.client.fd)?;
         self.asking.push(&mut self.arena, flow);
@@ -268,3 +268,6 @@ impl Flows {
 const fn is_writable(bits: u32) -> bool {
     bits & libc::EPOLLOUT.cast_unsigned() != 0
 }
+
+#[cfg(test)]
+mod tests;

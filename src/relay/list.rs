@@ -11,7 +11,7 @@ pub(super) struct Links {
     linked: bool,
 }
 
-/// A list; `which` of a flow's two links it uses.
+/// A list; `which` of a flow's links it uses. Lists must not share one: each takes a flow out as its own.
 #[derive(Debug)]
 pub(super) struct List {
     which: usize,
