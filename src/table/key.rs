@@ -46,6 +46,39 @@ pub const fn socket_address(address: Address, port: u16) -> SocketAddr {
     }
 }
 
+/// Whether two rules with ports want one of them at one address, or at one and at all addresses of
+/// its family.
+pub fn overlap(one: &Rule, other: &Rule) -> bool {
+    let (Ports::Fixed(ports), Ports::Fixed(others)) = (one.ports, other.ports) else {
+        return false;
+    };
+    let meet = |one: Address, other: Address| {
+        matches!(one, Address::V4(_)) == matches!(other, Address::V4(_))
+            && (one == other || one.is_wildcard() || other.is_wildcard())
+    };
+    one.active
+        && other.active
+        && (one.side, one.protocol) == (other.side, other.protocol)
+        && ports.first() <= others.last()
+        && others.first() <= ports.last()
+        && addresses(one).any(|one| addresses(other).any(|other| meet(one, other)))
+}
+
+/// The addresses that a rule listens on, v4 first.
+fn addresses(rule: &Rule) -> impl Iterator<Item = Address> + Clone + use<> {
+    let addresses = match rule.bind {
+        Bind::Any => [Some(ANY_V4), Some(ANY_V6)],
+        named => [named.address(), None],
+    };
+    addresses.into_iter().flatten().map(|address| match address {
+        // The kernel looks at the scope of link-local addresses alone.
+        Address::V6 { address, .. } if !address.is_unicast_link_local() => {
+            Address::V6 { address, scope: 0 }
+        }
+        same => same,
+    })
+}
+
 /// The keys of a rule: none while it is inactive or its ports are not picked yet; two a port, v4
 /// first, where it listens on any address.
 pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {
@@ -54,18 +87,11 @@ pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {
         Ports::Fixed(range) if rule.active => Some(range),
         _ => None,
     };
-    let addresses = match rule.bind {
-        Bind::Any => [Some(ANY_V4), Some(ANY_V6)],
-        named => [named.address(), None],
-    };
+    let addresses = addresses(rule);
     range.into_iter().flat_map(move |range| {
+        let addresses = addresses.clone();
         range.iter().flat_map(move |port| {
-            addresses.into_iter().flatten().map(move |address| Key {
-                side,
-                protocol,
-                address,
-                port,
-            })
+            addresses.clone().map(move |address| Key { side, protocol, address, port })
         })
     })
 }

@@ -187,7 +187,7 @@ impl<D> Table<D> {
     pub fn failures(&self, which: Which) -> impl Iterator<Item = BindFailure> {
         let entries = self.references(which).iter().filter_map(|&at| self.rules.get(at));
         entries.flat_map(|entry| {
-            let picks = entry.pick_failure.map(|errno| BindFailure {
+            let picks = entry.pick_failure().map(|errno| BindFailure {
                 rule: entry.rule.id,
                 address: entry.rule.bind.address().unwrap_or(key::ANY_V4),
                 port: None,

@@ -13,11 +13,11 @@ use crate::wire::RuleId;
 /// How many sockets a commit keeps, makes and retires, and how many it could not make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// In both tables.
+    /// In both tables, and open.
     pub kept: u32,
     /// Only in the shadow table, and bound.
     pub new: u32,
-    /// Only in the active table.
+    /// Only in the active table, and open.
     pub retired: u32,
     /// Only in the shadow table, and refused by the kernel; picks that found no port too.
     pub failed: u32,
@@ -69,7 +69,7 @@ impl<D> Table<D> {
                     }
                     if let Some(slot) = self.slots.get_mut(found) {
                         slot.shadow = Some(reference);
-                        counts.kept += 1;
+                        counts.kept += u32::from(slot.is_open());
                     }
                     continue;
                 }
@@ -84,7 +84,8 @@ impl<D> Table<D> {
         if needed > available {
             return Err(Impossible::Limit { needed, available });
         }
-        let retired = self.slots.iter().filter(|(_, slot)| slot.shadow.is_none()).count();
+        let leaving = self.slots.iter().filter(|(_, slot)| slot.shadow.is_none() && slot.is_open());
+        let retired = leaving.count();
         counts.retired = u32::try_from(retired).unwrap_or(u32::MAX);
         Ok(counts)
     }
@@ -103,8 +104,10 @@ impl<D> Table<D> {
             let clash = match (slot.shadow, wide.shadow) {
                 (Some(one), Some(other)) => Some((one, other)),
                 // The narrow one is to be made while the wide one is still held, or the reverse.
-                (Some(one), None) if slot.active.is_none() => wide.active.map(|wide| (one, wide)),
-                (None, Some(other)) if wide.active.is_none() => {
+                (Some(one), None) if slot.active.is_none() && wide.is_open() => {
+                    wide.active.map(|wide| (one, wide))
+                }
+                (None, Some(other)) if wide.active.is_none() && slot.is_open() => {
                     slot.active.map(|narrow| (narrow, other))
                 }
                 _ => None,

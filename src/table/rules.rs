@@ -15,8 +15,31 @@ pub struct Entry {
     pub rule: Rule,
     /// Its [`Stats`].
     pub stats: Ref,
-    /// Why no ports could be picked for it.
-    pub pick_failure: Option<Errno>,
+    /// How far the search for its ports is, if it leaves them to the daemon.
+    pub pick: Pick,
+}
+
+/// The search for a rule's ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// The factory is to be asked. So often it has named ports of other rules of the same table.
+    Wanted(u8),
+    /// The factory was asked.
+    Asked(u8),
+    /// Over; the rule has its ports.
+    Found,
+    /// There are none.
+    Failed(Errno),
+}
+
+impl Entry {
+    /// Why no ports could be found for it.
+    pub const fn pick_failure(&self) -> Option<Errno> {
+        match self.pick {
+            Pick::Failed(errno) => Some(errno),
+            _ => None,
+        }
+    }
 }
 
 /// What is counted for one rule id, since its first commit.
@@ -87,7 +110,7 @@ impl Rules {
         self.entries.get(reference)
     }
 
-    /// A rule of the shadow table alone: a pick that was decided.
+    /// A rule of the shadow table alone: its pick goes on.
     pub fn get_mut(&mut self, reference: Ref) -> Option<&mut Entry> {
         self.entries.get_mut(reference)
     }
@@ -138,7 +161,7 @@ impl Rules {
             Some(stats) => stats,
             None => self.stats.insert(Stats::default()).map_err(|_| Full)?,
         };
-        let entry = Entry { rule, stats, pick_failure: None };
+        let entry = Entry { rule, stats, pick: Pick::Wanted(0) };
         let reference = self.entries.insert(entry).map_err(|_| Full)?;
         if let Some(stats) = self.stats.get_mut(stats) {
             stats.users += 1;

@@ -39,6 +39,13 @@ pub struct Slot<D> {
     pub shadow: Option<Ref>,
 }
 
+impl<D> Slot<D> {
+    /// Whether it accepts, for the active table.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Listening(_))
+    }
+}
+
 /// All slots.
 #[derive(Debug)]
 pub struct Slots<D> {

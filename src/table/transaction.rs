@@ -6,13 +6,16 @@
 //! after a rollback name slots that are gone, and what they bring is dropped.
 
 use super::plan::{Counts, Impossible};
-use super::rules::Full;
+use super::rules::{Full, Pick};
 use super::slots::State;
-use super::{Effects, Refusal, Table, key};
+use super::{Effects, Entry, Refusal, Table, key};
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{Base, Bind, Outcome, Port, PortRange, Ports, Rule, RuleId};
 use core::net::SocketAddr;
+
+/// How often one pick may be asked for again, since other rules want what was found.
+const PICK_TRIES: u8 = 16;
 
 /// How far the transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +160,7 @@ impl<D> Table<D> {
         if asked > 0 {
             return Preparation::Wait;
         }
-        let picks = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at)?.pick_failure);
+        let picks = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at)?.pick_failure());
         let failed = counts.failed + u32::try_from(picks.count()).unwrap_or(u32::MAX);
         let counts = Counts { failed, ..counts };
         self.phase = Phase::Prepared { counts };
@@ -167,6 +170,7 @@ impl<D> Table<D> {
 
     fn abandon(&mut self, why: Impossible) -> Preparation {
         self.phase = Phase::Open;
+        self.search_again();
         let outcome = match why {
             Impossible::Conflict(first, second) => Outcome::Conflict { first, second },
             Impossible::Limit { needed, available } => Outcome::Limit {
@@ -182,8 +186,12 @@ impl<D> Table<D> {
         loop {
             let reference = *self.rules.shadow().get(*next)?;
             *next += 1;
-            let Some(rule) = self.rules.get(reference).map(|entry| entry.rule) else { continue };
-            if let (true, Ports::Pick { width }) = (rule.active, rule.ports) {
+            let Some(entry) = self.rules.get_mut(reference) else { continue };
+            let rule = entry.rule;
+            if let (true, Ports::Pick { width }, Pick::Wanted(tries)) =
+                (rule.active, rule.ports, entry.pick)
+            {
+                entry.pick = Pick::Asked(tries);
                 *asked += 1;
                 let address = rule.bind.address().map(|address| key::socket_address(address, 0));
                 return Some(Request::Pick { rule: reference, address, width: width.get() });
@@ -191,19 +199,49 @@ impl<D> Table<D> {
         }
     }
 
-    /// The factory's answer to [`Request::Pick`]. Late ones are ignored.
-    pub fn picked(&mut self, rule: Ref, outcome: Result<u16, Errno>) {
-        let Some(entry) = self.rules.get_mut(rule) else { return };
-        let Ports::Pick { width } = entry.rule.ports else { return };
-        let first =
-            outcome.map(|port| Port::new(port).and_then(|p| PortRange::from_width(p, width)));
-        match first {
-            Ok(Some(range)) => entry.rule.ports = Ports::Fixed(range),
-            Ok(None) => entry.pick_failure = Some(Errno(libc::EADDRINUSE)),
-            Err(errno) => entry.pick_failure = Some(errno),
+    /// The factory's answer to [`Request::Pick`]. Ports that another rule of the shadow table wants
+    /// are free as yet, so that the factory may name them: it is asked again then. An answer that
+    /// is late, or the second one, is ignored.
+    pub fn picked(&mut self, reference: Ref, outcome: Result<u16, Errno>) {
+        let Phase::Picking { next, asked, .. } = &mut self.phase else { return };
+        let Some(&Entry { rule, pick: Pick::Asked(tries), .. }) = self.rules.get(reference) else {
+            return;
+        };
+        *asked -= 1;
+        let range = outcome.map(|port| PortRange::from_width(Port::new(port)?, rule.ports.width()));
+        let (ports, pick) = match range {
+            Err(errno) => (rule.ports, Pick::Failed(errno)),
+            Ok(None) => (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE))),
+            Ok(Some(range)) => {
+                let found = Rule { ports: Ports::Fixed(range), ..rule };
+                let mut others = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+                match others.any(|other| key::overlap(&found, &other.rule)) {
+                    false => (found.ports, Pick::Found),
+                    true if tries == PICK_TRIES => {
+                        (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE)))
+                    }
+                    true => {
+                        *next = 0;
+                        (rule.ports, Pick::Wanted(tries + 1))
+                    }
+                }
+            }
+        };
+        if let Some(entry) = self.rules.get_mut(reference) {
+            entry.rule.ports = ports;
+            entry.pick = pick;
         }
-        if let Phase::Picking { asked, .. } = &mut self.phase {
-            *asked -= 1;
+    }
+
+    /// What has no ports yet looks for them again in the next PREPARE.
+    fn search_again(&mut self) {
+        for at in 0..self.rules.shadow().len() {
+            let reference = self.rules.shadow()[at];
+            if let Some(entry) = self.rules.get_mut(reference)
+                && entry.pick != Pick::Found
+            {
+                entry.pick = Pick::Wanted(0);
+            }
         }
     }
 

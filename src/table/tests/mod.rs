@@ -1,0 +1,184 @@
+//! The table with numbered sockets and a simulated kernel.
+
+mod model;
+mod picks;
+mod plans;
+mod transactions;
+
+use super::{Committed, Counts, Effects, Entry, Key, Preparation, Refusal, Request, State, Table};
+use crate::arena::Ref;
+use crate::sys::Errno;
+use crate::wire::{
+    Base, Bind, Label, Outcome, Port, PortRange, Ports, Protocol, Rule, RuleId, Side, Target,
+    TargetAddress,
+};
+use core::net::SocketAddr;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+use std::rc::Rc;
+
+const IN_USE: Errno = Errno(libc::EADDRINUSE);
+
+/// A descriptor: its number is free again when it is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    number: u64,
+    open: Rc<RefCell<BTreeSet<u64>>>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        assert!(self.open.borrow_mut().remove(&self.number), "closed twice");
+    }
+}
+
+/// The kernel and the factory: who holds what, and every call on a listener.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    open: Rc<RefCell<BTreeSet<u64>>>,
+    next: u64,
+    /// Addresses that belong to others.
+    foreign: BTreeSet<SocketAddr>,
+    /// Ports that a pick names, in this order.
+    picks: Vec<Result<u16, Errno>>,
+    /// What listen(2) says instead of yes.
+    listen_error: Option<Errno>,
+    calls: Vec<(&'static str, Port)>,
+    /// Connections that wait in the backlog of a listener that retires.
+    backlog: u32,
+}
+
+impl Kernel {
+    fn socket(&mut self) -> Socket {
+        self.next += 1;
+        self.open.borrow_mut().insert(self.next);
+        Socket { number: self.next, open: Rc::clone(&self.open) }
+    }
+
+    fn open(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    fn bind(&mut self, address: SocketAddr) -> Result<Socket, Errno> {
+        if self.foreign.contains(&address) { Err(IN_USE) } else { Ok(self.socket()) }
+    }
+
+    fn carry_out(&mut self, request: Request, table: &mut Table<Socket>) {
+        match request {
+            Request::Bind { slot, address } => {
+                let outcome = self.bind(address);
+                table.bound(slot, outcome);
+            }
+            Request::Pick { rule, .. } => {
+                let port = if self.picks.is_empty() { Err(IN_USE) } else { self.picks.remove(0) };
+                table.picked(rule, port);
+            }
+        }
+    }
+}
+
+impl Effects<Socket> for Kernel {
+    fn listen(&mut self, slot: Ref, _: &Socket) -> Result<(), Errno> {
+        self.calls.push(("listen", port(u16::try_from(slot.index + 1).expect("small"))));
+        self.listen_error.map_or(Ok(()), Err)
+    }
+
+    fn retire(&mut self, key: Key, _: Socket, _: &Entry) -> u32 {
+        self.calls.push(("retire", key.port));
+        self.backlog
+    }
+}
+
+fn port(number: u16) -> Port {
+    Port::new(number).expect("not 0")
+}
+
+fn range(first: u16, last: u16) -> Ports {
+    Ports::Fixed(PortRange::new(port(first), port(last)).expect("in order"))
+}
+
+fn width(width: u16) -> Ports {
+    Ports::Pick { width: NonZeroU16::new(width).expect("not 0") }
+}
+
+fn bind(address: &str) -> Bind {
+    match address {
+        "any" => Bind::Any,
+        address => match address.parse().expect("an address") {
+            core::net::IpAddr::V4(v4) => Bind::V4(v4),
+            core::net::IpAddr::V6(address) => Bind::V6 { address, scope: 0 },
+        },
+    }
+}
+
+fn rule(id: u32, address: &str, ports: Ports) -> Rule {
+    Rule {
+        id: RuleId(id),
+        side: Side::Inbound,
+        protocol: Protocol::Tcp,
+        active: true,
+        if_listening: false,
+        transparent: false,
+        bind: bind(address),
+        interface: None,
+        ports,
+        target: Target { address: TargetAddress::Automatic, first_port: port(80) },
+        label: Label::default(),
+    }
+}
+
+const RULES: usize = 16;
+const LISTENERS: usize = 32;
+
+fn table() -> Table<Socket> {
+    Table::new(RULES, LISTENERS, 2 * LISTENERS)
+}
+
+/// Asks the kernel for all that a PREPARE needs.
+fn prepare(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
+    table.prepare(LISTENERS).expect("an open shadow table");
+    finish(table, kernel)
+}
+
+fn finish(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
+    loop {
+        match table.next_step() {
+            Preparation::Ask(request) => kernel.carry_out(request, table),
+            Preparation::Wait => panic!("every request was answered"),
+            Preparation::Over(counts, outcome) => return (counts, outcome),
+        }
+    }
+}
+
+/// One transaction that must succeed, from the present table on.
+fn change(
+    table: &mut Table<Socket>,
+    kernel: &mut Kernel,
+    edit: impl FnOnce(&mut Table<Socket>) -> Result<(), Refusal>,
+) -> Counts {
+    table.begin(Base::Copy, None).expect("no transaction");
+    edit(table).expect("a change that can be");
+    let (counts, outcome) = prepare(table, kernel);
+    assert_eq!(outcome, Outcome::Done);
+    let committed = table.commit(kernel).expect("prepared");
+    assert_eq!(committed, Committed { counts, done: true });
+    counts
+}
+
+/// The number of each socket that listens.
+fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
+    let slots = table.slots.iter();
+    slots
+        .filter_map(|(_, slot)| match &slot.state {
+            State::Listening(socket) => {
+                Some((slot.key.socket_address().to_string(), socket.number))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn addresses(table: &Table<Socket>) -> Vec<String> {
+    listening(table).into_keys().collect()
+}

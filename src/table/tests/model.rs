@@ -1,0 +1,253 @@
+//! Random sequences of everything, against a plain reference.
+
+use super::*;
+use crate::wire::Which;
+use proptest::prelude::*;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Begin {
+        copy: bool,
+        expect: Option<u64>,
+    },
+    Insert {
+        rule: Rule,
+        replace: bool,
+    },
+    Delete(u32),
+    Prepare,
+    /// The factory answers one of its open requests.
+    Answer(usize),
+    Commit,
+    Rollback,
+    Foreign(u16),
+}
+
+fn rules() -> impl Strategy<Value = Rule> {
+    let address = prop::sample::select(vec!["any", "127.0.0.1", "0.0.0.0", "::1", "::"]);
+    let ports = prop_oneof![
+        4 => (1_u16..8, 0_u16..3).prop_map(|(first, more)| range(first, first + more)),
+        1 => (1_u16..3).prop_map(width),
+    ];
+    (1_u32..6, address, ports, prop::bool::weighted(0.9))
+        .prop_map(|(id, address, ports, active)| Rule { active, ..rule(id, address, ports) })
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (any::<bool>(), prop::option::weighted(0.2, 0_u64..4))
+            .prop_map(|(copy, expect)| Step::Begin { copy, expect }),
+        4 => (rules(), any::<bool>()).prop_map(|(rule, replace)| Step::Insert { rule, replace }),
+        1 => (1_u32..6).prop_map(Step::Delete),
+        3 => Just(Step::Prepare),
+        9 => (0_usize..8).prop_map(Step::Answer),
+        3 => Just(Step::Commit),
+        1 => Just(Step::Rollback),
+        1 => (1_u16..10).prop_map(Step::Foreign),
+    ]
+}
+
+type Rules = BTreeMap<RuleId, Rule>;
+
+/// What should be: plain maps, everything computed anew.
+#[derive(Default)]
+struct Model {
+    active: Rules,
+    shadow: Option<Rules>,
+    /// Answers of a PREPARE may come; it is over.
+    preparing: bool,
+    prepared: Option<Outcome>,
+    generation: u64,
+}
+
+fn keys(rules: &Rules) -> BTreeSet<String> {
+    rules
+        .values()
+        .flat_map(crate::table::key::keys)
+        .map(|k| k.socket_address().to_string())
+        .collect()
+}
+
+/// The table, the reference, and a factory that answers in any order.
+struct Test {
+    table: Table<Socket>,
+    kernel: Kernel,
+    model: Model,
+    open: Vec<Request>,
+}
+
+impl Test {
+    fn step(&mut self, step: Step) {
+        let before = listening(&self.table);
+        match step {
+            Step::Begin { copy, expect } => {
+                let base = if copy { Base::Copy } else { Base::Empty };
+                let stale = expect.is_some_and(|generation| generation != self.model.generation);
+                let expected = match (&self.model.shadow, stale) {
+                    (Some(_), _) => Err(Refusal::Order),
+                    (None, true) => Err(Refusal::Stale),
+                    (None, false) => {
+                        let rules = if copy { self.model.active.clone() } else { Rules::new() };
+                        self.model.shadow = Some(rules);
+                        Ok(())
+                    }
+                };
+                assert_eq!(self.table.begin(base, expect), expected);
+            }
+            Step::Insert { rule, replace } => {
+                let expected = match self.editable() {
+                    None => Err(Refusal::Order),
+                    Some(rules) => match (rules.contains_key(&rule.id), replace) {
+                        (true, false) => Err(Refusal::IdTaken),
+                        (false, true) => Err(Refusal::NotFound),
+                        _ => {
+                            rules.insert(rule.id, rule);
+                            Ok(())
+                        }
+                    },
+                };
+                assert_eq!(self.table.insert(rule, replace), expected);
+            }
+            Step::Delete(id) => {
+                let expected = match self.editable() {
+                    None => Err(Refusal::Order),
+                    Some(rules) => rules.remove(&RuleId(id)).map(|_| ()).ok_or(Refusal::NotFound),
+                };
+                assert_eq!(self.table.delete(RuleId(id)), expected);
+            }
+            Step::Prepare => {
+                let may = self.editable().is_some();
+                assert_eq!(self.table.prepare(LISTENERS).is_ok(), may);
+                self.model.preparing |= may;
+                self.go_on();
+            }
+            Step::Answer(which) => {
+                if !self.open.is_empty() {
+                    let request = self.open.remove(which % self.open.len());
+                    self.kernel.next += 1;
+                    // Low enough to hit what rules want.
+                    self.kernel.picks =
+                        vec![Ok(u16::try_from(self.kernel.next % 12).expect("small"))];
+                    self.kernel.carry_out(request, &mut self.table);
+                    self.go_on();
+                }
+            }
+            Step::Commit => self.commit(&before),
+            Step::Rollback => {
+                self.table.rollback();
+                self.model.shadow = None;
+                self.model.preparing = false;
+                self.model.prepared = None;
+            }
+            Step::Foreign(port) => {
+                let address: SocketAddr = (core::net::Ipv4Addr::LOCALHOST, port).into();
+                if !self.kernel.foreign.remove(&address) {
+                    self.kernel.foreign.insert(address);
+                }
+            }
+        }
+    }
+
+    /// The shadow table, while it may be changed.
+    fn editable(&mut self) -> Option<&mut Rules> {
+        let fixed = self.model.preparing || self.model.prepared.is_some();
+        self.model.shadow.as_mut().filter(|_| !fixed)
+    }
+
+    /// Takes the table's requests, and its answer.
+    fn go_on(&mut self) {
+        loop {
+            match self.table.next_step() {
+                Preparation::Ask(request) => self.open.push(request),
+                Preparation::Wait => return,
+                Preparation::Over(counts, outcome) => return self.over(counts, outcome),
+            }
+        }
+    }
+
+    fn over(&mut self, counts: Counts, outcome: Outcome) {
+        assert!(std::mem::take(&mut self.model.preparing));
+        let shadow = self.model.shadow.as_mut().expect("open");
+        // Picks are the one thing that the reference cannot know.
+        for (at, rule) in (0..).zip(shadow.values_mut()) {
+            let found = *self.table.rule(Which::Shadow, at).expect("the same rules");
+            if let (Ports::Pick { width }, Ports::Fixed(range)) = (rule.ports, found.ports) {
+                assert_eq!(range.width(), width);
+                rule.ports = found.ports;
+            }
+            assert_eq!(found, *rule);
+        }
+        let rules: Vec<_> = shadow.values().collect();
+        let clash = rules.iter().enumerate().any(|(at, one)| {
+            rules[..at].iter().any(|other| crate::table::key::overlap(one, other))
+        });
+        match outcome {
+            Outcome::Done | Outcome::Failed => {
+                assert!(!clash);
+                let (wanted, had) = (keys(shadow), keys(&self.model.active));
+                assert_eq!(counts.kept as usize, wanted.intersection(&had).count());
+                assert_eq!(counts.retired as usize, had.difference(&wanted).count());
+                let failures = self.table.failures(Which::Shadow);
+                let picks = failures.filter(|failure| failure.port.is_none()).count();
+                let made = (counts.new + counts.failed) as usize - picks;
+                assert_eq!(made, wanted.difference(&had).count());
+                assert_eq!(counts.failed as usize, self.table.failures(Which::Shadow).count());
+                assert_eq!(counts.failed == 0, outcome == Outcome::Done);
+                self.model.prepared = Some(outcome);
+            }
+            Outcome::Conflict { first, second } => {
+                let rule = |id| shadow.get(&id).or_else(|| self.model.active.get(&id));
+                assert!(rule(first).is_some() && rule(second).is_some());
+            }
+            Outcome::Limit { needed, available } => assert!(needed > available),
+        }
+    }
+
+    fn commit(&mut self, before: &BTreeMap<String, u64>) {
+        let committed = self.table.commit(&mut self.kernel);
+        match self.model.prepared {
+            None => assert_eq!(committed, Err(Refusal::Order)),
+            Some(Outcome::Done) => {
+                assert!(committed.expect("prepared").done);
+                self.model.active = self.model.shadow.take().expect("open");
+                self.model.prepared = None;
+                self.model.generation += 1;
+                for (address, number) in listening(&self.table) {
+                    assert!(before.get(&address).is_none_or(|&kept| kept == number));
+                }
+            }
+            Some(_) => assert!(!committed.expect("prepared").done),
+        }
+    }
+
+    fn check(&self, before: &BTreeMap<String, u64>, commit: bool) {
+        let listening = listening(&self.table);
+        assert!(commit || listening == *before, "only a commit changes what listens");
+        let wanted: Vec<String> = keys(&self.model.active).into_iter().collect();
+        assert_eq!(listening.into_keys().collect::<Vec<_>>(), wanted);
+        assert_eq!(self.table.generation(), self.model.generation);
+        assert_eq!(self.table.len(Which::Active) as usize, self.model.active.len());
+        for (at, rule) in (0..).zip(self.model.active.values()) {
+            assert_eq!(self.table.rule(Which::Active, at), Some(rule));
+        }
+        if self.model.shadow.is_none() {
+            assert_eq!(self.kernel.open(), wanted.len(), "no socket beside those that listen");
+            assert_eq!(self.table.slots.free(), LISTENERS - wanted.len());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn table_is_what_a_plain_reference_says(steps in prop::collection::vec(steps(), 1..120)) {
+        let (table, kernel) = (table(), Kernel::default());
+        let mut test = Test { table, kernel, model: Model::default(), open: Vec::new() };
+        for step in steps {
+            let (before, commit) = (listening(&test.table), matches!(step, Step::Commit));
+            test.step(step);
+            test.check(&before, commit);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What cannot be, and is said before anything is opened.
+
+use super::*;
+
+fn plan(rules: &[Rule]) -> (Outcome, usize) {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    for &rule in rules {
+        table.insert(rule, false).expect("room");
+    }
+    let outcome = prepare(&mut table, &mut kernel).1;
+    (outcome, kernel.open())
+}
+
+fn conflict(first: u32, second: u32) -> (Outcome, usize) {
+    (Outcome::Conflict { first: RuleId(first), second: RuleId(second) }, 0)
+}
+
+#[test]
+fn conflict_names_both_rules_lower_id_first() {
+    let one = rule(9, "127.0.0.1", range(80, 90));
+    assert_eq!(plan(&[one, rule(4, "127.0.0.1", range(90, 99))]), conflict(4, 9));
+    assert_eq!(plan(&[one, rule(4, "0.0.0.0", range(85, 85))]), conflict(4, 9));
+    assert_eq!(plan(&[one, rule(4, "any", range(85, 85))]), conflict(4, 9));
+    assert_eq!(plan(&[rule(1, "any", range(8, 8)), rule(2, "::1", range(8, 8))]), conflict(1, 2));
+    assert_eq!(plan(&[rule(1, "any", range(8, 8)), rule(2, "any", range(8, 8))]), conflict(1, 2));
+}
+
+#[test]
+fn ports_that_share_nothing_do_not_conflict() {
+    let one = rule(1, "127.0.0.1", range(80, 80));
+    for other in ["127.0.0.2", "::1", "::"] {
+        assert_eq!(plan(&[one, rule(2, other, range(80, 80))]), (Outcome::Done, 2), "{other}");
+    }
+    let udp = Rule { protocol: Protocol::Udp, ..rule(2, "any", range(80, 80)) };
+    let reverse = Rule { side: Side::Reverse, ..rule(3, "any", range(80, 80)) };
+    let inactive = Rule { active: false, ..rule(4, "any", range(80, 80)) };
+    assert_eq!(plan(&[one, udp, reverse, inactive]), (Outcome::Done, 5));
+}
+
+#[test]
+fn scope_makes_another_socket_of_a_link_local_address_alone() {
+    let scoped = |id, address: &str, scope| {
+        let Bind::V6 { address, .. } = bind(address) else { panic!("v6") };
+        Rule { bind: Bind::V6 { address, scope }, ..rule(id, "any", range(80, 80)) }
+    };
+    assert_eq!(plan(&[scoped(1, "fe80::1", 1), scoped(2, "fe80::1", 2)]), (Outcome::Done, 2));
+    assert_eq!(plan(&[scoped(1, "::1", 1), scoped(2, "::1", 2)]), conflict(1, 2));
+    assert_eq!(plan(&[scoped(1, "::", 3), scoped(2, "::1", 0)]), conflict(1, 2));
+}
+
+#[test]
+fn address_that_is_still_held_for_the_active_table_conflicts_until_it_is_gone() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(2, "any", range(80, 80)), false).expect("room");
+    assert_eq!((prepare(&mut table, &mut kernel).1, kernel.open()), (conflict(1, 2).0, 1));
+    table.rollback();
+    change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    change(&mut table, &mut kernel, |t| t.insert(rule(2, "any", range(80, 80)), false));
+    // The reverse: from all addresses to one of them.
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(3, "::1", range(80, 80)), false).expect("room");
+    assert_eq!(prepare(&mut table, &mut kernel).1, conflict(2, 3).0);
+}
+
+#[test]
+fn address_that_could_not_be_had_is_not_held() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    kernel.listen_error = Some(IN_USE);
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "0.0.0.0", range(80, 80)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    assert_eq!(table.commit(&mut kernel).expect("prepared").counts.failed, 1);
+    kernel.listen_error = None;
+    change(&mut table, &mut kernel, |t| {
+        t.delete(RuleId(1))?;
+        t.insert(rule(2, "127.0.0.1", range(80, 80)), false)
+    });
+    assert_eq!(addresses(&table), ["127.0.0.1:80"]);
+}
+
+#[test]
+fn conflict_leaves_the_transaction_open_for_a_correction() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "any", range(80, 85)), false).expect("room");
+    table.insert(rule(2, "any", range(85, 85)), false).expect("room");
+    assert_eq!(prepare(&mut table, &mut kernel).1, conflict(1, 2).0);
+    assert_eq!(table.slots.free(), LISTENERS);
+    table.delete(RuleId(2)).expect("open");
+    assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
+    assert!(table.commit(&mut kernel).expect("prepared").done);
+    assert_eq!(kernel.open(), 12);
+}
+
+#[test]
+fn limit_says_how_many_sockets_are_needed_and_to_be_had() {
+    let limit = |needed, available| (Outcome::Limit { needed, available }, 0);
+    let room = u32::try_from(LISTENERS).expect("small");
+    assert_eq!(plan(&[rule(1, "127.0.0.1", range(1, 65535))]), limit(65535, room));
+    assert_eq!(plan(&[rule(1, "any", range(1, 17))]), limit(34, room));
+    assert_eq!(plan(&[rule(1, "any", range(1, 16))]), (Outcome::Done, LISTENERS));
+
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(80, 83)), false).expect("room");
+    table.prepare(3).expect("open");
+    assert_eq!(finish(&mut table, &mut kernel).1, limit(4, 3).0);
+}
+
+#[test]
+fn full_table_refuses_another_rule_and_takes_a_replacement() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let ids = 1..=u32::try_from(RULES).expect("small");
+    let one = |id: u32| rule(id, "127.0.0.1", range(u16::try_from(id).expect("small"), 99));
+    let one = |id: u32| Rule { active: false, ..one(id) };
+    change(&mut table, &mut kernel, |t| ids.clone().try_for_each(|id| t.insert(one(id), false)));
+    table.begin(Base::Copy, None).expect("closed");
+    assert_eq!(table.insert(one(99), false), Err(Refusal::Full));
+    for _ in 0..100 {
+        table.insert(one(1), true).expect("in its place");
+    }
+    table.delete(RuleId(1)).expect("there");
+    table.insert(one(99), false).expect("room");
+}
+
+#[test]
+fn half_of_any_without_its_family_is_absent_and_a_named_address_failed() {
+    let absent = Errno(libc::EAFNOSUPPORT);
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "any", range(80, 80)), false).expect("room");
+    table.insert(rule(2, "::1", range(81, 81)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let mut outcome = None;
+    while outcome.is_none() {
+        match table.next_step() {
+            Preparation::Ask(Request::Bind { slot, address }) if address.is_ipv6() => {
+                table.bound(slot, Err(absent));
+            }
+            Preparation::Ask(request) => kernel.carry_out(request, &mut table),
+            Preparation::Wait => panic!("every request was answered"),
+            Preparation::Over(counts, how) => outcome = Some((counts, how)),
+        }
+    }
+    let counts = Counts { new: 1, failed: 1, ..Counts::default() };
+    assert_eq!(outcome, Some((counts, Outcome::Failed)));
+    let failed: Vec<_> = table.failures(crate::wire::Which::Shadow).map(|f| f.rule).collect();
+    assert_eq!(failed, [RuleId(2)]);
+}

@@ -1,0 +1,225 @@
+//! From BEGIN to COMMIT or ROLLBACK: what is kept, made and retired, and what is never left behind.
+
+use super::*;
+use crate::wire::Which;
+
+#[test]
+fn commit_makes_two_sockets_for_a_port_of_any_address() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let counts =
+        change(&mut table, &mut kernel, |t| t.insert(rule(1, "any", range(80, 81)), false));
+    assert_eq!(counts, Counts { new: 4, ..Counts::default() });
+    assert_eq!(addresses(&table), ["0.0.0.0:80", "0.0.0.0:81", "[::]:80", "[::]:81"]);
+    assert_eq!((table.generation(), kernel.open()), (1, 4));
+}
+
+#[test]
+fn unchanged_port_keeps_its_socket_its_slot_and_its_counters() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
+    let slot = table.slots.iter().next().expect("one").0;
+    let before = listening(&table);
+    let stats = table.entry(RuleId(1)).expect("there").stats;
+    table.count_accepted(stats, 7);
+    kernel.calls.clear();
+
+    let counts = change(&mut table, &mut kernel, |t| {
+        let mut moved = rule(1, "127.0.0.1", range(80, 80));
+        moved.target.first_port = port(8080);
+        t.insert(moved, true)?;
+        t.insert(rule(2, "127.0.0.1", range(90, 90)), false)
+    });
+    assert_eq!(counts, Counts { kept: 1, new: 1, ..Counts::default() });
+    assert_eq!(listening(&table)["127.0.0.1:80"], before["127.0.0.1:80"]);
+    let (_, key, entry) = table.listener(slot).expect("the same slot and tag");
+    assert_eq!(entry.rule.target_port(key.port), Some(port(8080)), "the new rule serves it");
+    assert_eq!(table.stats(entry.stats).expect("kept").accepted, 7);
+    assert_eq!(kernel.calls.len(), 1, "one listen, nothing on the port that stays");
+}
+
+#[test]
+fn port_that_is_not_wanted_any_more_is_retired_after_what_replaces_it_listens() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 82)), false));
+    kernel.calls.clear();
+    let counts = change(&mut table, &mut kernel, |t| {
+        t.delete(RuleId(1))?;
+        t.insert(rule(2, "127.0.0.1", range(82, 83)), false)
+    });
+    assert_eq!(counts, Counts { kept: 1, new: 1, retired: 2, failed: 0 });
+    let verbs: Vec<_> = kernel.calls.iter().map(|call| call.0).collect();
+    assert_eq!(verbs, ["listen", "retire", "retire"]);
+    assert_eq!(addresses(&table), ["127.0.0.1:82", "127.0.0.1:83"]);
+    assert_eq!(kernel.open(), 2);
+}
+
+#[test]
+fn connections_in_the_backlog_of_a_retired_listener_count_for_the_rule_that_it_had() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
+    let stats = table.entry(RuleId(1)).expect("there").stats;
+    kernel.backlog = 3;
+    change(&mut table, &mut kernel, |t| {
+        let mut elsewhere = rule(1, "127.0.0.1", range(81, 81));
+        elsewhere.label = Label([1; 24]);
+        t.insert(elsewhere, true)
+    });
+    let counted = table.stats(stats).expect("of the same id");
+    assert_eq!((counted.accepted, counted.connections), (3, 3));
+}
+
+#[test]
+fn failed_bind_refuses_the_commit_and_names_rule_address_and_port() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(70, 70)), false));
+    kernel.foreign.insert("127.0.0.1:81".parse().expect("an address"));
+    table.begin(Base::Copy, Some(1)).expect("the generation");
+    table.insert(rule(2, "127.0.0.1", range(80, 82)), false).expect("room");
+    let (counts, outcome) = prepare(&mut table, &mut kernel);
+    assert_eq!(
+        (counts, outcome),
+        (Counts { kept: 1, new: 2, retired: 0, failed: 1 }, Outcome::Failed)
+    );
+    let failures: Vec<_> = table.failures(Which::Shadow).collect();
+    assert_eq!(failures.len(), 1);
+    assert_eq!((failures[0].rule, failures[0].port), (RuleId(2), Some(port(81))));
+    assert_eq!(failures[0].errno, IN_USE);
+    assert_eq!(table.failures(Which::Active).count(), 0);
+
+    kernel.calls.clear();
+    assert!(!table.commit(&mut kernel).expect("prepared").done);
+    assert_eq!(kernel.calls, []);
+    assert_eq!((table.generation(), table.len(Which::Active)), (1, 1));
+    table.rollback();
+    assert_eq!(kernel.open(), 1);
+    assert_eq!(addresses(&table), ["127.0.0.1:70"]);
+}
+
+#[test]
+fn rollback_at_any_step_leaves_nothing() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "any", range(70, 71)), false));
+    let before = listening(&table);
+    // Each round goes one request further before it gives up; some answers come too late.
+    for steps in 0..2000 {
+        table.begin(Base::Copy, None).expect("no transaction");
+        table.delete(RuleId(1)).expect("there");
+        table.insert(rule(2, "any", range(71, 75)), false).expect("room");
+        table.insert(rule(3, "127.0.0.1", width(2)), false).expect("room");
+        kernel.picks = vec![Ok(900)];
+        table.prepare(LISTENERS).expect("open");
+        let mut late = None;
+        for _ in 0..steps % 14 {
+            match table.next_step() {
+                Preparation::Ask(request) if steps % 3 == 0 && late.is_none() => {
+                    late = Some(request);
+                }
+                Preparation::Ask(request) => kernel.carry_out(request, &mut table),
+                Preparation::Wait | Preparation::Over(..) => break,
+            }
+        }
+        table.rollback();
+        if let Some(request) = late {
+            kernel.carry_out(request, &mut table);
+        }
+        assert_eq!(kernel.open(), before.len());
+    }
+    assert_eq!(listening(&table), before);
+    assert_eq!((table.generation(), table.len(Which::Active)), (1, 1));
+    assert_eq!(table.slots.free(), LISTENERS - before.len());
+    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    assert_eq!(counts, Counts { retired: 4, ..Counts::default() });
+    assert_eq!((kernel.open(), table.slots.free()), (0, LISTENERS));
+}
+
+#[test]
+fn late_answer_of_one_transaction_is_nothing_to_the_next() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let Preparation::Ask(late) = table.next_step() else { panic!("a socket is needed") };
+    table.rollback();
+
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(81, 81)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let Preparation::Ask(next) = table.next_step() else { panic!("a socket is needed") };
+    kernel.carry_out(late, &mut table);
+    assert_eq!((kernel.open(), table.next_step()), (0, Preparation::Wait));
+    kernel.carry_out(next, &mut table);
+    assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
+    table.commit(&mut kernel).expect("prepared");
+    assert_eq!((addresses(&table), kernel.open()), (vec!["127.0.0.1:81".to_owned()], 1));
+}
+
+#[test]
+fn second_answer_to_a_bind_is_none() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(80, 81)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let Preparation::Ask(first) = table.next_step() else { panic!("a socket is needed") };
+    let Preparation::Ask(second) = table.next_step() else { panic!("a socket is needed") };
+    kernel.carry_out(first, &mut table);
+    kernel.carry_out(first, &mut table);
+    assert_eq!((kernel.open(), table.next_step()), (1, Preparation::Wait));
+    kernel.carry_out(second, &mut table);
+    kernel.carry_out(second, &mut table);
+    assert_eq!(finish(&mut table, &mut kernel).0, Counts { new: 2, ..Counts::default() });
+    kernel.carry_out(second, &mut table);
+    assert_eq!(kernel.open(), 2);
+}
+
+#[test]
+fn listen_that_fails_at_commit_is_counted_and_shown() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    kernel.listen_error = Some(Errno(libc::ENOSPC));
+    let committed = table.commit(&mut kernel).expect("prepared");
+    assert_eq!(committed.counts, Counts { failed: 1, ..Counts::default() });
+    assert_eq!(kernel.open(), 0, "a socket that does not listen is closed");
+    assert_eq!(table.failures(Which::Active).next().expect("one").errno, Errno(libc::ENOSPC));
+    let listeners = table.listeners();
+    assert_eq!((listeners.open, listeners.failed), (0, 1));
+    kernel.listen_error = None;
+    // It is neither kept nor retired: there is no socket.
+    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    assert_eq!((counts, kernel.calls.len()), (Counts::default(), 1));
+}
+
+#[test]
+fn order_of_requests_is_kept() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let one = rule(1, "127.0.0.1", range(80, 80));
+    assert_eq!(table.insert(one, false), Err(Refusal::Order));
+    assert_eq!(table.delete(RuleId(1)), Err(Refusal::Order));
+    assert_eq!(table.prepare(1), Err(Refusal::Order));
+    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+    assert_eq!(table.begin(Base::Empty, Some(1)), Err(Refusal::Stale));
+    table.begin(Base::Empty, Some(0)).expect("the generation");
+    assert_eq!(table.begin(Base::Empty, None), Err(Refusal::Order));
+    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+    assert_eq!(table.insert(one, true), Err(Refusal::NotFound));
+    table.insert(one, false).expect("room");
+    assert_eq!(table.insert(one, false), Err(Refusal::IdTaken));
+    assert_eq!(table.delete(RuleId(2)), Err(Refusal::NotFound));
+    prepare(&mut table, &mut kernel);
+    assert_eq!(table.insert(one, true), Err(Refusal::Order));
+    assert_eq!(table.prepare(1), Err(Refusal::Order));
+    table.rollback();
+    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+}
+
+#[test]
+fn close_gives_every_socket_up() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "any", range(80, 89)), false));
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(90, 90)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    table.close();
+    assert_eq!((kernel.open(), table.slots.free()), (0, LISTENERS));
+}
