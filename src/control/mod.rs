@@ -105,10 +105,13 @@ impl Control {
         }
     }
 
-    /// The daemon is about to end: whatever is asked from now on is refused.
-    pub fn stop(&mut self) {
-        self.owner = None;
+    /// The daemon is about to end: whatever is asked from now on is refused, and so is a PREPARE
+    /// that waits: who waits for its answer, and the answer. The tables are the caller's to close.
+    pub fn stop<D>(&mut self, table: &Table<D>) -> Option<(Place, Frame)> {
         self.stopping = true;
+        let owner = self.owner.take()?;
+        let answer = refused(Refusal::Stopping, table);
+        Some((owner.place, answer.encode(Opcode::Prepare, owner.preparing?)))
     }
 
     /// When the open transaction expires; `None` without one, or while the daemon itself is busy

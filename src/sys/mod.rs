@@ -39,6 +39,12 @@ impl Errno {
     pub const fn would_block(self) -> bool {
         self.0 == libc::EAGAIN
     }
+
+    /// "Nothing is left to do it with": descriptors or memory, ours or the system's.
+    #[must_use]
+    pub const fn is_shortage(self) -> bool {
+        matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    }
 }
 
 impl fmt::Debug for Errno {

@@ -13,7 +13,7 @@ mod plan;
 mod rules;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 
 pub use key::{Key, socket_address};

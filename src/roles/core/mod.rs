@@ -13,7 +13,7 @@ use super::link::{FOLLOWED, Order, WORD};
 use crate::control::Control;
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
-use crate::limits::{EVENTS, LISTENER_INDEX, MAX_LISTENERS, MAX_RULES};
+use crate::limits::{EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS};
 use crate::relay::Leg;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
@@ -48,6 +48,8 @@ pub struct Core {
     host: Box<Channel>,
     guest: Box<Channel>,
     user: u32,
+    /// When clients are admitted again, after there was nothing to admit one with.
+    admit_ms: Option<u64>,
     /// When what is left of the flows is reset and the core ends.
     stop_ms: Option<u64>,
 }
@@ -72,6 +74,7 @@ impl Core {
             host: Box::new(Channel::new(ends.host)),
             guest: Box::new(Channel::new(ends.guest)),
             user: process::user_id(),
+            admit_ms: None,
             stop_ms: None,
         })
     }
@@ -112,6 +115,7 @@ impl Core {
             self.world.flows.deadline_ms(),
             self.world.resume_ms(),
             self.control.deadline_ms(),
+            self.admit_ms,
             self.stop_ms,
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
@@ -145,7 +149,19 @@ impl Core {
     fn admit_clients(&mut self) {
         let Self { table, control, clients, world, control_socket, user, .. } = self;
         let Some(listener) = control_socket else { return };
-        while clients.admit(listener, *user, control, table, world).is_ok() {}
+        for _ in 0..MAX_CLIENTS {
+            match clients.admit(listener, *user, control, table, world) {
+                Ok(()) => {}
+                Err(errno) if errno.is_shortage() => {
+                    self.admit_ms = Some(clock::now_ms() + PAUSE_MS);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let events = if self.admit_ms.is_none() { INPUT } else { 0 };
+        let token = Token::ControlSocket.encode();
+        let _ = world.epoll.modify(listener.as_fd(), events, token);
     }
 
     /// Takes everything that a factory has answered.
@@ -226,6 +242,10 @@ impl Core {
             world.resume(table);
         }
         control.expire(now, table);
+        if self.admit_ms.is_some_and(|at| at <= now) {
+            self.admit_ms = None;
+            self.admit_clients();
+        }
         self.ask_guest();
         self.ask_host(now);
         if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
@@ -276,8 +296,11 @@ impl Core {
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
         self.control_socket = None;
-        self.control.stop();
         self.table.close();
+        let Self { table, control, clients, world, .. } = self;
+        if let Some(answer) = control.stop(table) {
+            clients.answer(answer, control, table, world);
+        }
         let at = clock::now_ms() + u64::from(drain_ms);
         self.stop_ms = Some(self.stop_ms.map_or(at, |before| before.min(at)));
     }

@@ -80,9 +80,7 @@ impl World {
                     self.account(table, report);
                 }
                 Err(Errno(libc::EAGAIN)) => return,
-                Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-                    return self.pause(table, slot);
-                }
+                Err(errno) if errno.is_shortage() => return self.pause(table, slot),
                 // That one connection is gone already, or its network is (accept(2)).
                 Err(_) => {}
             }

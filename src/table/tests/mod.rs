@@ -18,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 
-const IN_USE: Errno = Errno(libc::EADDRINUSE);
+pub(crate) const IN_USE: Errno = Errno(libc::EADDRINUSE);
 
 /// A descriptor: its number is free again when it is dropped.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     number: u64,
     open: Rc<RefCell<BTreeSet<u64>>>,
 }
@@ -35,15 +35,15 @@ impl Drop for Socket {
 
 /// The kernel and the factory: who holds what, and every call on a listener.
 #[derive(Debug, Default)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     open: Rc<RefCell<BTreeSet<u64>>>,
     next: u64,
     /// Addresses that belong to others.
-    foreign: BTreeSet<SocketAddr>,
+    pub(crate) foreign: BTreeSet<SocketAddr>,
     /// Ports that a pick names, in this order.
     picks: Vec<Result<u16, Errno>>,
     /// What listen(2) says instead of yes.
-    listen_error: Option<Errno>,
+    pub(crate) listen_error: Option<Errno>,
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
@@ -56,7 +56,7 @@ impl Kernel {
         Socket { number: self.next, open: Rc::clone(&self.open) }
     }
 
-    fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.borrow().len()
     }
 
@@ -64,7 +64,7 @@ impl Kernel {
         if self.foreign.contains(&address) { Err(IN_USE) } else { Ok(self.socket()) }
     }
 
-    fn carry_out(&mut self, request: Request, table: &mut Table<Socket>) {
+    pub(crate) fn carry_out(&mut self, request: Request, table: &mut Table<Socket>) {
         match request {
             Request::Bind { slot, address } => {
                 let outcome = self.bind(address);
@@ -90,19 +90,19 @@ impl Effects<Socket> for Kernel {
     }
 }
 
-fn port(number: u16) -> Port {
+pub(crate) fn port(number: u16) -> Port {
     Port::new(number).expect("not 0")
 }
 
-fn range(first: u16, last: u16) -> Ports {
+pub(crate) fn range(first: u16, last: u16) -> Ports {
     Ports::Fixed(PortRange::new(port(first), port(last)).expect("in order"))
 }
 
-fn width(width: u16) -> Ports {
+pub(crate) fn width(width: u16) -> Ports {
     Ports::Pick { width: NonZeroU16::new(width).expect("not 0") }
 }
 
-fn bind(address: &str) -> Bind {
+pub(crate) fn bind(address: &str) -> Bind {
     match address {
         "any" => Bind::Any,
         address => match address.parse().expect("an address") {
@@ -112,7 +112,7 @@ fn bind(address: &str) -> Bind {
     }
 }
 
-fn rule(id: u32, address: &str, ports: Ports) -> Rule {
+pub(crate) fn rule(id: u32, address: &str, ports: Ports) -> Rule {
     Rule {
         id: RuleId(id),
         side: Side::Inbound,
@@ -128,20 +128,20 @@ fn rule(id: u32, address: &str, ports: Ports) -> Rule {
     }
 }
 
-const RULES: usize = 16;
-const LISTENERS: usize = 32;
+pub(crate) const RULES: usize = 16;
+pub(crate) const LISTENERS: usize = 32;
 
-fn table() -> Table<Socket> {
+pub(crate) fn table() -> Table<Socket> {
     Table::new(RULES, LISTENERS, 2 * LISTENERS)
 }
 
 /// Asks the kernel for all that a PREPARE needs.
-fn prepare(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
+pub(crate) fn prepare(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
     table.prepare(LISTENERS).expect("an open shadow table");
     finish(table, kernel)
 }
 
-fn finish(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
+pub(crate) fn finish(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
     loop {
         match table.next_step() {
             Preparation::Ask(request) => kernel.carry_out(request, table),
@@ -152,7 +152,7 @@ fn finish(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
 }
 
 /// One transaction that must succeed, from the present table on.
-fn change(
+pub(crate) fn change(
     table: &mut Table<Socket>,
     kernel: &mut Kernel,
     edit: impl FnOnce(&mut Table<Socket>) -> Result<(), Refusal>,
@@ -167,7 +167,7 @@ fn change(
 }
 
 /// The number of each socket that listens.
-fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
+pub(crate) fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
     let slots = table.slots.iter();
     slots
         .filter_map(|(_, slot)| match &slot.state {
@@ -179,6 +179,6 @@ fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn addresses(table: &Table<Socket>) -> Vec<String> {
+pub(crate) fn addresses(table: &Table<Socket>) -> Vec<String> {
     listening(table).into_keys().collect()
 }
