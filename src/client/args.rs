@@ -27,12 +27,13 @@ Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a po
 bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed.";
 
 const SPECS: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [ADDRESS:][HOSTPORT[-END]]:[TARGET:]PORT[-END][/PROTOCOL], as with podman and docker:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
   8000-8009:9000-9009      ten ports, each to its own
   127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
+  8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
   8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6";
 
 /// The commands.

@@ -1,7 +1,7 @@
 //! Forwards as people and programs read them: lines, tables and JSON.
 
-use super::spec;
-use crate::wire::{Address, Bind, Counters, Ports, Rule, Side};
+use super::spec::{self, target};
+use crate::wire::{Bind, Counters, Ports, Rule, Side};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -77,10 +77,14 @@ impl Forward {
                 Side::Reverse => "reverse",
             },
             protocol: spec::protocol_name(rule.protocol),
-            address: rule.bind.address().map(plain),
+            address: rule.bind.address().map(|address| without_brackets(&spec::written(address))),
             host_port,
             ports: rule.ports.width().get(),
-            target_address: rule.target.address.address().map(plain),
+            target_address: rule
+                .target
+                .address
+                .address()
+                .map(|one| without_brackets(&target::written(one))),
             container_port: rule.target.first_port.get(),
             spec: spec::of_rule(rule),
             activity: counters.map(|counters| Activity::new(rule, counters)),
@@ -131,8 +135,8 @@ impl Activity {
     }
 }
 
-fn plain(address: Address) -> String {
-    spec::written(address).trim_matches(['[', ']']).to_owned()
+fn without_brackets(address: &str) -> String {
+    address.trim_matches(['[', ']']).to_owned()
 }
 
 fn listens_on(rule: &Rule) -> String {
@@ -228,6 +232,8 @@ mod tests {
             ("8080:80", "0.0.0.0:8080, [::]:8080 -> 80/tcp"),
             ("127.0.0.1:8000-8001:90-91", "127.0.0.1:8000-8001 -> 90-91/tcp"),
             ("[::1]:53:53/udp", "[::1]:53 -> 53/udp"),
+            ("[::]:8000-8001:10.0.2.100:90-91", "[::]:8000-8001 -> 10.0.2.100:90-91/tcp"),
+            ("127.0.0.1:80:[fe80::1%3]:80", "127.0.0.1:80 -> [fe80::1%3]:80/tcp"),
         ] {
             let spec: spec::Spec = words.parse().expect("a spec");
             assert_eq!(Forward::new(&spec.wishes[0].rule(RuleId(1)), None).line(), line);

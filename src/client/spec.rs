@@ -1,9 +1,11 @@
-//! Publish specs, as podman and docker take them with `-p`:
-//! `[hostIP:][hostPort[-end]]:ctrPort[-end][/proto]`.
+//! Publish specs, as podman and docker take them with `-p`, and with the target's address if it is
+//! to be a certain one: `[hostIP:][hostPort[-end]]:[targetIP:]ctrPort[-end][/proto]`.
 //!
 //! No host address is every address of both families, `0.0.0.0` every IPv4 one, `[::]` every IPv6
 //! one. No host port is a free one, the daemon's choice. The protocol is `tcp` where none is named.
 //! Nothing is guessed: a spec that could be meant in two ways is an error that shows both.
+
+pub mod target;
 
 use crate::sys::socket;
 use crate::wire::{
@@ -32,7 +34,9 @@ pub struct Wish {
     pub bind: Bind,
     /// On which ports.
     pub ports: Ports,
-    /// To which ports of the container; as many.
+    /// To which address of the container's network.
+    pub address: TargetAddress,
+    /// To which ports there; as many.
     pub target: PortRange,
 }
 
@@ -50,7 +54,7 @@ impl Wish {
             bind: self.bind,
             interface: None,
             ports: self.ports,
-            target: Target { address: TargetAddress::Automatic, first_port: self.target.first() },
+            target: Target { address: self.address, first_port: self.target.first() },
             label: Label::default(),
         }
     }
@@ -75,6 +79,14 @@ pub enum Problem {
     NoInterface(String),
     /// An address that nothing can listen on.
     NotToBind(String),
+    /// Something else than an address where the target's belongs.
+    NotATargetAddress(String),
+    /// An address that nothing can be connected to.
+    NotATarget(String),
+    /// A link-local target without the number of its interface.
+    TargetInterface(String),
+    /// Another target with an interface.
+    NeedlessInterface(String),
     /// Something else than a number where a port belongs.
     NotAPort(String),
     /// A number that is no port.
@@ -99,6 +111,7 @@ impl fmt::Display for Problem {
             ),
             Self::TooManyParts => out.write_str(
                 "too many colons; write ADDRESS:HOSTPORT:CONTAINERPORT, \
+                 or ADDRESS:HOSTPORT:TARGET:CONTAINERPORT, \
                  an IPv6 address in brackets, as in [::1]:8080:80",
             ),
             Self::EmptyAddress => out.write_str(
@@ -126,6 +139,24 @@ impl fmt::Display for Problem {
                 "nothing can listen on {address} (multicast, broadcast or IPv4 in IPv6 form); \
                  choose an address of this host"
             ),
+            Self::NotATargetAddress(word) => write!(
+                out,
+                "{word} is not an address to lead to (names are not looked up); \
+                 write one of the container's network, as in 10.0.2.100 or [fd00::2]"
+            ),
+            Self::NotATarget(address) => write!(
+                out,
+                "nothing can be connected to {address} (a wildcard, multicast, broadcast or IPv4 in \
+                 IPv6 form); choose an address of the container's network, or leave it out"
+            ),
+            Self::TargetInterface(address) => write!(
+                out,
+                "a link-local target needs the number of its interface in the container \
+                 (`ip link` in there shows it); write [{address}%NUMBER]"
+            ),
+            Self::NeedlessInterface(address) => {
+                write!(out, "only link-local addresses need an interface; write [{address}]")
+            }
             Self::NotAPort(word) => {
                 write!(out, "{word:?} is not a port; ports are numbers from 1 to 65535")
             }
@@ -174,10 +205,19 @@ enum Family {
     V6,
 }
 
+/// The parts of a spec before its protocol, none of them looked at yet.
+struct Parts<'a> {
+    address: Option<&'a str>,
+    host: &'a str,
+    target: Option<&'a str>,
+    container: &'a str,
+}
+
 fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
     let (place, protocols) = words.rsplit_once('/').unwrap_or((words, "tcp"));
-    let (address, host, container) = split(place)?;
+    let Parts { address, host, target, container } = split(place)?;
     let bind = address.map_or(Ok(Bind::Any), parse_address)?;
+    let target_address = target.map_or(Ok(TargetAddress::Automatic), target::parse)?;
     if container.is_empty() {
         return Err(Problem::NoContainerPort);
     }
@@ -199,7 +239,7 @@ fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
             })?,
             None => bind,
         };
-        let wish = Wish { protocol, bind, ports, target };
+        let wish = Wish { protocol, bind, ports, address: target_address, target };
         let overlaps = |other: &Wish| {
             other.protocol == protocol
                 && (other.bind == bind || other.bind == Bind::Any || bind == Bind::Any)
@@ -212,32 +252,64 @@ fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
     Ok(wishes)
 }
 
-/// Address, host ports and container ports, none of them looked at yet.
-fn split(place: &str) -> Result<(Option<&str>, &str, &str), Problem> {
-    if let Some(bracketed) = place.strip_prefix('[') {
-        let (address, rest) =
-            bracketed.split_once(']').ok_or_else(|| Problem::NotAnAddress(place.to_owned()))?;
-        let ports = match rest.strip_prefix(':') {
-            Some(ports) => ports,
-            None if rest.is_empty() => return Err(Problem::NoContainerPort),
-            None => return Err(Problem::NotAnAddress(format!("[{address}]{rest}"))),
-        };
-        return match ports.split(':').collect::<Vec<_>>()[..] {
-            [host, container] => Ok((Some(&place[..address.len() + 2]), host, container)),
-            [_] => Err(Problem::AddressWithoutPort(format!("[{address}]"))),
-            _ => Err(Problem::TooManyParts),
-        };
-    }
-    match place.split(':').collect::<Vec<_>>()[..] {
-        [container] => Ok((None, "", container)),
-        [host, _] if host.parse::<Ipv4Addr>().is_ok() => {
-            Err(Problem::AddressWithoutPort(host.to_owned()))
+fn split(place: &str) -> Result<Parts<'_>, Problem> {
+    let words = words(place)?;
+    let parts = |address, host, target, container| Parts { address, host, target, container };
+    match words[..] {
+        [container] if container.starts_with('[') => Err(Problem::NoContainerPort),
+        [container] => Ok(parts(None, "", None, container)),
+        [address, _] if is_address(address) => Err(Problem::AddressWithoutPort(address.to_owned())),
+        [_, target] if is_address(target) => Err(Problem::NoContainerPort),
+        [host, container] => Ok(parts(None, host, None, container)),
+        [address, target, _] if is_address(address) && is_address(target) => {
+            Err(Problem::AddressWithoutPort(address.to_owned()))
         }
-        [host, container] => Ok((None, host, container)),
+        [host, target, container]
+            if is_address(target) || (is_ports(host) && !is_ports(target)) =>
+        {
+            Ok(parts(None, host, Some(target), container))
+        }
         ["", _, _] => Err(Problem::EmptyAddress),
-        [address, host, container] => Ok((Some(address), host, container)),
+        [address, host, container] => Ok(parts(Some(address), host, None, container)),
+        ["", _, target, _] if !is_ports(target) => Err(Problem::EmptyAddress),
+        [address, host, target, container] if !is_ports(target) => {
+            Ok(parts(Some(address), host, Some(target), container))
+        }
         _ => Err(Problem::TooManyParts),
     }
+}
+
+/// Splits at colons, but not inside of brackets.
+fn words(place: &str) -> Result<Vec<&str>, Problem> {
+    let (mut words, mut rest) = (Vec::new(), place);
+    loop {
+        let end = if rest.starts_with('[') {
+            let end = rest.find(']').map(|end| end + 1);
+            end.filter(|&end| matches!(rest.as_bytes().get(end), None | Some(b':'))).ok_or_else(
+                || match words[..] {
+                    [] => Problem::NotAnAddress(rest.to_owned()),
+                    _ => Problem::NotATargetAddress(rest.to_owned()),
+                },
+            )?
+        } else {
+            rest.find(':').unwrap_or(rest.len())
+        };
+        words.push(&rest[..end]);
+        match rest[end..].strip_prefix(':') {
+            Some(more) => rest = more,
+            None => return Ok(words),
+        }
+    }
+}
+
+/// Whether a word can be nothing but an address.
+fn is_address(word: &str) -> bool {
+    word.starts_with('[') || word.parse::<Ipv4Addr>().is_ok()
+}
+
+/// Whether a word can be ports.
+fn is_ports(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 fn parse_address(word: &str) -> Result<Bind, Problem> {
@@ -309,11 +381,10 @@ fn narrow(bind: Bind, family: Family) -> Option<Bind> {
 /// The spec of a rule, as one would write it.
 #[must_use]
 pub fn of_rule(rule: &Rule) -> String {
-    let address = |address: Option<Address>| {
-        address.map(|address| written(address) + ":").unwrap_or_default()
-    };
     let width = rule.ports.width().get();
-    let (bind, target) = (address(rule.bind.address()), address(rule.target.address.address()));
+    let colon = |address: Option<String>| address.map(|text| text + ":").unwrap_or_default();
+    let bind = colon(rule.bind.address().map(written));
+    let target = colon(rule.target.address.address().map(target::written));
     let host = match rule.ports {
         Ports::Fixed(range) => ports_text(range.first().get(), width),
         Ports::Pick { .. } => String::new(),

@@ -49,9 +49,34 @@ fn every_form_of_podman_is_read() {
             range(80, 80),
         ),
     ] {
-        assert_eq!(one(words), Wish { protocol: Protocol::Tcp, bind, ports, target }, "{words}");
+        let (protocol, address) = (Protocol::Tcp, TargetAddress::Automatic);
+        assert_eq!(one(words), Wish { protocol, bind, ports, address, target }, "{words}");
     }
     assert_eq!(one("127.0.0.1:53:53/udp").protocol, Protocol::Udp);
+}
+
+#[test]
+fn target_address_is_read_in_every_form_of_a_spec() {
+    let v4 = TargetAddress::V4(Ipv4Addr::new(10, 0, 2, 100));
+    let v6 =
+        |address: &str, scope| TargetAddress::V6 { address: address.parse().expect("v6"), scope };
+    for (words, without, address) in [
+        ("8080:10.0.2.100:80", "8080:80", v4),
+        (":10.0.2.100:80", ":80", v4),
+        ("127.0.0.1:8080:10.0.2.100:80", "127.0.0.1:8080:80", v4),
+        ("127.0.0.1::10.0.2.100:80", "127.0.0.1::80", v4),
+        ("[::1]:8080:10.0.2.100:80/udp", "[::1]:8080:80/udp", v4),
+        ("8000-8009:10.0.2.100:9000-9009", "8000-8009:9000-9009", v4),
+        ("8080:127.0.0.1:80", "8080:80", TargetAddress::V4(Ipv4Addr::LOCALHOST)),
+        ("8080:[fd00::2]:80", "8080:80", v6("fd00::2", 0)),
+        ("127.0.0.1:8080:[fd00::2]:80", "127.0.0.1:8080:80", v6("fd00::2", 0)),
+        ("[::1]::[::1]:80", "[::1]::80", v6("::1", 0)),
+        // A relay has a socket for either side.
+        ("8080:[fd00::2]:80/tcp4", "8080:80/tcp4", v6("fd00::2", 0)),
+        ("8080:[fe80::1%3]:80", "8080:80", v6("fe80::1", 3)),
+    ] {
+        assert_eq!(one(words), Wish { address, ..one(without) }, "{words}");
+    }
 }
 
 #[test]
@@ -101,6 +126,28 @@ fn error_names_the_cause_and_the_mend() {
         ("[127.0.0.1]:8080:80", "[127.0.0.1] is not an address", "127.0.0.1"),
         ("224.0.0.1:8080:80", "nothing can listen on 224.0.0.1", "address of this host"),
         ("[::ffff:1.2.3.4]:8080:80", "nothing can listen on [::ffff:1.2.3.4]", "of this host"),
+        ("8080:10.0.2.100", "container's port is missing", "8080:80"),
+        ("8080:[fd00::2]", "container's port is missing", "8080:80"),
+        ("8080:10.0.2.100:", "container's port is missing", "8080:80"),
+        ("10.0.2.100:80", "an address needs", "10.0.2.100::CONTAINERPORT"),
+        ("127.0.0.1:10.0.2.100:80", "an address needs", "127.0.0.1::CONTAINERPORT"),
+        (":8080:10.0.2.100:80", "no address before the first colon", "127.0.0.1::80"),
+        ("8080:web:80", "web is not an address to lead to", "10.0.2.100 or [fd00::2]"),
+        ("8080:10.0.2:80", "10.0.2 is not an address to lead to", "10.0.2.100"),
+        ("127.0.0.1:8080:web:80", "web is not an address to lead to", "10.0.2.100"),
+        ("8080:[10.0.2.100]:80", "[10.0.2.100] is not an address to lead to", "10.0.2.100"),
+        ("8080:[fd00::2:80", "[fd00::2:80 is not an address to lead to", "[fd00::2]"),
+        ("8080:fd00::2:80", "too many colons", "in brackets"),
+        ("8080:0.0.0.0:80", "nothing can be connected to 0.0.0.0", "leave it out"),
+        ("8080:[::]:80", "nothing can be connected to [::]", "leave it out"),
+        ("8080:[ff02::1]:80", "nothing can be connected to [ff02::1]", "leave it out"),
+        ("8080:[::ffff:1.2.3.4]:80", "connected to [::ffff:1.2.3.4]", "leave it out"),
+        ("8080:[fe80::1]:80", "the number of its interface in the", "[fe80::1%NUMBER]"),
+        ("8080:[fe80::1%lo]:80", "the number of its interface in the", "[fe80::1%NUMBER]"),
+        ("8080:[fe80::1%0]:80", "the number of its interface in the", "[fe80::1%NUMBER]"),
+        ("8080:[fe80::1%+1]:80", "the number of its interface in the", "[fe80::1%NUMBER]"),
+        ("8080:[fd00::2%3]:80", "only link-local addresses need", "write [fd00::2]"),
+        ("8000-8009:10.0.2.100:90-91", "10 host ports cannot lead to 2", "equally long"),
         ("[fe80::1%nosuch0]:8080:80", "no network interface nosuch0", "ip link"),
     ] {
         let error = words.parse::<Spec>().expect_err(words).to_string();
@@ -118,15 +165,33 @@ fn any_bind() -> impl Strategy<Value = Bind> {
     .prop_filter("an address to listen on", |bind| bind.address().is_none_or(Address::may_be_bound))
 }
 
+fn any_target() -> impl Strategy<Value = TargetAddress> {
+    let v6 = |address: Ipv6Addr, scope| {
+        let scope = if address.is_unicast_link_local() { scope } else { 0 };
+        TargetAddress::V6 { address, scope }
+    };
+    let local = |low: u64| Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(low));
+    prop_oneof![
+        Just(TargetAddress::Automatic),
+        any::<Ipv4Addr>().prop_map(TargetAddress::V4),
+        (any::<Ipv6Addr>(), 1..=u32::MAX).prop_map(move |(address, scope)| v6(address, scope)),
+        (any::<u64>(), 1..=u32::MAX).prop_map(move |(low, scope)| v6(local(low), scope)),
+    ]
+    .prop_filter("an address to connect to", |target| {
+        target.address().is_none_or(Address::may_be_target)
+    })
+}
+
 fn any_wish() -> impl Strategy<Value = Wish> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
-    (protocol, any_bind(), 1..=u16::MAX, 1..=u16::MAX, 0_u16..100, any::<bool>()).prop_filter_map(
+    let ports = (1..=u16::MAX, 1..=u16::MAX, 0_u16..100, any::<bool>());
+    (protocol, any_bind(), any_target(), ports).prop_filter_map(
         "ports in their bounds",
-        |(protocol, bind, host, container, more, pick)| {
+        |(protocol, bind, address, (host, container, more, pick))| {
             let target = range(container, container.checked_add(more)?);
             let host = range(host, host.checked_add(more)?);
             let ports = if pick { Ports::Pick { width: host.width() } } else { Ports::Fixed(host) };
-            Some(Wish { protocol, bind, ports, target })
+            Some(Wish { protocol, bind, ports, address, target })
         },
     )
 }
@@ -141,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_spec_of_sound_rules_or_an_error(words in "[0-9a-f:./\\[\\]tcpud, -]{0,24}") {
+    fn any_text_is_a_spec_of_sound_rules_or_an_error(words in "[0-9a-f:./\\[\\]%tcpud, -]{0,24}") {
         for wish in words.parse::<Spec>().into_iter().flat_map(|spec| spec.wishes) {
             prop_assert!(wish.rule(RuleId(1)).checked().is_ok());
         }
