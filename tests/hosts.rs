@@ -8,8 +8,8 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
-use support::{Folder, Run, curl, output, program, stdout, text};
+use std::process::{Command, Stdio};
+use support::{Folder, Lines, Run, curl, output, program, stdout, text};
 
 /// A server of one family inside, for `curl`.
 fn server(host: &str) -> [&str; 8] {
@@ -82,9 +82,9 @@ fn forbid_family(family: libc::c_int) {
     seccompiler::apply_filter(&filter).expect("the kernel has seccomp");
 }
 
-fn without_ipv6<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(|| {
-        forbid_family(libc::AF_INET6);
+fn without<T: Send + 'static>(family: i32, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        forbid_family(family);
         work()
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -92,7 +92,7 @@ fn without_ipv6<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 
 #[test]
 fn kernel_without_ipv6_forwards_all_the_same() {
-    let run = without_ipv6(|| Run::command(&["8000"], &server("127.0.0.1")));
+    let run = without(libc::AF_INET6, || Run::command(&["8000"], &server("127.0.0.1")));
     assert!(run.stdout.next().starts_with("Serving HTTP"));
     for name in ["localhost", "127.0.0.1"] {
         let body = curl(&format!("http://{name}:{}/", run.port()));
@@ -103,6 +103,29 @@ fn kernel_without_ipv6_forwards_all_the_same() {
     run.json(&["add", "-p", "8000"]);
     let refused = run.pesto(&["add", "-p", "[::1]::8000"]);
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+}
+
+#[test]
+fn kernel_that_tells_no_addresses_is_said_and_the_loopback_forwarded_to() {
+    let folder = Folder::new();
+    let socket = folder.join("s").display().to_string();
+    let mut run = without(libc::AF_NETLINK, move || {
+        let mut pesto = Command::new(program("pesto"));
+        pesto.args(["run", "-c", &socket, "-p", "127.0.0.1::8000", "--"]).args(server("127.0.0.1"));
+        pesto.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pesto is built")
+    });
+    let said = Lines::of(run.stderr.take().expect("a pipe"));
+    assert_eq!(
+        said.next(),
+        "pestod: guest factory: the addresses of the container's network cannot be followed: \
+         Address family not supported by protocol; rules that name no target lead to its loopback"
+    );
+    let port = support::first_port(&said.next());
+    assert!(Lines::of(run.stdout.take().expect("a pipe")).next().starts_with("Serving HTTP"));
+    assert!(curl(&format!("http://127.0.0.1:{port}/")).contains("Directory listing"));
+    let pidfd = support::ends::pidfd(i32::try_from(run.id()).expect("a pid"));
+    support::ends::signal(&pidfd, libc::SIGTERM);
+    support::wait(&mut run);
 }
 
 #[test]

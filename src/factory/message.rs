@@ -57,7 +57,7 @@ impl Family {
 pub enum Destination {
     /// This address.
     Named(SocketAddr),
-    /// Whatever the factory holds for its namespace's own address of this family.
+    /// Its network's own address, best of this family: see [`super::addresses`].
     Automatic(Family, u16),
 }
 

@@ -5,6 +5,7 @@
 //! same order, the sockets attached. It reads no peer's byte, and what it does not understand ends
 //! it: the only sender is the core, and a core that sends garbage is no longer ours.
 
+pub mod addresses;
 pub mod channel;
 pub mod message;
 pub mod policy;

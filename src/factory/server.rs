@@ -1,5 +1,6 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
+use super::addresses::Addresses;
 use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
 use super::policy::Policy;
 use crate::sys::message::{self, Descriptors};
@@ -14,11 +15,19 @@ const PICK_ATTEMPTS: usize = 64;
 const GONE: Errno = Errno(libc::ECONNRESET);
 
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
-pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
+///
+/// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
+/// the loopback.
+pub fn serve(channel: BorrowedFd<'_>, policy: Policy, mut addresses: Option<Addresses>) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
     let mut made = Descriptors::new();
     loop {
+        match addresses.as_mut().map_or(Ok(()), |addresses| addresses.wait_for(channel)) {
+            Ok(()) => {}
+            Err(Errno(libc::EINTR)) => continue,
+            Err(_) => return false,
+        }
         let len = match unix::receive(channel, &mut requests) {
             Ok(0) | Err(GONE) => return true,
             Ok(len) => len,
@@ -36,7 +45,7 @@ pub fn serve(channel: BorrowedFd<'_>, policy: Policy) -> bool {
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            *place = carry_out(&request, policy, &mut made).encode();
+            *place = carry_out(&request, policy, addresses.as_ref(), &mut made).encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -68,10 +77,17 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
     }
 }
 
-fn carry_out(request: &Request, policy: Policy, made: &mut Descriptors) -> Answer {
+fn carry_out(
+    request: &Request,
+    policy: Policy,
+    addresses: Option<&Addresses>,
+    made: &mut Descriptors,
+) -> Answer {
     let outcome = policy.check(&request.work).and_then(|()| match request.work {
         Work::Listen(address) => bound(&address).map(Product::Socket),
-        Work::Connect(destination) => connecting(&resolve(destination)).map(Product::Socket),
+        Work::Connect(destination) => {
+            connecting(&resolve(destination, addresses)).map(Product::Socket)
+        }
         Work::Pick { address, width } => pick(address, width).map(Product::Port),
     });
     let outcome = outcome.and_then(|product| match product {
@@ -109,12 +125,12 @@ fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
     }
 }
 
-/// The namespace's own address: loopback.
-fn resolve(destination: Destination) -> SocketAddr {
-    match destination {
-        Destination::Named(address) => address,
-        Destination::Automatic(Family::V4, port) => (Ipv4Addr::LOCALHOST, port).into(),
-        Destination::Automatic(Family::V6, port) => (Ipv6Addr::LOCALHOST, port).into(),
+fn resolve(destination: Destination, addresses: Option<&Addresses>) -> SocketAddr {
+    match (destination, addresses) {
+        (Destination::Named(address), _) => address,
+        (Destination::Automatic(family, port), Some(own)) => own.destination(family, port),
+        (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
+        (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
     }
 }
 

@@ -54,12 +54,23 @@ impl Socket {
     }
 }
 
+/// The families of a client and of the automatic target that answered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The client's.
+    pub client: Family,
+    /// The target's.
+    pub target: Family,
+}
+
 /// Where a flow is to be connected to, and what was tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal {
     /// The rule's word.
     address: TargetAddress,
     port: u16,
+    /// The client's family.
+    client: Family,
     /// For an automatic address: the family that is tried now.
     family: Family,
     /// Whether the other family was tried already.
@@ -67,9 +78,19 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The target of a rule; an automatic one is tried with `family` first.
-    pub const fn new(address: TargetAddress, port: u16, family: Family) -> Self {
-        Self { address, port, family, turned: false }
+    /// The target of a rule; an automatic one is tried with the family first that answered such
+    /// a client last, or else with the client's own.
+    pub const fn new(
+        address: TargetAddress,
+        port: u16,
+        client: Family,
+        answered: Option<Family>,
+    ) -> Self {
+        let family = match answered {
+            Some(family) => family,
+            None => client,
+        };
+        Self { address, port, client, family, turned: false }
     }
 
     /// What the factory is asked for.
@@ -80,10 +101,10 @@ impl Goal {
         }
     }
 
-    /// The family to remember for the rule, when this goal was reached.
-    pub const fn answered(&self) -> Option<Family> {
+    /// What to remember for the rule, when this goal was reached.
+    pub const fn answered(&self) -> Option<Answered> {
         match self.address {
-            TargetAddress::Automatic => Some(self.family),
+            TargetAddress::Automatic => Some(Answered { client: self.client, target: self.family }),
             _ => None,
         }
     }

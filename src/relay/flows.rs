@@ -6,10 +6,10 @@
 //!
 //! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule.
 
-use super::flow::{Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
+use super::flow::{Answered, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{Links, List};
 use crate::arena::{Arena, Ref};
-use crate::factory::message::{Destination, Family};
+use crate::factory::message::Destination;
 use crate::limits::CONNECT_DEADLINE_MS;
 use crate::sys::{Errno, socket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +31,7 @@ pub enum Ending {
 
 /// A target that answered: on which family, where that was the daemon's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached(pub Option<Family>);
+pub struct Reached(pub Option<Answered>);
 
 /// What happened to a flow just now.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ pub mod fd;
 pub mod fs;
 pub mod message;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
 pub mod signal;
 pub mod socket;

@@ -63,10 +63,22 @@ pub struct Stats {
     pub bytes_to_target: u64,
     /// Bytes to clients.
     pub bytes_to_client: u64,
-    /// The family on which an automatic target answered last.
-    pub answered: Option<Family>,
+    /// The family on which an automatic target answered last, for clients of IPv4 and of IPv6.
+    answered: [Option<Family>; 2],
     /// Entries that share it: at most one in either table.
     users: u8,
+}
+
+impl Stats {
+    /// The family on which an automatic target answered a client of this family last.
+    pub const fn answered(&self, client: Family) -> Option<Family> {
+        self.answered[client as usize]
+    }
+
+    /// Remembers it.
+    pub const fn set_answered(&mut self, client: Family, target: Family) {
+        self.answered[client as usize] = Some(target);
+    }
 }
 
 /// No room for another rule.

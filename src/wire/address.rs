@@ -88,7 +88,7 @@ impl From<Option<Address>> for Bind {
 /// Which address a rule connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
-    /// The target side's own address of the peer's family, or its loopback.
+    /// The target side's own address, best of the peer's family, or its loopback.
     Automatic,
     /// This IPv4 address.
     V4(Ipv4Addr),

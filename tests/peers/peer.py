@@ -92,7 +92,12 @@ def reset_after(connection):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-ROLES = [echo, both_ways, answer_after_end, end_then_read, speak_first, read, reset_after]
+def address(connection):
+    """Says at which address it was reached."""
+    connection.sendall(connection.getsockname()[0].encode())
+
+
+ROLES = [address, echo, both_ways, answer_after_end, end_then_read, speak_first, read, reset_after]
 
 
 def serve(listener, role):

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod ends;
+pub mod network;
 
 use pesto::sys::{Errno, fd, process};
 use std::ffi::OsStr;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The server of tests/peers/peer.py.
-const PEER: &str = include_str!("../peers/peer.py");
+pub const PEER: &str = include_str!("../peers/peer.py");
 
 /// A built program. Test programs lie in `deps/`, one folder below.
 pub fn program(name: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Flows over real TCP sockets, driven without an event loop.
 
 use super::*;
+use crate::factory::message::Family;
 use crate::limits::COPY_ROUNDS;
 use crate::wire::TargetAddress;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +24,7 @@ fn connection() -> (TcpStream, OwnedFd) {
 }
 
 fn goal() -> Goal {
-    Goal::new(TargetAddress::Automatic, 80, Family::V4)
+    Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
 }
 
 /// An open flow with its client's and its target's peer.
@@ -34,7 +35,10 @@ fn open_flow(flows: &mut Flows, buffer: &mut [u8]) -> (Ref, TcpStream, TcpStream
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(flow));
     assert!(flows.answered(flow, Ok(connected)).is_none());
     let report = flows.event(flow, Leg::Target, OUT, buffer).expect("it is connected");
-    assert_eq!(report.reached, Some(Reached(Some(Family::V4))));
+    assert_eq!(
+        report.reached,
+        Some(Reached(Some(Answered { client: Family::V4, target: Family::V4 })))
+    );
     (flow, client, target)
 }
 

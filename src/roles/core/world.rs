@@ -8,7 +8,7 @@ use crate::limits::{
     ACCEPT_ROUNDS, COPY_BUFFER, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES, PAUSE_MS,
     RESERVED_DESCRIPTORS, TRANSACTION_DEADLINE_MS,
 };
-use crate::relay::flow::Moved;
+use crate::relay::flow::{Answered, Moved};
 use crate::relay::flows::{Ending, Reached, Report};
 use crate::relay::{Flows, Goal, Leg};
 use crate::sys::epoll::Epoll;
@@ -72,7 +72,8 @@ impl World {
             if self.descriptors() + 2 > self.descriptor_limit || self.flows.len() == MAX_FLOWS {
                 return self.pause(table, slot);
             }
-            let answered = table.stats(entry.stats).and_then(|stats| stats.answered);
+            let client = family_of(key);
+            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
             match self.accept_one(listener.as_fd(), key, &entry, answered) {
                 Ok(flow) => {
                     table.count_accepted(entry.stats, 1);
@@ -95,14 +96,10 @@ impl World {
         answered: Option<Family>,
     ) -> Result<Ref, Errno> {
         let client = socket::accept(listener)?;
-        let peer = match key.address {
-            Address::V4(_) => Family::V4,
-            Address::V6 { .. } => Family::V6,
-        };
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        let goal = Goal::new(target.address, port.get(), answered.unwrap_or(peer));
+        let goal = Goal::new(target.address, port.get(), family_of(key), answered);
         let now = clock::now_ms();
         let flow = self.flows.open(client, entry.stats, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());
@@ -158,9 +155,11 @@ impl World {
         if let Some(stats) = table.stats_mut(report.stats) {
             stats.bytes_to_target += report.moved.to_target;
             stats.bytes_to_client += report.moved.to_client;
-            if let Some(Reached(family)) = report.reached {
+            if let Some(Reached(answered)) = report.reached {
                 stats.connected += 1;
-                stats.answered = family.or(stats.answered);
+                if let Some(Answered { client, target }) = answered {
+                    stats.set_answered(client, target);
+                }
             }
             match report.ended {
                 None | Some(Ending::Finished) => {}
@@ -263,6 +262,14 @@ impl Facts for World {
     fn free_descriptors(&self, listeners: u32) -> usize {
         let used = RESERVED_DESCRIPTORS + listeners as usize + 2 * self.flows.len();
         self.descriptor_limit.saturating_sub(used)
+    }
+}
+
+/// The family of a listener, and so of its clients.
+const fn family_of(key: Key) -> Family {
+    match key.address {
+        Address::V4(_) => Family::V4,
+        Address::V6 { .. } => Family::V6,
     }
 }
 

@@ -1,0 +1,155 @@
+//! Which of a network's addresses stands for it: at most one of each family.
+//!
+//! Of the fit ones on interfaces that are up: another interface's before the loopback's, then the
+//! lowest interface number, primary before secondary (v4) or temporary (v6), the lowest address.
+//! So the choice depends on what is there now, and not on how it came about.
+
+use super::message::{Assigned, Interface};
+use crate::factory::message::Family;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Interfaces that are looked at, the first in the kernel's order that are up. 64 × 8 bytes.
+const INTERFACES: usize = 64;
+
+/// How far behind others an address stands: on the loopback, interface number, secondary.
+type Rank = (bool, u32, bool);
+
+/// The choice, also while it is being made: first all interfaces, then all addresses.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Interfaces that are up: their numbers, and whether they are the loopback.
+    up: [(u32, bool); INTERFACES],
+    count: usize,
+    v4: Option<(Rank, Ipv4Addr)>,
+    v6: Option<(Rank, Ipv6Addr)>,
+}
+
+impl Choice {
+    /// Of a network without any interface.
+    pub const fn new() -> Self {
+        Self { up: [(0, false); INTERFACES], count: 0, v4: None, v6: None }
+    }
+
+    /// Takes note of an interface.
+    pub fn interface(&mut self, interface: Interface) {
+        if interface.up
+            && let Some(place) = self.up.get_mut(self.count)
+        {
+            *place = (interface.index, interface.loopback);
+            self.count += 1;
+        }
+    }
+
+    /// Takes note of an address.
+    pub fn assigned(&mut self, assigned: Assigned) {
+        let Assigned { address, interface, fit, secondary } = assigned;
+        let up = self.up[..self.count].iter().find(|(index, _)| *index == interface);
+        let Some(&(_, loopback)) = up.filter(|_| fit) else { return };
+        let rank = (loopback, interface, secondary);
+        match address {
+            IpAddr::V4(v4) => {
+                self.v4 = Some(self.v4.map_or((rank, v4), |best| best.min((rank, v4))));
+            }
+            IpAddr::V6(v6) => {
+                self.v6 = Some(self.v6.map_or((rank, v6), |best| best.min((rank, v6))));
+            }
+        }
+    }
+
+    /// Where a connection to the network itself goes: to its address of that family, or else of the
+    /// other one; if it has neither, to its loopback.
+    pub fn destination(&self, family: Family, port: u16) -> SocketAddr {
+        let (v4, v6) = (self.v4.map(|(_, v4)| v4.into()), self.v6.map(|(_, v6)| v6.into()));
+        let ip: IpAddr = match family {
+            Family::V4 => v4.or(v6).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            Family::V6 => v6.or(v4).unwrap_or(Ipv6Addr::LOCALHOST.into()),
+        };
+        SocketAddr::new(ip, port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(index: u32) -> Interface {
+        Interface { index, up: true, loopback: index == 1 }
+    }
+
+    fn on(interface: u32, address: &str) -> Assigned {
+        let address = address.parse().expect("an address");
+        Assigned { address, interface, fit: true, secondary: false }
+    }
+
+    /// What is chosen among addresses on interfaces 1 (the loopback) to 4, whatever their order.
+    fn chosen(addresses: &[Assigned]) -> [String; 2] {
+        let choose = |addresses: &mut dyn Iterator<Item = &Assigned>| {
+            let mut choice = Choice::new();
+            (1..=4).for_each(|index| choice.interface(up(index)));
+            addresses.for_each(|&address| choice.assigned(address));
+            [Family::V4, Family::V6].map(|family| choice.destination(family, 80).ip().to_string())
+        };
+        let forwards = choose(&mut addresses.iter());
+        assert_eq!(forwards, choose(&mut addresses.iter().rev()), "the order makes a difference");
+        forwards
+    }
+
+    fn both(v4: &str, v6: &str) -> [String; 2] {
+        [v4.to_owned(), v6.to_owned()]
+    }
+
+    #[test]
+    fn network_without_an_address_of_its_own_is_reached_at_its_loopback() {
+        assert_eq!(chosen(&[]), both("127.0.0.1", "::1"));
+        let unfit = Assigned { fit: false, ..on(2, "10.0.0.1") };
+        assert_eq!(chosen(&[unfit]), both("127.0.0.1", "::1"));
+    }
+
+    #[test]
+    fn network_with_an_address_is_never_reached_at_its_loopback() {
+        assert_eq!(chosen(&[on(2, "10.0.0.1")]), both("10.0.0.1", "10.0.0.1"));
+        assert_eq!(chosen(&[on(2, "fd00::1")]), both("fd00::1", "fd00::1"));
+        assert_eq!(chosen(&[on(2, "10.0.0.1"), on(3, "fd00::1")]), both("10.0.0.1", "fd00::1"));
+    }
+
+    #[test]
+    fn lowest_interface_goes_first_and_the_loopback_last() {
+        let addresses = [on(1, "10.0.0.1"), on(3, "10.0.0.2"), on(2, "10.0.0.3"), on(2, "fd00::9")];
+        assert_eq!(chosen(&addresses), both("10.0.0.3", "fd00::9"));
+        let only_loopback = [on(1, "10.0.0.1"), on(1, "fd00::1")];
+        assert_eq!(chosen(&only_loopback), both("10.0.0.1", "fd00::1"));
+    }
+
+    #[test]
+    fn primary_address_goes_first_then_the_lowest() {
+        let secondary = |address| Assigned { secondary: true, ..on(2, address) };
+        let addresses = [
+            secondary("10.0.0.1"),
+            on(2, "10.0.0.3"),
+            on(2, "10.0.0.2"),
+            secondary("fd00::1"),
+            on(2, "fd00::3"),
+            on(2, "fd00::2"),
+        ];
+        assert_eq!(chosen(&addresses), both("10.0.0.2", "fd00::2"));
+    }
+
+    #[test]
+    fn address_of_an_interface_that_is_down_or_unknown_is_no_choice() {
+        let mut choice = Choice::new();
+        choice.interface(Interface { up: false, ..up(2) });
+        choice.assigned(on(2, "10.0.0.1"));
+        choice.assigned(on(3, "10.0.0.1"));
+        assert_eq!(choice.destination(Family::V4, 1), ([127, 0, 0, 1], 1).into());
+    }
+
+    #[test]
+    fn more_interfaces_than_there_is_room_for_are_passed_over() {
+        let mut choice = Choice::new();
+        (2..1000).for_each(|index| choice.interface(up(index)));
+        choice.assigned(on(999, "10.0.0.1"));
+        assert_eq!(choice.destination(Family::V4, 1), ([127, 0, 0, 1], 1).into());
+        choice.assigned(on(65, "10.0.0.1"));
+        assert_eq!(choice.destination(Family::V4, 1), ([10, 0, 0, 1], 1).into());
+    }
+}

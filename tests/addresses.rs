@@ -1,0 +1,209 @@
+//! Rules that name no target lead to the container's own address, and to its loopback only while it
+//! has no other. The kernel tells of a change before the call that made it returns: so nothing here
+//! waits after one, except where the kernel itself takes its time.
+
+mod support;
+
+use pesto::sys::process;
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use support::network::{Network, refuses};
+use support::{Folder, Lines, Run, curl, output, program, until};
+
+/// Both families' wildcards, each by itself.
+const EVERYWHERE: &[&str] = &["0.0.0.0", "[::]"];
+
+/// An interface with an address of either family, usable at once.
+const BOTH: &str = "ip link add eth0 type veth peer name far0; ip addr add 10.0.2.100/24 dev eth0; \
+                    ip link set eth0 up; ip addr add fd00::2/64 dev eth0 nodad";
+
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
+
+#[test]
+fn address_that_comes_changes_and_goes_is_followed() {
+    let network = Network::with_nginx("", EVERYWHERE, &[]);
+    assert_eq!(network.reached(), LOOPBACK);
+    network.ip("link add eth0 type veth peer name far0");
+    network.ip("addr add 10.0.2.100/24 dev eth0");
+    assert_eq!(network.reached(), LOOPBACK, "the interface is down");
+    network.ip("link set eth0 up");
+    // One address is better than a loopback, whatever its family.
+    assert_eq!(network.reached(), ["10.0.2.100"; 2]);
+    network.ip("addr add fd00::2/64 dev eth0 nodad");
+    assert_eq!(network.reached(), ["10.0.2.100", "fd00::2"]);
+    network.ip("addr del 10.0.2.100/24 dev eth0");
+    assert_eq!(network.reached(), ["fd00::2"; 2]);
+    network.ip("addr add 10.0.2.101/24 dev eth0");
+    network.ip("addr change fd00::2/64 dev eth0 preferred_lft 0 valid_lft forever");
+    assert_eq!(network.reached(), ["10.0.2.101"; 2], "a deprecated address is no choice");
+    network.ip("addr change fd00::2/64 dev eth0 preferred_lft forever valid_lft forever");
+    assert_eq!(network.reached(), ["10.0.2.101", "fd00::2"]);
+    network.ip("link set eth0 down");
+    assert_eq!(network.reached(), LOOPBACK);
+    network.ip("link set eth0 up");
+    assert_eq!(network.reached(), ["10.0.2.101"; 2], "IPv6 addresses go with their link");
+    network.ip("link del eth0");
+    assert_eq!(network.reached(), LOOPBACK);
+}
+
+#[test]
+fn lowest_interface_and_the_primary_and_lowest_address_are_chosen() {
+    let network = Network::with_nginx("", EVERYWHERE, &[]);
+    network.ip("addr add 10.9.0.1/32 dev lo");
+    assert_eq!(network.reached(), ["10.9.0.1"; 2]);
+    network.ip("link add eth1 index 20 type veth peer name far1");
+    network.ip("link set eth1 up");
+    network.ip("addr add 10.0.1.9/24 dev eth1");
+    network.ip("addr add 10.0.1.1/24 dev eth1");
+    assert_eq!(network.reached(), ["10.0.1.9"; 2], "the second one of a subnet is secondary");
+    network.ip("addr add 10.0.0.9/24 dev eth1");
+    assert_eq!(network.reached(), ["10.0.0.9"; 2]);
+    network.ip("link add eth0 index 10 type veth peer name far0");
+    network.ip("link set eth0 up");
+    network.ip("addr add 10.0.2.100/24 dev eth0");
+    assert_eq!(network.reached(), ["10.0.2.100"; 2]);
+    network.ip("addr add 169.254.0.1/16 scope link dev eth0");
+    network.ip("link del eth0");
+    network.ip("addr del 10.0.0.9/24 dev eth1");
+    assert_eq!(network.reached(), ["10.0.1.9"; 2]);
+}
+
+#[test]
+fn address_is_chosen_when_its_duplicate_detection_is_over() {
+    let network = Network::with_nginx("", EVERYWHERE, &[]);
+    network.ip("link add eth0 type veth peer name eth1");
+    network.ip("link set eth0 up");
+    network.ip("addr add fd00::2/64 dev eth0");
+    assert_eq!(network.reached(), LOOPBACK, "without a carrier it stays tentative");
+    network.ip("link set eth1 up");
+    until("the detection's end", || (network.reached() == ["fd00::2"; 2]).then_some(()));
+}
+
+#[test]
+fn more_changes_than_the_kernel_can_keep_are_followed_all_the_same() {
+    let network = Network::with_nginx("", EVERYWHERE, &[]);
+    network.ip("link add eth0 type veth peer name far0");
+    network.ip("link set eth0 up");
+    let guest = process::open_pidfd(network.run.daemon()[2]).expect("it runs");
+    process::send_signal(guest.as_fd(), libc::SIGSTOP).expect("a signal");
+    let folder = Folder::new();
+    let changes: String = (0..8000)
+        .flat_map(|_| ["addr add 10.0.1.1/24 dev eth0\n", "addr del 10.0.1.1/24 dev eth0\n"])
+        .chain(["addr add 10.0.2.100/24 dev eth0\n"])
+        .collect();
+    fs::write(folder.join("changes"), changes).expect("a file");
+    network.inside(&["ip", "-batch", &folder.join("changes").display().to_string()]);
+    process::send_signal(guest.as_fd(), libc::SIGCONT).expect("a signal");
+    assert_eq!(network.reached(), ["10.0.2.100"; 2]);
+    network.ip("addr del 10.0.2.100/24 dev eth0");
+    assert_eq!(network.reached(), LOOPBACK);
+}
+
+#[test]
+fn service_on_the_loopback_of_a_networked_container_is_private_unless_named() {
+    let specs = ["127.0.0.1::127.0.0.1:8000", "127.0.0.1::[::1]:8000"];
+    // A network of one family keeps the other family's loopback private too.
+    for addresses in [&["10.0.2.100/24"][..], &["fd00::2/64"], &["10.0.2.100/24", "fd00::2/64"]] {
+        let network = Network::with_nginx("", &["127.0.0.1", "[::1]"], &specs);
+        assert_eq!(network.reached(), LOOPBACK);
+        network.ip("link add eth0 type veth peer name far0");
+        network.ip("link set eth0 up");
+        for address in addresses {
+            network.ip(&format!("addr add {address} dev eth0 nodad"));
+        }
+        refuses(network.run.port());
+        for (at, expected) in LOOPBACK.iter().enumerate() {
+            let url = format!("http://127.0.0.1:{}/", network.run.ports[1 + at]);
+            assert_eq!(curl(&url), *expected);
+        }
+    }
+}
+
+/// A server of one address in a network of both families: every client finds it, and a rule that
+/// names an address finds that one alone.
+#[test]
+fn server_of_one_own_address_is_found_by_clients_of_both_families() {
+    for (host, own, other) in
+        [("10.0.2.100", "10.0.2.100", "[fd00::2]"), ("fd00::2", "[fd00::2]", "10.0.2.100")]
+    {
+        let words = ["python3", "-u", "-m", "http.server", "8000", "--bind", host];
+        let script = format!("{BOTH}; exec {}", words.join(" "));
+        let specs = ["8000".to_owned(), format!(":{own}:8000"), format!(":{other}:8000")];
+        let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+        let run = Run::command(&specs, &["sh", "-ec", &script]);
+        assert!(run.stdout.next().starts_with("Serving HTTP"));
+        for _ in 0..2 {
+            for client in ["localhost", "127.0.0.1", "[::1]"] {
+                for port in &run.ports[..2] {
+                    let body = curl(&format!("http://{client}:{port}/"));
+                    assert!(body.contains("Directory listing"), "{host}, {client}: {body}");
+                }
+            }
+        }
+        let url = format!("http://127.0.0.1:{}/", run.ports[2]);
+        let refused = output(Command::new("curl").args(["-sS", &url]));
+        assert!(matches!(refused.status.code(), Some(7 | 56)), "{refused:?}");
+    }
+}
+
+#[test]
+fn link_local_target_is_found_by_the_number_of_its_interface() {
+    let set_up = "ip link add eth0 index 7 type veth peer name far0; ip link set eth0 up; \
+                  ip addr add fe80::5/64 dev eth0 nodad";
+    let network = Network::with_nginx(set_up, EVERYWHERE, &["127.0.0.1::[fe80::5%7]:8000"]);
+    let url = format!("http://127.0.0.1:{}/", network.run.ports[1]);
+    assert_eq!(curl(&url), "fe80::5");
+    assert_eq!(network.reached(), LOOPBACK, "others cannot reach it either");
+}
+
+/// A daemon that is started upon a network that is there already.
+#[test]
+fn addresses_from_before_the_daemon_are_known_to_it() {
+    let folder = Folder::new();
+    let script =
+        format!("ip link set lo up; {BOTH}; exec python3 -u -c \"$0\" address 8000 0.0.0.0 ::");
+    let mut container = Command::new("unshare");
+    container.args(["--user", "--map-root-user", "--net", "--kill-child", "sh", "-ec", &script]);
+    container.arg(support::PEER).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut container = Bound(container.spawn().expect("unshare"));
+    let lines = Lines::of(container.0.stdout.take().expect("a pipe"));
+    assert_eq!(lines.next(), "ready");
+    let socket = folder.join("s");
+    let netns = format!("/proc/{}/ns/net", container.0.id());
+    let mut daemon = Command::new(program("pestod"));
+    daemon.arg("--control").arg(&socket).args(["--netns", &netns]);
+    let mut daemon = Bound(daemon.spawn().expect("pestod is built"));
+    until("the daemon", || socket.exists().then_some(()));
+    let mut add = Command::new(program("pesto"));
+    let added = output(add.arg("add").arg("-c").arg(&socket).args(["-p", "8000", "--json"]));
+    assert!(added.status.success(), "{added:?}");
+    let added: serde_json::Value = serde_json::from_slice(&added.stdout).expect("JSON");
+    let port = added["forwards"][0]["host_port"].as_u64().expect("a number");
+    let port = u16::try_from(port).expect("a port");
+    for (client, expected) in [("127.0.0.1", "10.0.2.100"), ("::1", "fd00::2")] {
+        let mut stream = TcpStream::connect((client, port)).expect("it listens");
+        let mut address = String::new();
+        stream.read_to_string(&mut address).expect("an address");
+        assert_eq!(address, expected);
+    }
+    end(daemon.0.id());
+    assert!(support::wait(&mut daemon.0).success());
+}
+
+fn end(pid: u32) {
+    let pidfd = process::open_pidfd(i32::try_from(pid).expect("a pid")).expect("it runs");
+    process::send_signal(pidfd.as_fd(), libc::SIGTERM).expect("a signal");
+}
+
+/// A process that does not outlive its test.
+struct Bound(Child);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
