@@ -9,9 +9,9 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use support::network::{Network, refuses};
-use support::{Folder, Lines, Run, curl, output, program, until};
+use std::process::Command;
+use support::network::{Container, Daemon, Network, refuses};
+use support::{Folder, Run, curl, output, until};
 
 /// Both families' wildcards, each by itself.
 const EVERYWHERE: &[&str] = &["0.0.0.0", "[::]"];
@@ -112,7 +112,8 @@ fn service_on_the_loopback_of_a_networked_container_is_private_unless_named() {
         network.ip("link add eth0 type veth peer name far0");
         network.ip("link set eth0 up");
         for address in addresses {
-            network.ip(&format!("addr add {address} dev eth0 nodad"));
+            let nodad = if address.contains(':') { " nodad" } else { "" };
+            network.ip(&format!("addr add {address} dev eth0{nodad}"));
         }
         refuses(network.run.port());
         for (at, expected) in LOOPBACK.iter().enumerate() {
@@ -162,48 +163,15 @@ fn link_local_target_is_found_by_the_number_of_its_interface() {
 /// A daemon that is started upon a network that is there already.
 #[test]
 fn addresses_from_before_the_daemon_are_known_to_it() {
-    let folder = Folder::new();
-    let script =
-        format!("ip link set lo up; {BOTH}; exec python3 -u -c \"$0\" address 8000 0.0.0.0 ::");
-    let mut container = Command::new("unshare");
-    container.args(["--user", "--map-root-user", "--net", "--kill-child", "sh", "-ec", &script]);
-    container.arg(support::PEER).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut container = Bound(container.spawn().expect("unshare"));
-    let lines = Lines::of(container.0.stdout.take().expect("a pipe"));
-    assert_eq!(lines.next(), "ready");
-    let socket = folder.join("s");
-    let netns = format!("/proc/{}/ns/net", container.0.id());
-    let mut daemon = Command::new(program("pestod"));
-    daemon.arg("--control").arg(&socket).args(["--netns", &netns]);
-    let mut daemon = Bound(daemon.spawn().expect("pestod is built"));
-    until("the daemon", || socket.exists().then_some(()));
-    let mut add = Command::new(program("pesto"));
-    let added = output(add.arg("add").arg("-c").arg(&socket).args(["-p", "8000", "--json"]));
-    assert!(added.status.success(), "{added:?}");
-    let added: serde_json::Value = serde_json::from_slice(&added.stdout).expect("JSON");
-    let port = added["forwards"][0]["host_port"].as_u64().expect("a number");
-    let port = u16::try_from(port).expect("a port");
+    let script = format!("{BOTH}; exec python3 -u -c \"$0\" address 8000 0.0.0.0 ::");
+    let container = Container::new(&script, &[support::PEER]);
+    assert_eq!(container.stdout.next(), "ready");
+    let daemon = Daemon::upon(&container, &[]);
+    let port = daemon.add("8000");
     for (client, expected) in [("127.0.0.1", "10.0.2.100"), ("::1", "fd00::2")] {
         let mut stream = TcpStream::connect((client, port)).expect("it listens");
         let mut address = String::new();
         stream.read_to_string(&mut address).expect("an address");
         assert_eq!(address, expected);
-    }
-    end(daemon.0.id());
-    assert!(support::wait(&mut daemon.0).success());
-}
-
-fn end(pid: u32) {
-    let pidfd = process::open_pidfd(i32::try_from(pid).expect("a pid")).expect("it runs");
-    process::send_signal(pidfd.as_fd(), libc::SIGTERM).expect("a signal");
-}
-
-/// A process that does not outlive its test.
-struct Bound(Child);
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

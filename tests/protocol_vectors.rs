@@ -184,6 +184,7 @@ fn daemon_status() -> DaemonStatus {
         layers: Layers(0x3fff),
         landlock_abi: 7,
         sandbox: SandboxMode::Container,
+        no_local_port: 12,
     }
 }
 

@@ -160,6 +160,7 @@ struct Status {
     descriptor_limit: u32,
     longest_turn_us: u32,
     clients: u32,
+    no_local_port: u64,
     sandbox: &'static str,
     layers: Vec<&'static str>,
     features: Vec<&'static str>,
@@ -186,6 +187,7 @@ impl Status {
             descriptor_limit: status.descriptor_limit,
             longest_turn_us: status.longest_turn_us,
             clients: status.clients,
+            no_local_port: status.no_local_port,
             sandbox: match status.sandbox {
                 SandboxMode::Strict => "strict",
                 SandboxMode::Container => "container",
@@ -225,8 +227,20 @@ impl Status {
         ] {
             let _ = writeln!(text, "{name:13} {value}");
         }
+        if self.no_local_port > 0 {
+            let _ = writeln!(text, "{:13} {}", "no free port", no_local_port(self.no_local_port));
+        }
         text
     }
+}
+
+/// What has failed for want of a port inside, and what to do about it.
+fn no_local_port(count: u64) -> String {
+    format!(
+        "{count} connects failed, because the container's network keeps a port for a minute after \
+         each connection; in there, as root: sysctl -w net.ipv4.tcp_tw_reuse=1, which is what \
+         pestod --tune-namespace does; if it is 1 already: net.ipv4.ip_local_port_range"
+    )
 }
 
 fn status(args: Look) -> Result<(), Error> {

@@ -52,6 +52,7 @@ impl Facts for World {
             layers: Layers(0),
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
+            no_local_port: 13,
         }
     }
 

@@ -86,7 +86,9 @@ fn carry_out(
     let outcome = policy.check(&request.work).and_then(|()| match request.work {
         Work::Listen(address) => bound(&address).map(Product::Socket),
         Work::Connect(destination) => {
-            connecting(&resolve(destination, addresses)).map(Product::Socket)
+            let address = resolve(destination, addresses);
+            let socket = connecting(&address);
+            socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
         Work::Pick { address, width } => pick(address, width).map(Product::Port),
     });
@@ -131,6 +133,20 @@ fn resolve(destination: Destination, addresses: Option<&Addresses>) -> SocketAdd
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port),
         (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
         (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
+    }
+}
+
+/// EADDRNOTAVAIL means that there is no free local port, except for IPv6 addresses that the kernel
+/// knows no source address for: to those there is no way.
+fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> Errno {
+    match address {
+        SocketAddr::V6(v6)
+            if errno.0 == libc::EADDRNOTAVAIL
+                && !addresses.is_some_and(|own| own.is_own(*v6.ip())) =>
+        {
+            Errno(libc::ENETUNREACH)
+        }
+        _ => errno,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
-use crate::sys::{fd, process};
+use crate::sys::{Errno, fd, process};
 use crate::wire::Layers;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,8 +19,17 @@ pub struct Ends {
     pub channel: OwnedFd,
     /// The supervisor's link; closed once the seal is reported.
     pub supervisor: OwnedFd,
-    /// The container's network namespace, for the guest factory.
-    pub target: Option<OwnedFd>,
+    /// The container's network, for the guest factory.
+    pub target: Option<Target>,
+}
+
+/// The network that a factory enters.
+#[derive(Debug)]
+pub struct Target {
+    /// Its namespace.
+    pub network: OwnedFd,
+    /// Whether it is set up for many short connections.
+    pub tune: bool,
 }
 
 /// Seals the process and serves. Returns only if it cannot be sealed.
@@ -29,10 +38,12 @@ pub struct Ends {
 /// The stage that failed.
 pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
-    if let Some(target) = &target {
-        namespaces::enter_network(target.as_fd())?;
+    if let Some(Target { network, tune }) = target {
+        namespaces::enter_network(network.as_fd())?;
+        if tune {
+            reuse_ports();
+        }
     }
-    drop(target);
     let addresses = match side {
         Side::Host => None,
         Side::Guest => follow_addresses(),
@@ -63,4 +74,20 @@ fn follow_addresses() -> Option<Addresses> {
         fd::write_stderr(line.as_bytes());
     }
     addresses.ok()
+}
+
+/// Lets ports be used again a second after a connection that this side has ended, instead of a
+/// minute: connections to a network's own address would use them up (for its loopback the kernel
+/// does it by itself). The file is that of the network which the process is in.
+fn reuse_ports() {
+    const SETTING: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+    let is_set = std::fs::read(SETTING).is_ok_and(|value| value == b"1\n");
+    if !is_set && let Err(error) = std::fs::write(SETTING, "1") {
+        let line = format!(
+            "net.ipv4.tcp_tw_reuse=1 cannot be set in the container's network: {}; many short \
+             connections to its own address may fail\n",
+            Errno::from(error)
+        );
+        fd::write_stderr(line.as_bytes());
+    }
 }

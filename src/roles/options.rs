@@ -18,6 +18,8 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --netns-fd N       the same, an open descriptor
   --pidfd N          end when the process behind this pidfd ends
   --ready-fd N       write \"READY\\n\" here once clients are accepted, then close it
+  --tune-namespace   set net.ipv4.tcp_tw_reuse=1 in the target, for tens of thousands of short
+                     connections to its own address; a warning where that cannot be done
   --sandbox MODE     strict (default): every layer or no start; container: without the core's own
                      namespaces, where a container's own sandbox forbids them
   -h, --help         this text
@@ -49,6 +51,8 @@ pub struct Options {
     pub pidfd: Option<RawFd>,
     /// Where readiness is told.
     pub ready_fd: Option<RawFd>,
+    /// Whether the target's network is set up for many short connections.
+    pub tune_namespace: bool,
     /// Which layers must be there.
     pub sandbox: SandboxMode,
 }
@@ -102,6 +106,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let mut words = words.into_iter();
     let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
         (None, None, None, None, None);
+    let mut tune = None;
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
         let mut value =
@@ -126,6 +131,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;
             }
+            Some("--tune-namespace") if name.len() == word.len() => {
+                set(&mut tune, "--tune-namespace", ())?;
+            }
             Some("--sandbox") => set(&mut sandbox, "--sandbox", mode(value("--sandbox")?)?)?,
             _ => return Err(UsageError::Unknown(word)),
         }
@@ -135,6 +143,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         netns: netns.ok_or(UsageError::Missing("--netns or --netns-fd"))?,
         pidfd,
         ready_fd,
+        tune_namespace: tune.is_some(),
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
     }))
 }
@@ -182,12 +191,14 @@ mod tests {
 
     #[test]
     fn whole_command_line_is_read() {
-        let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7"];
+        let words =
+            ["--control=/c", "--netns-fd", "5", "--tune-namespace", "--pidfd", "6", "--ready-fd=7"];
         let expected = Options {
             control: "/c".into(),
             netns: Netns::Fd(5),
             pidfd: Some(6),
             ready_fd: Some(7),
+            tune_namespace: true,
             sandbox: SandboxMode::Strict,
         };
         assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
@@ -202,6 +213,8 @@ mod tests {
             (&["--netns", "/a", "--netns-fd", "3"], "--netns-fd: given twice"),
             (&["--netns", "/a"], "--control is missing"),
             (&["--control", "/a"], "--netns or --netns-fd is missing"),
+            (&["--tune-namespace=1"], "--tune-namespace=1: no such option"),
+            (&["--tune-namespace", "--tune-namespace"], "--tune-namespace: given twice"),
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),
             (&["--pidfd", "x"], "--pidfd x: should be the number"),
             (&["--sandbox", "off"], "--sandbox off: should be strict or container"),

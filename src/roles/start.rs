@@ -93,7 +93,7 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let signals = supervisor::block_signals()?;
     let (control, file) = control_socket::make(&options.control).map_err(StartError::Socket)?;
-    match fork_all(control, target, limit, options.sandbox) {
+    match fork_all(control, target, limit, options) {
         Ok(wards) => Ok(Supervisor { wards, file, signals, watched, ready }.run()),
         Err(failure) => {
             file.remove();
@@ -132,7 +132,7 @@ fn fork_all(
     control: OwnedFd,
     target: OwnedFd,
     limit: usize,
-    sandbox: SandboxMode,
+    options: &Options,
 ) -> Result<[Ward; 3], Failure> {
     let pair = |first| unix::pair(first).doing("make a socket pair");
     let (core_host, host_channel) = pair(Blocking::No)?;
@@ -149,7 +149,8 @@ fn fork_all(
     })?;
     let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
     let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
-        let (channel, supervisor, target) = (guest_channel, guest_supervisor, Some(target));
+        let target = Some(factory::Target { network: target, tune: options.tune_namespace });
+        let (channel, supervisor) = (guest_channel, guest_supervisor);
         factory::run(factory::Ends { channel, supervisor, target }, Side::Guest, parent)
     })?;
     let ends =
@@ -161,7 +162,7 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, sandbox, parent)
+        run_core(ends, limit, options.sandbox, parent)
     })?;
     Ok([core, host, guest])
 }

@@ -341,4 +341,6 @@ fields! {
     76 landlock_abi: u32,
     /// What the sandbox insists on.
     80 sandbox: SandboxMode,
+    /// Connects to targets for which there was no free port in the container's network.
+    88 no_local_port: u64,
 }

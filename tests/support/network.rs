@@ -1,17 +1,21 @@
 //! A container with a network of its own, changed from outside while the daemon runs, and a server
 //! in it that tells at which of its addresses it was reached.
 
-use super::{Folder, Run, children, curl, output, stdout, until};
+use super::{Folder, Lines, Run, children, curl, first_port, output, program, stdout, until};
+use pesto::sys::process;
 use std::fs;
-use std::process::Command;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
-/// An nginx at port 8000 of these addresses (as its `listen` takes them).
-fn configuration(folder: &Folder, listen: &[&str]) -> String {
+/// The configuration file of an nginx at port 8000 of these addresses (as its `listen` takes them).
+pub fn nginx(folder: &Folder, listen: &[&str]) -> String {
     let root = folder.path().display();
     let listen: Vec<String> = listen.iter().map(|at| format!("listen {at}:8000;")).collect();
     let listen = listen.join(" ");
     let config = format!(
-        "user root; daemon off; error_log stderr; pid {root}/pid; events {{}} http {{ \
+        "user root; daemon off; master_process off; error_log stderr; pid {root}/pid; events {{}} \
+         http {{ \
          access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p; \
          fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; \
          server {{ {listen} location / {{ return 200 $server_addr; }} }} }}"
@@ -32,7 +36,7 @@ impl Network {
     /// 8000 forwarded from every address and by `more` specs.
     pub fn with_nginx(set_up: &str, listen: &[&str], more: &[&str]) -> Self {
         let folder = Folder::new();
-        let conf = configuration(&folder, listen);
+        let conf = nginx(&folder, listen);
         let script = format!("{set_up}\nexec nginx -c {conf}");
         let run = Run::command(&[&["8000"], more].concat(), &["sh", "-ec", &script]);
         until("nginx", || {
@@ -69,12 +73,97 @@ impl Network {
     }
 }
 
+/// A network that knows nothing of pesto: a shell script runs in it, in namespaces of its own.
+#[derive(Debug)]
+pub struct Container {
+    child: Child,
+    pub stdout: Lines,
+}
+
+impl Container {
+    pub fn new(script: &str, words: &[&str]) -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net", "--kill-child", "sh", "-ec"]);
+        unshare.arg(format!("ip link set lo up; {script}")).args(words);
+        let mut child =
+            unshare.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let stdout = Lines::of(child.stdout.take().expect("a pipe"));
+        Self { child, stdout }
+    }
+
+    /// Its network namespace.
+    pub fn network(&self) -> String {
+        format!("/proc/{}/ns/net", self.child.id())
+    }
+
+    /// What a file says to a process in there.
+    pub fn file(&self, path: &str) -> String {
+        let pid = self.child.id().to_string();
+        let options = ["--target", &pid, "--user", "--net", "--preserve-credentials"];
+        stdout(Command::new("nsenter").args(options).args(["cat", path]))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon upon such a network.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    _folder: Folder,
+}
+
+impl Daemon {
+    pub fn upon(container: &Container, options: &[&str]) -> Self {
+        let folder = Folder::new();
+        let socket = folder.join("s");
+        let mut pestod = Command::new(program("pestod"));
+        pestod.arg("--control").arg(&socket).args(["--netns", &container.network()]).args(options);
+        let child = pestod.spawn().expect("pestod is built");
+        let daemon = Self { child, socket, _folder: folder };
+        until("the daemon", || daemon.socket.exists().then_some(()));
+        daemon
+    }
+
+    /// A command of pesto's to this daemon: what it printed. It must succeed.
+    pub fn pesto(&self, words: &[&str]) -> String {
+        let mut pesto = Command::new(program("pesto"));
+        stdout(pesto.args(&words[..1]).arg("-c").arg(&self.socket).args(&words[1..]))
+    }
+
+    /// Forwards a free port, which it returns.
+    pub fn add(&self, spec: &str) -> u16 {
+        first_port(&format!("pesto: {}", self.pesto(&["add", "-p", spec])))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        if let Ok(pidfd) = process::open_pidfd(pid) {
+            let _ = process::send_signal(pidfd.as_fd(), libc::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
 /// Clients of either family are turned away at once.
 pub fn refuses(port: u16) {
     for host in ["127.0.0.1", "[::1]"] {
-        let url = format!("http://{host}:{port}/");
-        let got = output(Command::new("curl").args(["-sS", "--max-time", "60", &url]));
-        // curl(1): failed to connect, where the reset was quicker than curl; or to receive.
-        assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
+        refuses_at(host, port);
     }
+}
+
+/// A client is turned away at once.
+pub fn refuses_at(host: &str, port: u16) {
+    let url = format!("http://{host}:{port}/");
+    let got = output(Command::new("curl").args(["-sS", "--max-time", "60", &url]));
+    // curl(1): failed to connect, where the reset was quicker than curl; or to receive.
+    assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
 }

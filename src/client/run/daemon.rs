@@ -64,6 +64,7 @@ impl Daemon {
             number("--pidfd", command.pidfd())?,
             number("--ready-fd", tell_ready.as_fd())?,
             c_string(format!("--sandbox={sandbox}").as_bytes())?,
+            c_string(b"--tune-namespace")?,
         ];
         let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
         let passed = [command.network(), command.pidfd(), tell_ready.as_fd()];

@@ -66,6 +66,11 @@ impl Choice {
         };
         SocketAddr::new(ip, port)
     }
+
+    /// Whether this is the address of IPv6.
+    pub fn is_own(&self, address: Ipv6Addr) -> bool {
+        self.v6.is_some_and(|(_, own)| own == address)
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::message::Family;
 use crate::sys::message::Descriptors;
 use crate::sys::{Errno, Result, fd, netlink, unix};
 use choice::Choice;
-use core::net::SocketAddr;
+use core::net::{Ipv6Addr, SocketAddr};
 use message::{Dump, Message, Messages};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -91,6 +91,11 @@ impl Addresses {
     /// Where a connection to this network itself goes; `family` is the one to prefer.
     pub fn destination(&self, family: Family, port: u16) -> SocketAddr {
         self.choice.destination(family, port)
+    }
+
+    /// Whether automatic targets of IPv6 are led to this address of the network.
+    pub fn is_own(&self, address: Ipv6Addr) -> bool {
+        self.choice.is_own(address)
     }
 
     fn take_news(&mut self) {

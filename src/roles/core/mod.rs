@@ -193,6 +193,9 @@ impl Core {
             }
             Some(Token::Flow(flow, Leg::Target)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
+                    self.world.no_local_port += 1;
+                }
                 let report = self.world.flows.answered(flow, socket);
                 self.world.account(&mut self.table, report);
                 let report = self.world.watch(flow, Leg::Target);

@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) sandbox: SandboxMode,
     pub(super) started_ms: u64,
     pub(super) longest_turn_us: u64,
+    /// Connects that failed for want of a local port.
+    pub(super) no_local_port: u64,
     flows_in_all: u64,
     moved: Moved,
 }
@@ -56,6 +58,7 @@ impl World {
             sandbox,
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
+            no_local_port: 0,
             flows_in_all: 0,
             moved: Moved::default(),
         }
@@ -256,6 +259,7 @@ impl Facts for World {
             layers: self.layers,
             landlock_abi: 0,
             sandbox: self.sandbox,
+            no_local_port: self.no_local_port,
         }
     }
 

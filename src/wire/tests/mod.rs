@@ -86,7 +86,7 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
         (Opcode::Insert, Answer::Invalid(Field::Ports), (0..4).collect()),
-        (Opcode::Status, Answer::Status(daemon_status()), (0..81).collect()),
+        (Opcode::Status, Answer::Status(daemon_status()), (0..81).chain(88..96).collect()),
     ];
     let no_entry = NoEntry { generation: 7, total: 1, index: 1 };
     for to in [Opcode::Read, Opcode::Failure] {
@@ -180,5 +180,6 @@ fn daemon_status() -> DaemonStatus {
         layers: Layers::MDWE,
         landlock_abi: 13,
         sandbox: SandboxMode::Container,
+        no_local_port: 14,
     }
 }

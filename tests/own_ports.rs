@@ -1,0 +1,159 @@
+//! Short connections to the container's own address: each leaves its port in TIME_WAIT there, from
+//! which the daemon has it taken back, or says that it cannot.
+
+mod support;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use support::network::{Container, Daemon, Network};
+use support::{Folder, PATIENCE, output, program, stdout, text};
+
+const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+
+/// A network of one address.
+fn network_of(address: &str) -> String {
+    // In IPv6 it is usable at once only without a search for duplicates.
+    let nodad = if address.contains(':') { "nodad" } else { "" };
+    format!(
+        "ip link add eth0 type veth peer name far0; ip link set eth0 up; \
+         ip addr add {address} dev eth0 {nodad}"
+    )
+}
+
+/// One request; the client ends the connection first, so that the relay ends the one inside.
+fn request(host: &str, port: u16, expected: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect((host, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let (mut answer, mut len) = ([0; 1024], 0);
+    loop {
+        match stream.read(&mut answer[len..])? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            more => len += more,
+        }
+        let text = String::from_utf8_lossy(&answer[..len]);
+        match text.split_once("\r\n\r\n") {
+            // nginx sends so short a body in one piece.
+            Some((_, body)) if body == expected => return Ok(()),
+            Some((_, body)) if !body.is_empty() => return Err(ErrorKind::InvalidData.into()),
+            _ => {}
+        }
+    }
+}
+
+/// So many connections, one after the other, to the own address of a client's family, with this
+/// range of ports inside: none may fail.
+fn all_are_served(own: &str, host: &str, count: u32, ports: &str) {
+    let set_up = network_of(own) + "; echo " + ports + " > /proc/sys/net/ipv4/ip_local_port_range";
+    let network = Network::with_nginx(&set_up, &["0.0.0.0", "[::]"], &[]);
+    for number in 0..count {
+        if let Err(error) = request(host, network.run.port(), own) {
+            panic!("connection {number}: {error}; {}", network.run.json(&["status"]));
+        }
+    }
+    assert_eq!(network.run.json(&["status"])["no_local_port"], 0);
+}
+
+// More connections than ports, and fewer a second than there are ports: a port is taken back after
+// a second.
+
+#[test]
+fn twenty_thousand_connections_to_its_own_ipv4_address_with_fewer_ports() {
+    all_are_served("10.0.2.100", "127.0.0.1", 20_000, "49152 65535");
+}
+
+#[test]
+fn twenty_thousand_connections_to_its_own_ipv6_address_with_fewer_ports() {
+    all_are_served("fd00::2", "::1", 20_000, "49152 65535");
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn sixty_thousand_connections_to_its_own_address_of_either_family() {
+    all_are_served("10.0.2.100", "127.0.0.1", 60_000, "32768 60999");
+    all_are_served("fd00::2", "::1", 60_000, "32768 60999");
+}
+
+#[test]
+fn ports_that_run_out_are_counted_and_status_names_the_mend() {
+    for (own, host) in [("10.0.2.100", "127.0.0.1"), ("fd00::2", "::1")] {
+        let folder = Folder::new();
+        let conf = support::network::nginx(&folder, &["0.0.0.0", "[::]"]);
+        let script = format!(
+            "{}; echo 2 > {REUSE}; echo 40000 40063 > /proc/sys/net/ipv4/ip_local_port_range; \
+             nginx -t -q -c {conf}; echo ready; exec nginx -c {conf}",
+            network_of(own)
+        );
+        let container = Container::new(&script, &[]);
+        assert_eq!(container.stdout.next(), "ready");
+        let daemon = Daemon::upon(&container, &[]);
+        let port = daemon.add("8000");
+        support::until("nginx", || request(host, port, own).ok());
+        let before: serde_json::Value =
+            serde_json::from_str(&daemon.pesto(&["status", "--json"])).expect("JSON");
+        assert_eq!(before["no_local_port"], 0);
+        assert!(!daemon.pesto(&["status"]).contains("no free port"));
+        // 64 ports, and each is kept for a minute.
+        let failed = (0..200).filter(|_| request(host, port, own).is_err()).count();
+        assert!(failed > 0, "every connection had a port");
+        let after: serde_json::Value =
+            serde_json::from_str(&daemon.pesto(&["status", "--json"])).expect("JSON");
+        assert!(after["no_local_port"].as_u64() >= Some(failed as u64), "{failed}: {after}");
+        let people = daemon.pesto(&["status"]);
+        let line = people.lines().last().expect("a line");
+        assert!(line.starts_with("no free port"), "{people}");
+        assert!(line.contains("tcp_tw_reuse=1") && line.contains("--tune-namespace"), "{line}");
+    }
+}
+
+#[test]
+fn way_that_is_not_there_is_no_lack_of_ports() {
+    // Without IPv6 inside the kernel calls ::1 an address that is not available.
+    let set_up = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+    let network = Network::with_nginx(set_up, &["127.0.0.1"], &["127.0.0.1::[::1]:8000"]);
+    assert_eq!(network.reached(), ["127.0.0.1"; 2]);
+    support::network::refuses_at("127.0.0.1", network.run.ports[1]);
+    assert_eq!(network.run.json(&["status"])["no_local_port"], 0);
+}
+
+#[test]
+fn run_sets_its_own_network_and_leaves_the_hosts_alone() {
+    let before = fs::read_to_string(REUSE).expect("a number");
+    let folder = Folder::new();
+    let mut pesto = Command::new(program("pesto"));
+    pesto.arg("run").arg("-c").arg(folder.join("s")).args(["--", "cat", REUSE]);
+    assert_eq!(stdout(&mut pesto), "1\n");
+    assert_eq!(fs::read_to_string(REUSE).expect("a number"), before);
+}
+
+#[test]
+fn daemon_sets_nothing_unless_told() {
+    let container = Container::new(&format!("echo 0 > {REUSE}; echo ready; exec sleep 600"), &[]);
+    assert_eq!(container.stdout.next(), "ready");
+    for (options, expected) in [(&[][..], "0\n"), (&["--tune-namespace"], "1\n")] {
+        let daemon = Daemon::upon(&container, options);
+        // It answers when all its processes are sealed.
+        daemon.pesto(&["status"]);
+        assert_eq!(container.file(REUSE), expected, "{options:?}");
+    }
+}
+
+#[test]
+fn network_that_cannot_be_set_is_a_warning_and_no_failure() {
+    let folder = Folder::new();
+    let script = "mount --bind /proc/sys /proc/sys && \
+                  mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, "sh"]).arg(program("pesto")).arg("run");
+    command.arg("-c").arg(folder.join("s")).args(["--", "echo", "ran"]);
+    let output = output(&mut command);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(output.stdout), "ran\n");
+    assert_eq!(
+        text(output.stderr),
+        "pestod: guest factory: net.ipv4.tcp_tw_reuse=1 cannot be set in the container's network: \
+         Read-only file system; many short connections to its own address may fail\n"
+    );
+}
