@@ -7,7 +7,8 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use support::network::{Container, Daemon, Network};
+use std::time::Instant;
+use support::network::{Container, Daemon, Network, alone};
 use support::{Folder, PATIENCE, output, program, stdout, text};
 
 const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
@@ -48,12 +49,15 @@ fn request(host: &str, port: u16, expected: &str) -> std::io::Result<()> {
 fn all_are_served(own: &str, host: &str, count: u32, ports: &str) {
     let set_up = network_of(own) + "; echo " + ports + " > /proc/sys/net/ipv4/ip_local_port_range";
     let network = Network::with_nginx(&set_up, &["0.0.0.0", "[::]"], &[]);
+    let start = Instant::now();
     for number in 0..count {
         if let Err(error) = request(host, network.run.port(), own) {
             panic!("connection {number}: {error}; {}", network.run.json(&["status"]));
         }
     }
     assert_eq!(network.run.json(&["status"])["no_local_port"], 0);
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{count} connections to {own} in {seconds:.1} s");
 }
 
 // More connections than ports, and fewer a second than there are ports: a port is taken back after
@@ -61,19 +65,25 @@ fn all_are_served(own: &str, host: &str, count: u32, ports: &str) {
 
 #[test]
 fn twenty_thousand_connections_to_its_own_ipv4_address_with_fewer_ports() {
-    all_are_served("10.0.2.100", "127.0.0.1", 20_000, "49152 65535");
+    alone("twenty_thousand_connections_to_its_own_ipv4_address_with_fewer_ports", || {
+        all_are_served("10.0.2.100", "127.0.0.1", 20_000, "49152 65535");
+    });
 }
 
 #[test]
 fn twenty_thousand_connections_to_its_own_ipv6_address_with_fewer_ports() {
-    all_are_served("fd00::2", "::1", 20_000, "49152 65535");
+    alone("twenty_thousand_connections_to_its_own_ipv6_address_with_fewer_ports", || {
+        all_are_served("fd00::2", "::1", 20_000, "49152 65535");
+    });
 }
 
 #[test]
 #[ignore = "takes a minute"]
 fn sixty_thousand_connections_to_its_own_address_of_either_family() {
-    all_are_served("10.0.2.100", "127.0.0.1", 60_000, "32768 60999");
-    all_are_served("fd00::2", "::1", 60_000, "32768 60999");
+    alone("sixty_thousand_connections_to_its_own_address_of_either_family", || {
+        all_are_served("10.0.2.100", "127.0.0.1", 60_000, "32768 60999");
+        all_are_served("fd00::2", "::1", 60_000, "32768 60999");
+    });
 }
 
 #[test]

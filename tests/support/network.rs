@@ -153,6 +153,23 @@ impl Drop for Daemon {
     }
 }
 
+/// Runs `body` in a network of its own, so that what it leaves behind there is in nobody's way.
+/// `name` is the calling test's own path.
+pub fn alone(name: &str, body: impl FnOnce()) {
+    const VARIABLE: &str = "PESTO_TEST_ALONE";
+    if std::env::var_os(VARIABLE).is_some_and(|own| own == name) {
+        return body();
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--net", "sh", "-ec"]);
+    unshare.arg("ip link set lo up; exec \"$0\" \"$@\"");
+    unshare.arg(std::env::current_exe().expect("a path")).env(VARIABLE, name);
+    let output = unshare.args([name, "--exact", "--include-ignored", "--nocapture"]).output();
+    let output = output.expect("unshare");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{name}: {output:#?}");
+}
+
 /// Clients of either family are turned away at once.
 pub fn refuses(port: u16) {
     for host in ["127.0.0.1", "[::1]"] {
