@@ -58,11 +58,12 @@ pub enum Command {
 }
 
 const RUN_HELP: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [ADDRESS:][HOSTPORT[-END]]:[TARGET:]PORT[-END][/PROTOCOL], as with podman and docker:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   127.0.0.1::80            a free port, which is printed
   8000-8009:9000-9009      ten ports, each to its own
+  8080:127.0.0.2:80        to this address in there, and to no other
 
 The command starts when every port listens. It has a loopback interface and nothing else: no
 outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a

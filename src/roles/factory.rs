@@ -44,11 +44,12 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
             reuse_ports();
         }
     }
+    capabilities::drop_all(Keep::BindService)?;
+    // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
     let addresses = match side {
         Side::Host => None,
         Side::Guest => follow_addresses(),
     };
-    capabilities::drop_all(Keep::BindService)?;
     flags::hide()?;
     flags::end_with(parent)?;
     let layers = flags::achieved().with(Layers::SECCOMP);
