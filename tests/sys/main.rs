@@ -6,6 +6,7 @@ mod alone;
 mod descriptors;
 mod files;
 mod listening;
+mod netlink;
 mod packets;
 mod passing;
 mod processes;
