@@ -41,6 +41,9 @@ pub enum Command {
     /// Run a command in a network namespace of its own, with ports forwarded into it
     #[command(after_help = RUN_HELP)]
     Run(Run),
+    /// Forward ports into a container, or any network namespace, that is there already
+    #[command(after_help = ATTACH_HELP)]
+    Attach(Attach),
     /// Forward more ports
     #[command(after_help = SPECS)]
     Add(Change),
@@ -74,6 +77,19 @@ Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
   pesto run -n web -p 127.0.0.1::80 --map-auto -- nginx -g 'daemon off;'
   pesto run --keep-id -p 5432:5432 -- postgres -D data";
+
+const ATTACH_HELP: &str = "\
+SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker; see pesto add.
+
+It returns when every port listens, and the daemon goes on until the process ends whose network it
+is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
+do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
+
+Examples:
+  pesto attach --container web -p 8080:80
+  pesto attach --pid 4711 -p 127.0.0.1::80
+  pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
+  pesto list -n web";
 
 const RM_HELP: &str = "\
 SPEC is what `pesto add` was given, or what `pesto list` shows. One without a host port (80) names
@@ -121,6 +137,41 @@ pub struct Run {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `attach`
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// What to attach to.
+    #[command(flatten)]
+    pub target: Target,
+    /// A port to forward; may be given several times
+    #[arg(short, long, value_name = "SPEC")]
+    pub publish: Vec<Spec>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Stay, with the daemon's messages on standard error, and end with it
+    #[arg(long)]
+    pub foreground: bool,
+    /// How much of the daemon's sandbox must be there
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub sandbox: Sandbox,
+}
+
+/// What to attach to.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The network of this process; forwarding ends when it does
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// This network namespace, as a file: /proc/PID/ns/net, /run/netns/NAME
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+    /// The network of this running container; podman is asked, then docker
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
 }
 
 /// `--sandbox`

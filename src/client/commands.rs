@@ -5,8 +5,8 @@ use super::change::{self, Change, Done};
 use super::error::{Error, Exit};
 use super::forward::{self, Forward, size};
 use super::instance::{self, Selector};
-use super::run;
 use super::session::Session;
+use super::{attach, run};
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -50,6 +50,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 fn execute(command: Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => return run::run(args),
+        Command::Attach(args) => return attach::attach(args),
         Command::Add(args) => add(args),
         Command::Rm(args) => remove(args),
         Command::List(args) => list(args),
@@ -60,7 +61,7 @@ fn execute(command: Command) -> Result<u8, Error> {
 }
 
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+pub(super) fn print(text: &str) -> Result<(), Error> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::unreachable(format!("standard output: {error}")))
@@ -247,10 +248,11 @@ struct Stopped {
 fn stop(args: Stop) -> Result<(), Error> {
     let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
     let drain_ms = u32::from(args.drain) * 1000;
+    let end = session.end()?;
     match session.ask(Request::Stop { drain_ms })? {
         Answer::Done(_) => {}
         other => return Err(session.unexpected(&other)),
     }
-    session.wait_for_end(i64::from(drain_ms) + END_MS)?;
+    session.wait_for_end(&end, i64::from(drain_ms) + END_MS)?;
     if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
 }

@@ -2,12 +2,14 @@
 //!
 //! Nothing here is linked into the daemon. [`spec`] turns words into rules, [`session`] talks to a
 //! daemon, [`change`] makes each change one transaction, [`run`] starts a command in a namespace of
-//! its own with a daemon beside it. An error carries the user's own words, the cause, the mend and
+//! its own with a daemon beside it, [`attach`] a daemon for a namespace that is there. An error carries the user's own words, the cause, the mend and
 //! the exit code.
 
 pub mod args;
+pub mod attach;
 pub mod change;
 pub mod commands;
+pub mod daemon;
 pub mod error;
 pub mod failure;
 pub mod forward;

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use crate::sys::unix::{self, Blocking};
-use crate::sys::{Errno, fd};
+use crate::sys::{Errno, fd, process};
 use crate::wire::{
     Answer, Counters, DaemonStatus, FRAME_SIZE, Failure, Hello, NoEntry, ReadRule, Refusal,
     Request, Rule, RuleId, Which,
@@ -185,12 +185,25 @@ impl Session {
         }
     }
 
-    /// Waits until the daemon has closed the connection, as it does when it ends.
+    /// What becomes readable when the daemon has ended, its files removed: a pidfd of the process
+    /// that made its socket. Where that is not in sight (another PID namespace), the connection.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn end(&self) -> Result<OwnedFd, Error> {
+        let process =
+            unix::peer(self.socket.as_fd()).and_then(|peer| process::open_pidfd(peer.pid));
+        process
+            .or_else(|_| self.socket.try_clone().map_err(Errno::from))
+            .map_err(|errno| self.error(&errno.to_string()))
+    }
+
+    /// Waits until the daemon has ended, by what [`end`](Self::end) gave.
     ///
     /// # Errors
     /// It still has not after `timeout_ms`.
-    pub fn wait_for_end(&self, timeout_ms: i64) -> Result<(), Error> {
-        let mut entries = [fd::poll_entry(self.socket.as_fd(), libc::POLLIN)];
+    pub fn wait_for_end(&self, daemon: &OwnedFd, timeout_ms: i64) -> Result<(), Error> {
+        let mut entries = [fd::poll_entry(daemon.as_fd(), libc::POLLIN)];
         loop {
             match fd::poll(&mut entries, timeout_ms) {
                 Ok(0) => return Err(self.error("the daemon was told to end and has not yet")),

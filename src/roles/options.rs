@@ -18,6 +18,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --netns-fd N       the same, an open descriptor
   --pidfd N          end when the process behind this pidfd ends
   --ready-fd N       write \"READY\\n\" here once clients are accepted, then close it
+  --log              from then on write messages to NAME.log beside the control socket, at most
+                     1 MiB and 1 MiB before it, and let go of standard error
+  --target TEXT      what the target is called, for `pesto ps`
   --sandbox MODE     strict (default): every layer or no start; container: without the core's own
                      namespaces, where a container's own sandbox forbids them
   -h, --help         this text
@@ -25,7 +28,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
 
 Example: pestod --control /run/user/1000/pesto/web.sock --netns /proc/4711/ns/net
 
-SIGTERM, SIGINT or SIGHUP end it, and so does `pesto stop`. Exit status: 0 after an orderly end,
+SIGTERM, SIGINT or SIGHUP end it, and so does `pesto stop`: open connections may go on for 10
+seconds; a second signal ends them. With NOTIFY_SOCKET set it tells a service manager when it is
+ready and when it ends (sd_notify(3)). Exit status: 0 after an orderly end,
 1 when it cannot start (the reason is on standard error) or when one of its processes dies.
 ";
 
@@ -49,6 +54,10 @@ pub struct Options {
     pub pidfd: Option<RawFd>,
     /// Where readiness is told.
     pub ready_fd: Option<RawFd>,
+    /// Whether messages go to a file beside the control socket.
+    pub log: bool,
+    /// What the target is called; for people.
+    pub target: Option<String>,
     /// Which layers must be there.
     pub sandbox: SandboxMode,
 }
@@ -102,6 +111,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let mut words = words.into_iter();
     let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
         (None, None, None, None, None);
+    let (mut log, mut target) = (None, None);
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
         let mut value =
@@ -126,6 +136,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;
             }
+            Some("--log") => set(&mut log, "--log", no_value("--log", inline)?)?,
+            Some("--target") => {
+                let text = value("--target")?.to_string_lossy().replace(char::is_control, "?");
+                set(&mut target, "--target", text)?;
+            }
             Some("--sandbox") => set(&mut sandbox, "--sandbox", mode(value("--sandbox")?)?)?,
             _ => return Err(UsageError::Unknown(word)),
         }
@@ -135,6 +150,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         netns: netns.ok_or(UsageError::Missing("--netns or --netns-fd"))?,
         pidfd,
         ready_fd,
+        log: log.is_some(),
+        target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
     }))
 }
@@ -150,6 +167,10 @@ fn split(word: &OsStr) -> (&OsStr, Option<OsString>) {
         }
         _ => (word, None),
     }
+}
+
+fn no_value(option: &'static str, inline: Option<OsString>) -> Result<(), UsageError> {
+    inline.map_or(Ok(()), |value| Err(UsageError::BadValue(option, value, "given without a value")))
 }
 
 fn set<T>(place: &mut Option<T>, option: &'static str, value: T) -> Result<(), UsageError> {
@@ -182,12 +203,15 @@ mod tests {
 
     #[test]
     fn whole_command_line_is_read() {
-        let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7"];
+        let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7", "--log"];
+        let words: Vec<&str> = words.into_iter().chain(["--target", "a\nb"]).collect();
         let expected = Options {
             control: "/c".into(),
             netns: Netns::Fd(5),
             pidfd: Some(6),
             ready_fd: Some(7),
+            log: true,
+            target: Some("a?b".to_owned()),
             sandbox: SandboxMode::Strict,
         };
         assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
@@ -204,6 +228,7 @@ mod tests {
             (&["--control", "/a"], "--netns or --netns-fd is missing"),
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),
             (&["--pidfd", "x"], "--pidfd x: should be the number"),
+            (&["--log=x"], "--log x: should be given without a value"),
             (&["--sandbox", "off"], "--sandbox off: should be strict or container"),
         ] {
             let error = parse_words(words).expect_err("refused").to_string();

@@ -7,12 +7,12 @@
 //! hang together by that last thread: the daemon ends with the command.
 
 mod command;
-mod daemon;
 mod mapping;
 
 use super::args::Run;
 use super::change::{self, Change};
 use super::commands;
+use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
 use super::session::Session;
@@ -20,7 +20,6 @@ use crate::sys::process::End;
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd, process};
 use command::Process;
-use daemon::Daemon;
 use mapping::Mapping;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -40,7 +39,15 @@ pub fn run(args: Run) -> Result<u8, Error> {
     };
     let path = Selector::from(args.which).place(&args.command[0])?;
     let mut command = Process::start(&args.command, mapping)?;
-    let daemon = Daemon::start(&program, &path, &command, args.sandbox)?;
+    let launch = Launch {
+        control: &path,
+        network: command.network(),
+        watched: Some(command.pidfd()),
+        target: "the command's process",
+        sandbox: args.sandbox,
+        life: Life::Child,
+    };
+    let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
         let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
@@ -71,15 +78,12 @@ fn take_signals() -> Result<OwnedFd, Errno> {
 fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Result<End, Errno> {
     let mut forwarding = true;
     loop {
-        let daemons = if forwarding {
-            fd::poll_entry(daemon.pidfd(), libc::POLLIN)
-        } else {
-            fd::poll_nothing()
-        };
+        let daemons = daemon.pidfd().filter(|_| forwarding);
+        let daemons = daemons.map(|pidfd| fd::poll_entry(pidfd, libc::POLLIN));
         let mut entries = [
             fd::poll_entry(command, libc::POLLIN),
             fd::poll_entry(signals.as_fd(), libc::POLLIN),
-            daemons,
+            daemons.unwrap_or_else(fd::poll_nothing),
         ];
         match fd::poll(&mut entries, -1) {
             Err(Errno(libc::EINTR)) => continue,
@@ -96,9 +100,9 @@ fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Res
         }
         if entries[2].revents != 0 {
             forwarding = false;
-            let how = match process::wait(daemon.pidfd()) {
-                Ok(End::Killed(number)) => format!("was killed by signal {number}"),
-                Ok(End::Exited(status)) if status != 0 => {
+            let how = match daemon.pidfd().map(process::wait) {
+                Some(Ok(End::Killed(number))) => format!("was killed by signal {number}"),
+                Some(Ok(End::Exited(status))) if status != 0 => {
                     format!("has failed with status {status}")
                 }
                 _ => "has ended".to_owned(),
