@@ -264,6 +264,10 @@ fn termination_of_the_daemon_is_an_orderly_end() {
         let mut stream = flow(&run);
         let pidfds = daemon(&run);
         signal(&pidfds[0], number);
+        until("the end of listening", || TcpStream::connect(("127.0.0.1", run.port())).err());
+        echo(&mut stream);
+        // A second one waits for nobody.
+        signal(&pidfds[0], number);
         all_end(&pidfds);
         let end = stream.read(&mut [0]).expect_err("never a clean end");
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
