@@ -223,7 +223,8 @@ fn end_of_the_command_is_the_daemons_end() {
 
 #[test]
 fn termination_is_passed_on_and_ends_all_silently() {
-    for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+    let passed_on = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+    for number in passed_on.into_iter().chain([libc::SIGUSR1, libc::SIGUSR2]) {
         let mut run = Run::one_peer("echo");
         let pidfds = daemon(&run);
         signal(&pidfd(run.pid()), number);
@@ -231,6 +232,41 @@ fn termination_is_passed_on_and_ends_all_silently() {
         assert!(pidfds.iter().all(|pidfd| is_over(pidfd.as_fd())));
         silent(&run.stderr);
     }
+}
+
+/// A terminal whose user presses Ctrl-C once: how often the command was interrupted.
+const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+def read_until(word):
+    global said
+    while word not in said:
+        said += os.read(terminal, 4096)
+read_until(b"ready")
+os.write(terminal, b"\x03")
+read_until(b"caught")
+os.write(terminal, b"go\n")
+read_until(b"over")
+print(said.count(b"caught"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn key_at_the_terminal_interrupts_the_command_once() {
+    let folder = Folder::new();
+    let mut terminal = Command::new("python3");
+    terminal
+        .args(["-c", TERMINAL])
+        .arg(program("pesto"))
+        .arg("run")
+        .arg("-c")
+        .arg(folder.join("s"));
+    let script = "trap 'echo caught' INT; echo ready; while read line; do break; done || \
+                  read line; echo over; exit 5";
+    terminal.args(["--", "sh", "-c", script]);
+    assert_eq!(support::stdout(&mut terminal), "1 5\n");
 }
 
 /// The terminal sends its signals to all of a process group.

@@ -24,7 +24,8 @@ use mapping::Mapping;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Signals that are passed on to the command.
-const PASSED_ON: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+const PASSED_ON: [libc::c_int; 6] =
+    [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// Runs the command: its exit status, or 128 and its signal.
 ///
@@ -63,14 +64,10 @@ pub fn run(args: Run) -> Result<u8, Error> {
     Ok(status(end))
 }
 
-/// From now on the terminal's signals are the command's alone, and those that are passed on are
-/// read from the descriptor that this returns.
+/// From now on signals that are passed on are read from the descriptor that this returns.
 fn take_signals() -> Result<OwnedFd, Errno> {
     let signals = Signals::of(&PASSED_ON);
     signal::block(&signals)?;
-    for number in [libc::SIGINT, libc::SIGQUIT] {
-        signal::ignore(number)?;
-    }
     signal::descriptor(&signals)
 }
 
@@ -93,10 +90,12 @@ fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Res
             return process::wait(command);
         }
         if entries[1].revents != 0
-            && let Ok(number) = signal::take(signals.as_fd())
+            && let Ok(signal) = signal::take(signals.as_fd())
+            // A terminal sends its signals to the command as well.
+            && !signal.by_kernel
         {
             // A command that has just ended is reported by its own descriptor.
-            let _ = process::send_signal(command, number);
+            let _ = process::send_signal(command, signal.number);
         }
         if entries[2].revents != 0 {
             forwarding = false;
