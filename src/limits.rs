@@ -19,6 +19,9 @@ pub const MAX_FLOWS: usize = 65_536;
 /// Control clients at a time.
 pub const MAX_CLIENTS: usize = 8;
 
+/// How long a newcomer waits for a place, if all are taken, before one that is silent is pushed out.
+pub const ADMISSION_MS: u64 = 1000;
+
 /// Requests of one client that may wait for their answer; the kernel's socket buffer holds them.
 pub const MAX_IN_FLIGHT: u32 = 16;
 

@@ -24,10 +24,11 @@ Examples:
   pesto stop
 
 Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a port could not be
-bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed.";
+bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed. 6: it was
+done, but what was done could not be printed.";
 
 const SPECS: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:]PORT[-END][/PROTOCOL], as with podman and docker:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
@@ -60,7 +61,7 @@ pub enum Command {
 }
 
 const RUN_HELP: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:]PORT[-END][/PROTOCOL], as with podman and docker:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   127.0.0.1::80            a free port, which is printed
@@ -68,18 +69,23 @@ SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and doc
 
 The command starts when every port listens. It has a loopback interface and nothing else: no
 outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
-user namespace that holds nothing but you: other users' files belong to nobody there.
+user namespace that holds nothing but you: other users' files belong to nobody there. A server that
+changes its user (nginx, sshd) needs --map-auto, and files that those users may use.
+
+It should stay in the foreground: forwarding ends when it does. Signals that are sent to pesto are
+passed on to it. Only SIGKILL cannot be: command and daemon go on then, until `pesto stop` or the
+command's end.
 
 Exit status: the command's own; 128+N if signal N ended it; 125 if pesto failed; 126 if the command
 could not be executed; 127 if it was not found.
 
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto run -n web -p 127.0.0.1::80 --map-auto -- nginx -g 'daemon off;'
+  pesto run -n cache -p 127.0.0.1::6379 -- redis-server --save ''
   pesto run --keep-id -p 5432:5432 -- postgres -D data";
 
 const ATTACH_HELP: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:PORT[-END][/PROTOCOL], as with podman and docker; see pesto add.
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:]PORT[-END][/PROTOCOL], as with podman and docker; see pesto add.
 
 It returns when every port listens, and the daemon goes on until the process ends whose network it
 is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
@@ -101,7 +107,8 @@ pub struct Which {
     /// The daemon's name; needless while only one runs
     #[arg(short, long, value_name = "NAME", conflicts_with = "control")]
     pub name: Option<String>,
-    /// The path of the daemon's control socket; without it and -n, PESTO_SOCKET is looked at
+    /// The path of the daemon's control socket, in a directory of mode 0700; without it and -n,
+    /// PESTO_SOCKET is looked at
     #[arg(short, long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 }

@@ -7,6 +7,7 @@ use super::forward::{self, Forward, size};
 use super::instance::{self, Selector};
 use super::session::Session;
 use super::{attach, run};
+use crate::sys::Errno;
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -64,7 +65,9 @@ fn execute(command: Command) -> Result<u8, Error> {
 pub(super) fn print(text: &str) -> Result<(), Error> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unreachable(format!("standard output: {error}")))
+            let errno = Errno::from(error);
+            let message = format!("standard output: {errno}; it is done all the same");
+            Err(Error::new(Exit::Unsaid, message))
         }
         _ => Ok(()),
     }

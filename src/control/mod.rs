@@ -81,6 +81,11 @@ impl Control {
         self.clients.iter().all(Option::is_none)
     }
 
+    /// Whether a new client would push none out.
+    pub fn has_room(&self) -> bool {
+        self.clients.iter().any(Option::is_none)
+    }
+
     /// A place for a new client. When all are taken, that of the client without a transaction that
     /// has been silent longest, whose connection is to be closed.
     pub fn admit(&mut self, now_ms: u64) -> Place {

@@ -91,12 +91,12 @@ impl Supervisor {
         if unix::send(self.wards[CORE].link.as_fd(), &go).is_err() {
             return self.fail_to_start();
         }
+        self.log.let_caller_go();
+        self.log.note(&[b"ready"]);
         if let Some(ready) = self.ready.take() {
             let _ = fd::write(ready.as_fd(), b"READY\n");
         }
         self.notifier.ready();
-        self.log.let_caller_go();
-        self.log.note(&[b"ready"]);
         let status = self.watch();
         self.notifier.stopping();
         if status == 0 {
