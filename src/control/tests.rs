@@ -61,6 +61,10 @@ impl Facts for World {
 }
 
 impl Effects<Socket> for World {
+    fn stage(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.stage(slot, socket)
+    }
+
     fn listen(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
         self.kernel.listen(slot, socket)
     }

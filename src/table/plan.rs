@@ -5,7 +5,7 @@
 //! O(ports): each key is looked up once, and once more with the widest address of its family.
 
 use super::Table;
-use super::key::{Key, keys};
+use super::key::{self, Key, keys};
 use super::slots::{Slot, State};
 use crate::arena::Ref;
 use crate::wire::RuleId;
@@ -44,6 +44,7 @@ impl<D> Table<D> {
     /// # Errors
     /// [`Impossible`]; all marks are gone then.
     pub(super) fn plan(&mut self, available: usize) -> Result<Counts, Impossible> {
+        self.check_total()?;
         let planned = self.mark(available).and_then(|counts| {
             self.check_nested()?;
             Ok(counts)
@@ -52,6 +53,14 @@ impl<D> Table<D> {
             self.unmark();
         }
         planned
+    }
+
+    /// Whether all that the shadow table wants could be had at all: told without a look at each port.
+    fn check_total(&self) -> Result<(), Impossible> {
+        let rules = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+        let needed = rules.map(|entry| key::count(&entry.rule)).sum();
+        let available = self.slots.capacity();
+        if needed > available { Err(Impossible::Limit { needed, available }) } else { Ok(()) }
     }
 
     fn mark(&mut self, available: usize) -> Result<Counts, Impossible> {

@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
 use crate::limits::{
-    ADMISSION_MS, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS,
+    ADMISSION_MS, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS, TURN_US,
 };
 use crate::relay::Leg;
 use crate::sys::epoll::{Epoll, Event};
@@ -125,9 +125,10 @@ impl Core {
 
     fn event(&mut self, token: Token, bits: u32) {
         let Self { table, control, clients, world, .. } = self;
+        world.sockets = table.listeners().open as usize + table.prepared_sockets();
         match token {
             Token::Flow(flow, leg) => {
-                let report = world.flows.event(flow, leg, bits, &mut world.buffer);
+                let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
             Token::Listener(slot) => world.accept_from(table, slot),
@@ -204,7 +205,7 @@ impl Core {
         match Token::decode(token) {
             Some(Token::Listener(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                self.table.bound(slot, socket);
+                self.table.bound(slot, socket, &mut self.world);
             }
             Some(Token::Pick(rule)) => {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
@@ -249,9 +250,13 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, .. } = self;
-        for _ in 0..world.flows.ready_count() {
+        let until = clock::now_us() + TURN_US;
+        while world.flows.has_ready() {
             let report = world.flows.drive_ready(&mut world.buffer);
             world.account(table, report);
+            if clock::now_us() >= until {
+                break;
+            }
         }
         let now = clock::now_ms();
         while let Some(report) = world.flows.expire(now) {
