@@ -327,6 +327,53 @@ fn stop_lets_open_connections_go_on_until_they_end() {
 }
 
 #[test]
+fn stop_that_waits_for_connections_can_be_hurried() {
+    let run = Run::one_peer("echo");
+    let mut stream = flow(&run);
+    let pidfds = daemon(&run);
+    let mut stop = Command::new(program("pesto"));
+    stop.arg("stop").arg("-c").arg(&run.socket).args(["--drain", "3600"]);
+    let waiting = std::thread::spawn(move || support::output(&mut stop));
+    until("the end of listening", || TcpStream::connect(("127.0.0.1", run.port())).err());
+    echo(&mut stream);
+    let refused = run.pesto(&["add", "-p", "127.0.0.1::8000"]);
+    assert!(support::text(refused.stderr).contains("the daemon is about to end"));
+    assert!(run.pesto(&["status"]).status.success());
+    assert!(run.pesto(&["stop", "--drain", "0"]).status.success());
+    assert!(waiting.join().expect("it ends").status.success());
+    all_end(&pidfds);
+    is_cut(&stream);
+}
+
+#[test]
+fn daemon_whose_messages_nobody_reads_ends_all_the_same() {
+    let folder = Folder::new();
+    let socket = folder.join("s");
+    let (_reader, writer) = fd::pipe(libc::O_NONBLOCK).expect("a pipe");
+    while fd::write(writer.as_fd(), &[b'x'; 4096]).is_ok() {}
+    let network = Run::one_peer("echo");
+    let target = support::children(network.pid());
+    let inside = target.iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "python3\n")
+    });
+    let mut pestod = Command::new(program("pestod"));
+    pestod.arg("--control").arg(&socket).stderr(writer);
+    pestod.arg(format!("--netns=/proc/{}/ns/net", inside.expect("the command")));
+    let mut daemon = pestod.spawn().expect("it is built");
+    let pid = i32::try_from(daemon.id()).expect("a pid");
+    let core = until("its core", || {
+        children(pid).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm == "pestod-core\n")
+        })
+    });
+    until("its socket", || pesto::client::session::Session::open(&socket).ok());
+    signal(&pidfd(core), libc::SIGKILL);
+    assert_eq!(wait(&mut daemon).code(), Some(1));
+    assert!(!socket.exists());
+}
+
+#[test]
 fn stop_resets_what_is_open_at_its_deadline() {
     for drain in ["0", "1"] {
         let run = Run::one_peer("echo");

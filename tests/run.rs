@@ -219,3 +219,12 @@ fn root_of_a_user_namespace_finds_a_directory_of_its_own() {
     run.env("XDG_RUNTIME_DIR", folder.path()).env_remove("PESTO_SOCKET");
     assert_eq!(stdout(&mut run), "in\n");
 }
+
+#[test]
+fn caller_that_ignores_the_ends_of_children_is_told_the_status_all_the_same() {
+    let folder = Folder::new();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' CHLD; exec \"$0\" run -c \"$1\" -- sh -c 'exit 3'"]);
+    shell.arg(program("pesto")).arg(folder.join("s"));
+    assert_eq!(output(&mut shell).status.code(), Some(3));
+}

@@ -110,8 +110,8 @@ impl Control {
         }
     }
 
-    /// The daemon is about to end: whatever is asked from now on is refused, and so is a PREPARE
-    /// that waits: who waits for its answer, and the answer. The tables are the caller's to close.
+    /// The daemon is about to end: all but HELLO, STATUS and another STOP is refused from now on, and
+    /// so is a PREPARE that waits: who waits for its answer, and the answer. The tables are the caller's to close.
     pub fn stop<D>(&mut self, table: &Table<D>) -> Option<(Place, Frame)> {
         self.stopping = true;
         let owner = self.owner.take()?;
@@ -182,7 +182,7 @@ impl Control {
             return Gate::Order;
         }
         client.greeted = true;
-        if self.stopping {
+        if self.stopping && !matches!(opcode, Opcode::Hello | Opcode::Status | Opcode::Stop) {
             return Gate::Refused(Refusal::Stopping);
         }
         if core::mem::take(&mut client.expired) {

@@ -105,8 +105,8 @@ impl Log {
             line.push(b"pestod: ");
             line.push_all(parts);
             match &self.caller {
-                None => fd::write_stderr(line.end()),
-                Some(caller) => drop(fd::write(caller.as_fd(), line.end())),
+                None => write_if_ready(fd::stderr(), line.end()),
+                Some(caller) => write_if_ready(caller.as_fd(), line.end()),
             }
         }
     }
@@ -152,6 +152,15 @@ impl Log {
         }
         files.size += line.len() as u64;
         fd::write_stderr(line);
+    }
+}
+
+/// Writes a line unless nobody takes it just now: the supervisor waits for no reader.
+fn write_if_ready(sink: BorrowedFd<'_>, line: &[u8]) {
+    let mut entry = [fd::poll_entry(sink, libc::POLLOUT)];
+    // A pipe with room has room for a page.
+    if fd::poll(&mut entry, 0) == Ok(1) && entry[0].revents & libc::POLLOUT != 0 {
+        let _ = fd::write(sink, line);
     }
 }
 

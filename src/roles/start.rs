@@ -74,6 +74,10 @@ const OVERFLOW_USER: u32 = 65534;
 /// [`StartError`]; nothing is left behind.
 pub fn start(options: &Options) -> Result<i32, StartError> {
     flags::lock_down_start()?;
+    // Where its caller ignores the ends of children, nobody would learn how ours ended; and a log
+    // that may not grow is an error of one line.
+    signal::restore_default(libc::SIGCHLD).doing("watch children")?;
+    signal::ignore(libc::SIGXFSZ).doing("ignore signals")?;
     let target = open_target(options)?;
     let adopt = |number: Option<RawFd>, name: &str| {
         let number = number.map(|number| (number, fd::adopt(number)));

@@ -24,6 +24,8 @@ use target::Target;
 /// # Errors
 /// Anything that happened before all was forwarded; nothing is left behind.
 pub fn attach(args: Attach) -> Result<u8, Error> {
+    // Where our caller ignores the ends of children, we would not learn how ours ended.
+    let _ = signal::restore_default(libc::SIGCHLD);
     let program = daemon::find_program()?;
     let target = Target::find(&args.target)?;
     let path = Selector::from(args.which).place(&target.name)?;

@@ -66,6 +66,9 @@ impl Process {
             become_command(&words, mapping, &say, &hear);
         };
         drop((say, hear));
+        // The command keeps the signals of our caller. Where that ignores the ends of children, we
+        // would not learn how it ended.
+        let _ = signal::restore_default(libc::SIGCHLD);
         let program = command[0].to_string_lossy().into_owned();
         // Until its namespaces are there, this is our own network; it is opened anew below.
         let own = File::open("/proc/self/ns/net").map_err(|error| no_network(&error))?;

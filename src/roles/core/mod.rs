@@ -45,7 +45,7 @@ pub struct Core {
     control: Control,
     clients: Clients,
     world: World,
-    control_socket: Option<OwnedFd>,
+    control_socket: OwnedFd,
     supervisor: OwnedFd,
     host: Box<Channel>,
     guest: Box<Channel>,
@@ -70,7 +70,7 @@ impl Core {
             control: Control::default(),
             clients: Clients::default(),
             world: World::new(epoll, descriptor_limit, sandbox),
-            control_socket: Some(ends.control),
+            control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
             guest: Box::new(Channel::new(ends.guest)),
@@ -152,7 +152,6 @@ impl Core {
     /// first one gets a place even if another client has to leave it.
     fn admit_clients(&mut self, mut push_out: bool) {
         let Self { table, control, clients, world, control_socket, user, .. } = self;
-        let Some(listener) = control_socket else { return };
         let now = clock::now_ms();
         self.admission = Admission::Open;
         for _ in 0..MAX_CLIENTS {
@@ -160,7 +159,7 @@ impl Core {
                 self.admission = Admission::Full { until_ms: now + ADMISSION_MS };
                 break;
             }
-            match clients.admit(listener, *user, control, table, world) {
+            match clients.admit(control_socket, *user, control, table, world) {
                 Ok(()) => {}
                 Err(errno) if errno.is_shortage() => {
                     self.admission = Admission::Shortage { until_ms: now + PAUSE_MS };
@@ -171,7 +170,7 @@ impl Core {
         }
         let events = if self.admission == Admission::Open { INPUT } else { 0 };
         let token = Token::ControlSocket.encode();
-        let _ = world.epoll.modify(listener.as_fd(), events, token);
+        let _ = world.epoll.modify(control_socket.as_fd(), events, token);
     }
 
     /// Goes on admitting clients where that had to wait.
@@ -235,11 +234,9 @@ impl Core {
             Some(Order::Go(layers)) => {
                 self.world.layers = layers;
                 self.world.started_ms = clock::now_ms();
-                if let Some(listener) = &self.control_socket {
-                    let token = Token::ControlSocket.encode();
-                    if self.world.epoll.add(listener.as_fd(), INPUT, token).is_err() {
-                        die(b"the control socket cannot be watched\n");
-                    }
+                let listener = self.control_socket.as_fd();
+                if self.world.epoll.add(listener, INPUT, Token::ControlSocket.encode()).is_err() {
+                    die(b"the control socket cannot be watched\n");
                 }
             }
             Some(Order::Stop { drain_ms }) => self.stop(drain_ms),
@@ -316,7 +313,6 @@ impl Core {
 
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
-        self.control_socket = None;
         self.table.close();
         let Self { table, control, clients, world, .. } = self;
         if let Some(answer) = control.stop(table) {
