@@ -237,14 +237,14 @@ fn attempt(
 }
 
 fn change(session: &mut Session, steps: &Steps) -> Result<Result<Done, Again>, Error> {
-    for request in &steps.requests {
-        let answer = session.ask(*request)?;
+    let answers = session.ask_all(&steps.requests)?;
+    for (request, answer) in steps.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
             let Request::Insert { rule: Rule { id, .. }, .. } = *request else {
-                return Err(refused(session, "the change", &answer));
+                return Err(refused(session, "the change", answer));
             };
             let words = steps.words.get(&id).map_or("the change", String::as_str);
-            return Err(refused(session, words, &answer));
+            return Err(refused(session, words, answer));
         }
     }
     match session.ask(Request::Prepare)? {

@@ -6,7 +6,7 @@ use super::error::{Error, Exit};
 use super::forward::{self, Forward, size};
 use super::instance::{self, Selector};
 use super::run;
-use super::session::Session;
+use super::session::{self, Session};
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -124,20 +124,10 @@ fn list(args: Look) -> Result<(), Error> {
 
 /// The table with its counters, all of one generation.
 fn take_list(session: &mut Session) -> Result<Listed, Error> {
-    'again: loop {
-        let snapshot = session.snapshot()?;
-        let generation = snapshot.generation;
-        let mut forwards = Vec::with_capacity(snapshot.rules.len());
-        for rule in &snapshot.rules {
-            match session.counters(rule.id)? {
-                Some(counters) if counters.generation == generation => {
-                    forwards.push(Forward::new(rule, Some(&counters)));
-                }
-                _ => continue 'again,
-            }
-        }
-        return Ok(Listed { generation, forwards });
-    }
+    let (snapshot, counters) = session::settled(|| session.counted())?;
+    let rules = snapshot.rules.iter().zip(&counters);
+    let forwards = rules.map(|(rule, counters)| Forward::new(rule, Some(counters))).collect();
+    Ok(Listed { generation: snapshot.generation, forwards })
 }
 
 #[derive(Serialize)]
