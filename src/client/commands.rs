@@ -1,13 +1,13 @@
 //! What each command does, except `run`.
 
-use super::args::{Change as ChangeArgs, Cli, Command, Look, Stop};
+use super::args::{Add, Cli, Command, List, Look, Rm, Stop};
 use super::change::{self, Change, Done};
 use super::error::{Error, Exit};
 use super::forward::{self, Forward, size};
 use super::instance::{self, Selector};
 use super::run;
 use super::session::{self, Session};
-use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
+use crate::wire::{Answer, DaemonStatus, Hello, Label, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -90,18 +90,18 @@ impl From<&Done> for Report {
     }
 }
 
-fn add(args: ChangeArgs) -> Result<(), Error> {
+fn add(args: Add) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+    let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
     if args.json {
         return print_json(&Report::from(&done));
     }
     print(&lines(&done))
 }
 
-fn remove(args: ChangeArgs) -> Result<(), Error> {
+fn remove(args: Rm) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Remove(&args.publish))?;
+    let done = change::make(&mut session, &hello, Change::Remove(&args.publish, args.label))?;
     if args.json { print_json(&Report::from(&done)) } else { Ok(()) }
 }
 
@@ -116,16 +116,17 @@ struct Listed {
     forwards: Vec<Forward>,
 }
 
-fn list(args: Look) -> Result<(), Error> {
+fn list(args: List) -> Result<(), Error> {
     let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
-    let listed = take_list(&mut session)?;
+    let listed = take_list(&mut session, args.label)?;
     if args.json { print_json(&listed) } else { print(&forward::table(&listed.forwards)) }
 }
 
-/// The table with its counters, all of one generation.
-fn take_list(session: &mut Session) -> Result<Listed, Error> {
+/// The table with its counters, all of one generation; only what has the label, if one is named.
+fn take_list(session: &mut Session, label: Option<Label>) -> Result<Listed, Error> {
     let (snapshot, counters) = session::settled(|| session.counted())?;
     let rules = snapshot.rules.iter().zip(&counters);
+    let rules = rules.filter(|(rule, _)| label.is_none_or(|label| rule.label == label));
     let forwards = rules.map(|(rule, counters)| Forward::new(rule, Some(counters))).collect();
     Ok(Listed { generation: snapshot.generation, forwards })
 }

@@ -1,6 +1,6 @@
 //! Forwards as people and programs read them: lines, tables and JSON.
 
-use super::spec;
+use super::{label, spec};
 use crate::wire::{Address, Bind, Counters, Ports, Rule, Side};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -26,6 +26,8 @@ pub struct Forward {
     pub container_port: u16,
     /// As one would write it with `-p`.
     pub spec: String,
+    /// Its owner's word for it; null without one.
+    pub label: Option<String>,
     /// What it is doing.
     #[serde(flatten)]
     pub activity: Option<Activity>,
@@ -83,6 +85,7 @@ impl Forward {
             target_address: rule.target.address.address().map(plain),
             container_port: rule.target.first_port.get(),
             spec: spec::of_rule(rule),
+            label: label::text(rule.label),
             activity: counters.map(|counters| Activity::new(rule, counters)),
             listens_on: listens_on(rule),
         }
@@ -152,7 +155,7 @@ fn listens_on(rule: &Rule) -> String {
 /// A table of forwards for people; every column as wide as it needs to be.
 #[must_use]
 pub fn table(forwards: &[Forward]) -> String {
-    let head = ["LISTENS ON", "TARGET", "STATE", "OPEN", "TOTAL", "IN", "OUT"];
+    let head = ["LISTENS ON", "TARGET", "STATE", "OPEN", "TOTAL", "IN", "OUT", "LABEL"];
     let mut rows = vec![head.map(str::to_owned)];
     for forward in forwards {
         let activity = forward.activity.as_ref();
@@ -170,6 +173,7 @@ pub fn table(forwards: &[Forward]) -> String {
             number(|activity| activity.accepted),
             size(|activity| activity.bytes_to_target),
             size(|activity| activity.bytes_to_client),
+            forward.label.clone().unwrap_or_default(),
         ]);
     }
     let widths: Vec<usize> = (0..head.len())

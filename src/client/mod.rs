@@ -12,9 +12,11 @@ pub mod error;
 pub mod failure;
 pub mod forward;
 pub mod instance;
+pub mod label;
 pub mod run;
 pub mod session;
 pub mod spec;
+pub mod split;
 
 /// One line to standard error in one piece: others write there too, the command and the daemon.
 fn say(line: &str) {

@@ -1,0 +1,59 @@
+//! What `pesto` shows of its table, and how parts of it are named: labels, ranges, families.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod labels;
+mod removing;
+
+use std::fs;
+use std::process::Output;
+use support::{Run, text};
+
+/// A daemon with nothing forwarded, and nobody who listens inside.
+fn empty() -> Run {
+    let run = Run::command::<&str>(&[], &["sh", "-c", "echo up; exec sleep 600"]);
+    assert_eq!(run.stdout.next(), "up");
+    run
+}
+
+/// What a command that did its work printed.
+fn done(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    text(output.stdout)
+}
+
+/// What a command that failed said, and how it exited.
+fn failed(output: Output) -> (i32, String) {
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (output.status.code().expect("no signal"), text(output.stderr))
+}
+
+/// Each rule of the active table: its spec and its label.
+fn table(run: &Run) -> Vec<(String, Option<String>)> {
+    let list = run.json(&["list"]);
+    let forwards = list["forwards"].as_array().expect("an array");
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    forwards.iter().map(|one| (text(&one["spec"]).expect("text"), text(&one["label"]))).collect()
+}
+
+/// The specs of the active table.
+fn specs(run: &Run) -> Vec<String> {
+    table(run).into_iter().map(|(spec, _)| spec).collect()
+}
+
+fn generation(run: &Run) -> u64 {
+    run.json(&["status"])["generation"].as_u64().expect("a number")
+}
+
+/// The inode of each socket that listens at a port of this network, by family: while it is the
+/// same, the socket was never closed.
+fn listening(port: u16) -> [Option<String>; 2] {
+    ["tcp", "tcp6"].map(|table| {
+        let text = fs::read_to_string(format!("/proc/net/{table}")).expect("/proc");
+        let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let local = format!(":{port:04X}");
+        let row = rows.find(|row| row[1].ends_with(&local) && row[3] == "0A")?;
+        Some(row[9].to_owned())
+    })
+}
