@@ -3,73 +3,18 @@
 mod support;
 
 use pesto::client::session::Session;
-use pesto::sys::unix::{self, Blocking};
-use pesto::sys::{Errno, fd, socket};
 use pesto::wire::{
-    Answer, Counters, FRAME_SIZE, Features, Frame, Hello, Layers, NoEntry, ReadRule, Refusal,
-    Request, Rule, RuleId, SandboxMode, TableState,
+    Answer, Counters, NoEntry, ReadRule, Refusal, Request, Rule, RuleId, TableState,
 };
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
-use std::thread::JoinHandle;
+use support::fake::{Asked, Client, IN_FLIGHT, daemon};
 use support::{Folder, output, program, text};
 
-const IN_FLIGHT: usize = 4;
-
-const HELLO: Hello = Hello {
-    generation: 0,
-    uptime_ms: 0,
-    max_rules: 4096,
-    max_listeners: 16,
-    max_flows: 16,
-    rules: 0,
-    layers: Layers(0),
-    features: Features::TCP,
-    landlock_abi: 0,
-    transaction_deadline_ms: 1000,
-    max_in_flight: 4,
-    sandbox: SandboxMode::Strict,
-    major: 0,
-    minor: 0,
-    patch: 0,
-};
-
-/// One client's connection, as a daemon has it.
-struct Client(OwnedFd);
-
-type Asked = (u32, Request);
-
-impl Client {
-    /// Whether something comes, or the end, within so many milliseconds.
-    fn is_ready(&self, timeout_ms: i64) -> bool {
-        let mut entries = [fd::poll_entry(self.0.as_fd(), libc::POLLIN)];
-        fd::poll(&mut entries, timeout_ms).expect("poll") > 0
-    }
-
-    /// The next request; `None` when the client has hung up.
-    fn request(&self) -> Option<Asked> {
-        assert!(self.is_ready(60_000), "the client waits for an answer");
-        let mut frame: Frame = [0; FRAME_SIZE];
-        match unix::receive(self.0.as_fd(), &mut frame) {
-            Ok(FRAME_SIZE) => Some(Request::parse(&frame).expect("a request")),
-            Ok(0) | Err(Errno(libc::ECONNRESET)) => None,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn answer(&self, (sequence, request): Asked, answer: Answer) {
-        let frame = answer.encode(request.opcode(), sequence);
-        unix::send(self.0.as_fd(), &frame).expect("it reads");
-    }
-
-    /// Answers one request as a table of these rules at one generation; the end if there is none.
-    fn answer_table(&self, generation: u64, rules: &[Rule]) -> Option<()> {
-        let asked = self.request()?;
-        self.answer(asked, table(generation, rules, asked.1));
-        Some(())
-    }
+/// Answers one request as a table of these rules at one generation; `None` at the end.
+fn answer_table(client: &Client, generation: u64, rules: &[Rule]) -> Option<()> {
+    let asked = client.request()?;
+    client.answer(asked, table(generation, rules, asked.1));
+    Some(())
 }
 
 /// What a daemon with these rules answers.
@@ -109,20 +54,6 @@ fn rules(count: u16) -> Vec<Rule> {
     (0..count).map(|at| wish(at).rule(RuleId(u32::from(at) + 1))).collect()
 }
 
-/// A daemon for one client: says HELLO, and leaves the rest to `serve`.
-fn daemon(folder: &Folder, serve: impl FnOnce(Client) + Send + 'static) -> JoinHandle<()> {
-    let path = folder.join("s");
-    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
-    let listener = unix::socket(Blocking::Yes).expect("a socket");
-    unix::listen_at(listener.as_fd(), &path, 1).expect("a free path");
-    std::thread::spawn(move || {
-        let client = Client(socket::accept(listener.as_fd()).expect("a client"));
-        let asked = client.request().expect("HELLO");
-        client.answer(asked, Answer::Hello(HELLO));
-        serve(client);
-    })
-}
-
 fn pesto(folder: &Folder, words: &[&str]) -> Output {
     output(Command::new(program("pesto")).args(words).arg("-c").arg(folder.join("s")))
 }
@@ -132,14 +63,14 @@ fn as_many_requests_are_sent_ahead_as_the_daemon_takes_and_no_more() {
     let folder = Folder::new();
     let daemon = daemon(&folder, |client| {
         let rules = rules(9);
-        client.answer_table(7, &rules).expect("READ of the first");
+        answer_table(&client, 7, &rules).expect("READ of the first");
         let mut waiting: Vec<Asked> =
             (0..IN_FLIGHT).map(|_| client.request().expect("it does not wait")).collect();
         assert!(!client.is_ready(50), "more than may be in flight");
         while !waiting.is_empty() {
             let asked = waiting.remove(0);
             client.answer(asked, table(7, &rules, asked.1));
-            if waiting.len() < IN_FLIGHT && client.is_ready(50) {
+            if waiting.len() < IN_FLIGHT as usize && client.is_ready(50) {
                 waiting.extend(client.request());
             }
         }
@@ -158,9 +89,9 @@ fn list_that_a_commit_overtook_starts_again() {
         let folder = Folder::new();
         let daemon = daemon(&folder, move |client| {
             for _ in 0..before {
-                client.answer_table(1, &rules(5)).expect("a request");
+                answer_table(&client, 1, &rules(5)).expect("a request");
             }
-            while client.answer_table(2, &rules(3)).is_some() {}
+            while answer_table(&client, 2, &rules(3)).is_some() {}
         });
         let listed = pesto(&folder, &["list", "--json"]);
         assert!(listed.status.success(), "{listed:?}");
@@ -177,8 +108,8 @@ fn list_that_a_commit_overtook_starts_again() {
 fn transaction_that_expires_behind_requests_in_flight_is_told_as_that() {
     let folder = Folder::new();
     let daemon = daemon(&folder, |client| {
-        client.answer_table(1, &[]).expect("READ");
-        client.answer_table(1, &[]).expect("BEGIN");
+        answer_table(&client, 1, &[]).expect("READ");
+        answer_table(&client, 1, &[]).expect("BEGIN");
         let [asked, ..] = [(); 3].map(|()| client.request().expect("INSERT"));
         let state = TableState { generation: 1, rules: 0 };
         client.answer(asked, Answer::Refused(Refusal::Expired, state));

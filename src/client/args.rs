@@ -98,6 +98,10 @@ Examples:
   pesto rm --label web                        all that has the label";
 
 const LIST_HELP: &str = "\
+OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
+them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
+A terminal that is too narrow gets more lines.
+
 Examples:
   pesto list
   pesto list --label web --json";

@@ -1,13 +1,13 @@
 //! What each command does, except `run`.
 
-use super::args::{Add, Cli, Command, List, Look, Rm, Stop};
+use super::args::{Add, Cli, Command, Look, Rm, Stop};
 use super::change::{self, Change, Done};
 use super::error::{Error, Exit};
-use super::forward::{self, Forward, size};
+use super::forward::{Forward, size};
 use super::instance::{self, Selector};
-use super::run;
-use super::session::{self, Session};
-use crate::wire::{Answer, DaemonStatus, Hello, Label, Request, SandboxMode};
+use super::session::Session;
+use super::{list, run};
+use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -52,7 +52,7 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Run(args) => return run::run(args),
         Command::Add(args) => add(args),
         Command::Rm(args) => remove(args),
-        Command::List(args) => list(args),
+        Command::List(args) => list::list(args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }
@@ -60,7 +60,7 @@ fn execute(command: Command) -> Result<u8, Error> {
 }
 
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+pub(super) fn print(text: &str) -> Result<(), Error> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::unreachable(format!("standard output: {error}")))
@@ -69,7 +69,7 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Error> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::unreachable(format!("JSON: {error}")))?;
     print(&(text + "\n"))
@@ -108,27 +108,6 @@ fn remove(args: Rm) -> Result<(), Error> {
 /// Where each forward listens and leads, a line each.
 pub(super) fn lines(done: &Done) -> String {
     done.rules.iter().map(|rule| Forward::new(rule, None).line() + "\n").collect()
-}
-
-#[derive(Serialize)]
-struct Listed {
-    generation: u64,
-    forwards: Vec<Forward>,
-}
-
-fn list(args: List) -> Result<(), Error> {
-    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
-    let listed = take_list(&mut session, args.label)?;
-    if args.json { print_json(&listed) } else { print(&forward::table(&listed.forwards)) }
-}
-
-/// The table with its counters, all of one generation; only what has the label, if one is named.
-fn take_list(session: &mut Session, label: Option<Label>) -> Result<Listed, Error> {
-    let (snapshot, counters) = session::settled(|| session.counted())?;
-    let rules = snapshot.rules.iter().zip(&counters);
-    let rules = rules.filter(|(rule, _)| label.is_none_or(|label| rule.label == label));
-    let forwards = rules.map(|(rule, counters)| Forward::new(rule, Some(counters))).collect();
-    Ok(Listed { generation: snapshot.generation, forwards })
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod forward;
 pub mod instance;
 pub mod label;
+pub mod list;
 pub mod run;
 pub mod session;
 pub mod spec;

@@ -5,6 +5,7 @@ mod support;
 
 mod labels;
 mod removing;
+mod shown;
 
 use std::fs;
 use std::process::Output;
