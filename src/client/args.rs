@@ -2,6 +2,7 @@
 
 use super::instance::Selector;
 use super::label;
+use super::port::ContainerPort;
 use super::spec::Spec;
 use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,6 +44,9 @@ pub enum Command {
     /// Show what is forwarded, and how much of it
     #[command(visible_alias = "ls", after_help = LIST_HELP)]
     List(List),
+    /// Show where the container's ports are reached, as `docker port` does
+    #[command(after_help = PORT_HELP)]
+    Port(Port),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -105,6 +109,17 @@ A terminal that is too narrow gets more lines.
 Examples:
   pesto list
   pesto list --label web --json";
+
+const PORT_HELP: &str = "\
+Prints a line for each port; ranges are printed port by port. With a container port, only what
+leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
+
+Examples:
+  pesto port               80/tcp -> 0.0.0.0:8080
+                           80/tcp -> [::]:8080
+  pesto port 80            0.0.0.0:8080
+                           [::]:8080
+  pesto port 53/udp";
 
 /// Which daemon.
 #[derive(Args, Clone, Debug)]
@@ -199,6 +214,20 @@ pub struct List {
     /// Only what has this label
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `port`
+#[derive(Args, Debug)]
+pub struct Port {
+    /// Only this port of the container; tcp if no protocol is named
+    #[arg(value_name = "CONTAINERPORT[/PROTO]")]
+    pub container: Option<ContainerPort>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,

@@ -6,7 +6,7 @@ use super::error::{Error, Exit};
 use super::forward::{Forward, size};
 use super::instance::{self, Selector};
 use super::session::Session;
-use super::{list, run};
+use super::{list, port, run};
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -53,6 +53,7 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Add(args) => add(args),
         Command::Rm(args) => remove(args),
         Command::List(args) => list::list(args),
+        Command::Port(args) => port::port(args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }

@@ -14,6 +14,7 @@ pub mod forward;
 pub mod instance;
 pub mod label;
 pub mod list;
+pub mod port;
 pub mod run;
 pub mod session;
 pub mod spec;
