@@ -2,12 +2,14 @@
 
 use super::instance::Selector;
 use super::label;
+use super::list::watch::parse_seconds;
 use super::port::ContainerPort;
 use super::spec::Spec;
 use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Forwards ports into a container's network namespace, without root, and changes them while it runs
 #[derive(Debug, Parser)]
@@ -108,7 +110,9 @@ A terminal that is too narrow gets more lines.
 
 Examples:
   pesto list
-  pesto list --label web --json";
+  pesto list --watch                       every second, on a screen of its own
+  pesto list --label web --json
+  pesto list --watch 60 --json             a document a line, every minute";
 
 const PORT_HELP: &str = "\
 Prints a line for each port; ranges are printed port by port. With a container port, only what
@@ -214,6 +218,10 @@ pub struct List {
     /// Only what has this label
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
+    /// Show it again every so many seconds, until Ctrl-C or the daemon's end
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_seconds)]
+    pub watch: Option<Duration>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,

@@ -60,14 +60,26 @@ fn execute(command: Command) -> Result<u8, Error> {
     .map(|()| 0)
 }
 
+/// Whether anybody reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    There,
+    Gone,
+}
+
+/// Writes to standard output at once.
+pub(super) fn write(text: &str) -> Result<Reader, Error> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Error::unreachable(format!("standard output: {error}"))),
+    }
+}
+
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), Error> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unreachable(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    write(text).map(drop)
 }
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Error> {

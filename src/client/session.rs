@@ -9,7 +9,7 @@ use crate::wire::{
 };
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -246,6 +246,13 @@ impl Session {
                 _ => return Ok(()),
             }
         }
+    }
+}
+
+/// Readable between two requests when the daemon has closed the connection.
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

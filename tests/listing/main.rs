@@ -7,6 +7,7 @@ mod labels;
 mod port;
 mod removing;
 mod shown;
+mod watch;
 
 use std::fs;
 use std::process::Output;

@@ -4,6 +4,7 @@
 //! all is read again.
 
 mod table;
+pub mod watch;
 
 use super::args;
 use super::commands::{print, print_json};
@@ -13,7 +14,8 @@ use super::instance::Selector;
 use super::session::{self, Session};
 use crate::wire::{Label, Which};
 use serde::Serialize;
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::{Height, Width, terminal_size_of};
+use watch::Watch;
 
 /// How many failed sockets are named. The daemon looks at every port to find one of them.
 const MOST_FAILURES: u32 = 128;
@@ -58,11 +60,19 @@ impl Listed {
 /// # Errors
 /// There is no daemon, or its table does not hold still.
 pub fn list(args: args::List) -> Result<(), Error> {
-    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
-    let listed = Listed::take(&mut session, args.label)?;
+    let path = Selector::from(args.which).find()?;
+    if let Some(every) = args.watch {
+        return watch::watch(&Watch { path, label: args.label, json: args.json, every });
+    }
+    let listed = Listed::take(&mut Session::open(&path)?.0, args.label)?;
     if args.json {
         return print_json(&listed);
     }
-    let width = terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
-    print(&table::text(&listed.forwards, width))
+    print(&table::text(&listed.forwards, terminal().map(|(columns, _)| columns)))
+}
+
+/// Columns and rows of the terminal that standard output is, if it is one.
+fn terminal() -> Option<(usize, usize)> {
+    let (Width(columns), Height(rows)) = terminal_size_of(std::io::stdout())?;
+    Some((usize::from(columns), usize::from(rows)))
 }
