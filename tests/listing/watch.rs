@@ -109,8 +109,8 @@ fn terminal_is_repainted_and_restored_at_ctrl_c() {
     let opened = read_until(&mut screen, "LISTENS ON");
     assert!(opened.starts_with("\x1b[?1049h"), "{opened:?}");
     done(run.pesto(&["add", "--label", "new", "-p", "127.0.0.1::80"]));
-    let painted = read_until(&mut screen, "new");
-    assert!(painted.contains("\x1b[H") && painted.contains("\x1b[J"), "{painted:?}");
+    let painted = read_until(&mut screen, "new\x1b[K\r\n\x1b[J");
+    assert!(painted.contains("\x1b[HLISTENS ON"), "{painted:?}");
     child.stdin.as_mut().expect("a pipe").write_all(b"\x03").expect("typed");
     let mut rest = String::new();
     screen.read_to_string(&mut rest).expect("text");
