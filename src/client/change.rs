@@ -4,6 +4,7 @@
 //! there then. Whatever fails, the transaction is rolled back before the error is told.
 
 mod add;
+mod limit;
 mod remove;
 
 use super::error::{Error, Exit};
@@ -82,7 +83,7 @@ pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<
         if steps.requests.is_empty() {
             return Ok(Done { generation, rules: steps.settled, changed: false });
         }
-        match attempt(session, generation, &steps)? {
+        match attempt(session, hello, generation, &steps)? {
             Ok(done) => return Ok(done),
             Err(Again::Pick(error)) => {
                 picks += 1;
@@ -140,6 +141,7 @@ impl Iterator for FreeIds {
 
 fn attempt(
     session: &mut Session,
+    hello: &Hello,
     generation: u64,
     steps: &Steps,
 ) -> Result<Result<Done, Again>, Error> {
@@ -149,7 +151,7 @@ fn attempt(
         Answer::Refused(Refusal::Stale, _) => return Ok(Err(Again::Stale)),
         other => return Err(session.unexpected(&other)),
     }
-    let done = change(session, steps);
+    let done = change(session, hello, steps);
     if !matches!(done, Ok(Ok(_))) {
         // When the daemon is gone, so is the transaction; the first error is the one to tell.
         let _ = session.ask(Request::Rollback);
@@ -157,7 +159,11 @@ fn attempt(
     done
 }
 
-fn change(session: &mut Session, steps: &Steps) -> Result<Result<Done, Again>, Error> {
+fn change(
+    session: &mut Session,
+    hello: &Hello,
+    steps: &Steps,
+) -> Result<Result<Done, Again>, Error> {
     let answers = session.ask_all(&steps.requests)?;
     for (request, answer) in steps.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
@@ -170,7 +176,7 @@ fn change(session: &mut Session, steps: &Steps) -> Result<Result<Done, Again>, E
     }
     match session.ask(Request::Prepare)? {
         Answer::Plan(Plan { outcome: Outcome::Done, .. }) => {}
-        Answer::Plan(plan) => return not_prepared(session, steps, plan),
+        Answer::Plan(plan) => return not_prepared(session, hello, steps, plan),
         other => return Err(refused(session, "the change", &other)),
     }
     let rules = named(session, steps)?;
@@ -205,15 +211,15 @@ fn named(session: &mut Session, steps: &Steps) -> Result<Vec<Rule>, Error> {
 
 fn not_prepared(
     session: &mut Session,
+    hello: &Hello,
     steps: &Steps,
     plan: Plan,
 ) -> Result<Result<Done, Again>, Error> {
     match plan.outcome {
         Outcome::Conflict { first, second } => Err(conflict(steps, first, second)),
-        Outcome::Limit { needed, available } => Err(Error::refused(format!(
-            "{needed} more listening sockets are needed, and there may be {available}; \
-             start the daemon with a higher limit of open files (ulimit -n), or ask for fewer ports"
-        ))),
+        Outcome::Limit { needed, available } => {
+            Err(limit::error(steps, (needed, available), hello, &session.status()?))
+        }
         Outcome::Done | Outcome::Failed => {
             let failed = failure::of_binds(session, Which::Shadow, |id| call(steps, id))?;
             let picked = |id: &RuleId| {

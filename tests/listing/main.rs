@@ -4,6 +4,7 @@
 mod support;
 
 mod labels;
+mod large;
 mod port;
 mod removing;
 mod shown;
