@@ -23,13 +23,16 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto add -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
+  pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
   pesto list
-  pesto rm -p 127.0.0.1:8443:443
+  pesto port 443
+  pesto rm -p 9003:9003
+  pesto rm --label web
   pesto stop
 
-Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a port could not be
-bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed.";
+Exit status: 0 done, or nothing to do; 1 wrong command line, or no such port (port); 2 cannot be;
+3 a port could not be bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5
+nothing was changed.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

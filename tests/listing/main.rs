@@ -10,6 +10,9 @@ mod removing;
 mod shown;
 mod watch;
 
+use pesto::client::session::Session;
+use pesto::client::spec::Spec;
+use pesto::wire::{Base, Request, Rule, RuleId};
 use std::fs;
 use std::process::Output;
 use support::{Run, text};
@@ -60,4 +63,22 @@ fn listening(port: u16) -> [Option<String>; 2] {
         let row = rows.find(|row| row[1].ends_with(&local) && row[3] == "0A")?;
         Some(row[9].to_owned())
     })
+}
+
+fn rule(id: u32, spec: &str) -> Rule {
+    spec.parse::<Spec>().expect(spec).wishes[0].rule(RuleId(id))
+}
+
+/// Puts a rule into the table that is switched off. No command does so yet.
+fn insert_inactive(run: &Run, spec: &str) {
+    let rule = Rule { active: false, ..rule(5, spec) };
+    let (mut session, _) = Session::open(&run.socket).expect("the daemon");
+    for request in [
+        Request::Begin { base: Base::Copy, expect: None },
+        Request::Insert { rule, replace: false },
+        Request::Prepare,
+        Request::Commit { allow_failed: false },
+    ] {
+        session.ask(request).expect("an answer");
+    }
 }

@@ -1,9 +1,7 @@
 //! `port`: what `docker port` would print.
 
 use crate::support::{Run, output, program};
-use crate::{done, empty, failed};
-use pesto::client::session::Session;
-use pesto::wire::{Base, Request};
+use crate::{done, empty, failed, insert_inactive};
 use serde_json::json;
 use std::process::Command;
 
@@ -57,18 +55,7 @@ fn port_that_is_not_forwarded_is_an_error_like_dockers() {
 #[test]
 fn inactive_rule_is_no_public_port() {
     let run = empty();
-    let spec: pesto::client::spec::Spec = "8080:80".parse().expect("a spec");
-    let mut rule = spec.wishes[0].rule(pesto::wire::RuleId(1));
-    rule.active = false;
-    let (mut session, _) = Session::open(&run.socket).expect("the daemon");
-    for request in [
-        Request::Begin { base: Base::Copy, expect: None },
-        Request::Insert { rule, replace: false },
-        Request::Prepare,
-        Request::Commit { allow_failed: false },
-    ] {
-        session.ask(request).expect("an answer");
-    }
+    insert_inactive(&run, "8080:80");
     assert_eq!(done(run.pesto(&["port"])), "");
     assert_eq!(failed(run.pesto(&["port", "80"])).0, 1);
 }

@@ -2,21 +2,15 @@
 
 use crate::support::fake::{Client, daemon};
 use crate::support::{Folder, Run, output, program};
-use crate::{done, empty};
-use pesto::client::session::Session;
-use pesto::client::spec::Spec;
+use crate::{done, empty, insert_inactive, rule};
 use pesto::wire::{
-    Address, Answer, Base, Counters, Failure, NoEntry, Port, ReadRule, Request, Rule, RuleId, Which,
+    Address, Answer, Counters, Failure, NoEntry, Port, ReadRule, Request, RuleId, Which,
 };
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
 pub const TERMINAL: &str = include_str!("../peers/terminal.py");
-
-fn rule(id: u32, spec: &str) -> Rule {
-    spec.parse::<Spec>().expect(spec).wishes[0].rule(RuleId(id))
-}
 
 fn counters(id: RuleId, listeners: u32, failed_listeners: u32) -> Counters {
     Counters {
@@ -116,16 +110,7 @@ fn thousand_failed_ports_are_not_asked_for_one_by_one() {
 #[test]
 fn inactive_rule_is_shown_as_that() {
     let run = empty();
-    let rule = Rule { active: false, ..rule(5, "127.0.0.1:8080:80") };
-    let (mut session, _) = Session::open(&run.socket).expect("the daemon");
-    for request in [
-        Request::Begin { base: Base::Copy, expect: None },
-        Request::Insert { rule, replace: false },
-        Request::Prepare,
-        Request::Commit { allow_failed: false },
-    ] {
-        session.ask(request).expect("an answer");
-    }
+    insert_inactive(&run, "127.0.0.1:8080:80");
     let list = done(run.pesto(&["list"]));
     let row: Vec<&str> = list.lines().nth(1).expect("a row").split_whitespace().collect();
     assert_eq!(row[..5], ["127.0.0.1:8080", "80/tcp", "inactive", "0", "0"]);
