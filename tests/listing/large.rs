@@ -20,10 +20,12 @@ threads = [threading.Thread(target=server.serve_forever) for server in servers]
 [thread.join() for thread in threads]
 ";
 
+/// What makes a network of its own for a command, with nothing but loopback.
+const ALONE: [&str; 6] = ["unshare", "-rn", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+
 /// A run in a network of its own, where every port is free, with a server at these ports.
 fn alone(specs: &[&str], ports: &[&str]) -> Run {
-    let wrapper = ["unshare", "-rn", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
-    let run = Run::wrapped(&wrapper, specs, &[&["python3", "-c", SERVER], ports].concat());
+    let run = Run::wrapped(&ALONE, specs, &[&["python3", "-c", SERVER], ports].concat());
     assert_eq!(run.stdout.next(), "ready");
     run
 }
@@ -131,7 +133,8 @@ fn range_cannot_become_more_rules_than_the_table_holds() {
 /// A daemon that may have so many open files.
 fn limited(limits: &str) -> Run {
     let nofile = format!("--nofile={limits}");
-    let run = Run::wrapped(&["prlimit", &nofile], &[], &["sh", "-c", "echo up; exec sleep 600"]);
+    let wrapper = [&["prlimit", &nofile], &ALONE[..]].concat();
+    let run = Run::wrapped(&wrapper, &[], &["sh", "-c", "echo up; exec sleep 600"]);
     assert_eq!(run.stdout.next(), "up");
     run
 }
@@ -144,7 +147,7 @@ fn more_sockets_than_descriptors_are_refused_with_the_numbers_and_the_mend() {
     let number = |name: &str| status[name].as_u64().expect("a number");
     assert_eq!(number("descriptor_limit"), 600);
     let fit = 600 - number("descriptors");
-    let spec = "127.0.0.1::20000-20399";
+    let spec = "127.0.0.1:20000-20399:20000-20399";
     let (code, said) = failed(run.pesto(&["add", "-p", spec]));
     assert_eq!(code, 2);
     for part in [
@@ -156,13 +159,14 @@ fn more_sockets_than_descriptors_are_refused_with_the_numbers_and_the_mend() {
         assert!(said.contains(&part), "{part}: {said}");
     }
     assert_eq!(said.lines().count(), 1, "{said}");
-    let (_, said) = failed(run.pesto(&["add", "-p", "20000-20399"]));
+    let (_, said) = failed(run.pesto(&["add", "-p", "20000-20399:20000-20399"]));
     assert!(said.contains("800 more") && said.contains("two for each port"), "{said}");
     assert_eq!(generation(&run), 0);
     assert_eq!(run.json(&["status"])["listeners"], 0);
 
     // As many as fit do, and not one more.
-    let all = format!("127.0.0.1::20000-{}", 20_000 + fit - 1);
+    let last = 20_000 + fit - 1;
+    let all = format!("127.0.0.1:20000-{last}:20000-{last}");
     done(run.pesto(&["add", "-p", &all]));
     let (code, said) = failed(run.pesto(&["add", "-p", "127.0.0.1::80"]));
     assert_eq!((code, said.contains("1 more listening socket")), (2, true), "{said}");
@@ -178,8 +182,13 @@ fn run_under_a_low_limit_ends_before_its_command_starts() {
     let folder = Folder::new();
     let made = folder.join("made");
     let mut run = Command::new("prlimit");
-    run.arg("--nofile=600:600").arg(program("pesto")).arg("run").arg("-c").arg(folder.join("s"));
-    run.args(["-p", "127.0.0.1::20000-20399", "--", "touch"]).arg(&made);
+    run.arg("--nofile=600:600")
+        .args(ALONE)
+        .arg(program("pesto"))
+        .arg("run")
+        .arg("-c")
+        .arg(folder.join("s"));
+    run.args(["-p", "127.0.0.1:20000-20399:20000-20399", "--", "touch"]).arg(&made);
     let output = output(&mut run);
     let said = text(output.stderr);
     assert_eq!(output.status.code(), Some(125), "{said}");

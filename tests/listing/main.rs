@@ -65,6 +65,23 @@ fn listening(port: u16) -> [Option<String>; 2] {
     })
 }
 
+/// Adds a range that leads to container ports from 8000 on, where so many host ports are free in a
+/// row: the first of them. It looks below those that the kernel gives to connections.
+fn add_range(run: &Run, label: &str, address: &str, width: u16) -> u16 {
+    let start = 10_000 + u16::try_from(std::process::id() % 1000).expect("small") * 20;
+    let is_added = |&first: &u16| {
+        let (last, to) = (first + width - 1, 8000 + width - 1);
+        let spec = format!("{address}{first}-{last}:8000-{to}");
+        let added = run.pesto(&["add", "--label", label, "-p", &spec]);
+        match added.status.code() {
+            Some(0) => true,
+            Some(3) => false,
+            _ => panic!("{added:?}"),
+        }
+    };
+    (start..32_000).step_by(10).find(is_added).expect("free ports")
+}
+
 fn rule(id: u32, spec: &str) -> Rule {
     spec.parse::<Spec>().expect(spec).wishes[0].rule(RuleId(id))
 }

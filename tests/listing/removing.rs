@@ -2,15 +2,13 @@
 
 use crate::support::ends::{echo, port_is_free};
 use crate::support::{Run, connect};
-use crate::{done, empty, failed, generation, listening, specs, table};
+use crate::{add_range, done, empty, failed, generation, listening, specs, table};
 use std::net::TcpStream;
 
 /// Ten ports of 127.0.0.1 that lead to 8000-8009, and an echo at 8000.
 fn ten_ports() -> Run {
     let mut run = Run::peer(&[], "echo", &[]);
-    let added = run.json(&["add", "--label", "ten", "-p", "127.0.0.1::8000-8009"]);
-    let first = added["forwards"][0]["host_port"].as_u64().expect("a port");
-    run.ports.push(u16::try_from(first).expect("a port"));
+    run.ports.push(add_range(&run, "ten", "127.0.0.1:", 10));
     run
 }
 
@@ -144,8 +142,8 @@ fn container_port_names_its_part_of_a_range() {
 
 #[test]
 fn one_family_of_any_address_is_removed_and_the_other_is_not_touched() {
-    let run = Run::peer(&["8000-8002"], "echo", &["127.0.0.1", "::1"]);
-    let first = run.port();
+    let run = Run::peer(&[], "echo", &["127.0.0.1", "::1"]);
+    let first = add_range(&run, "three", "", 3);
     let before = [0, 1, 2].map(|at| listening(first + at));
     assert!(before.iter().flatten().all(Option::is_some));
     let spec = |address: &str, at: u16| format!("{address}{}:{}/tcp", first + at, 8000 + at);

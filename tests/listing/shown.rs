@@ -2,7 +2,7 @@
 
 use crate::support::fake::{Client, daemon};
 use crate::support::{Folder, Run, output, program};
-use crate::{done, empty, insert_inactive, rule};
+use crate::{add_range, done, empty, insert_inactive, rule};
 use pesto::wire::{
     Address, Answer, Counters, Failure, NoEntry, Port, ReadRule, Request, RuleId, Which,
 };
@@ -129,7 +129,7 @@ fn on_terminal(run: &Run, columns: &str) -> String {
 #[test]
 fn list_is_readable_on_every_terminal() {
     let run = empty();
-    done(run.pesto(&["add", "--label", "web", "-p", "8000-8001"]));
+    add_range(&run, "web", "", 2);
     let whole = done(run.pesto(&["list"]));
     assert_eq!(whole.lines().count(), 2);
     assert_eq!(on_terminal(&run, "200"), whole);

@@ -114,8 +114,9 @@ fn terminal_is_repainted_and_restored_at_ctrl_c() {
     child.stdin.as_mut().expect("a pipe").write_all(b"\x03").expect("typed");
     let mut rest = String::new();
     screen.read_to_string(&mut rest).expect("text");
-    assert!(rest.ends_with("\x1b[?25h\x1b[?1049l"), "{rest:?}");
-    assert_eq!(end(child).0, Some(0));
+    let end = end(child);
+    assert!(rest.ends_with("\x1b[?25h\x1b[?1049l"), "{rest:?}, {end:?}");
+    assert_eq!(end.0, Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 What the command writes to the terminal goes to standard output; what comes from standard input is
 typed. Ends with the command's status, 128+N if signal N ended it.
 """
+import contextlib
 import fcntl
 import os
 import pty
@@ -24,15 +25,15 @@ def type_input():
         os.write(terminal, typed)
 
 
+def copy():
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 65536):
+            os.write(1, data)
+
+
 threading.Thread(target=type_input, daemon=True).start()
-while True:
-    try:
-        data = os.read(terminal, 65536)
-    except OSError:  # EIO: the command has closed its end.
-        break
-    if not data:
-        break
-    os.write(1, data)
+# Reading fails (EIO) when the command has closed its end, and may do so ahead of its last words.
+copy()
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-sys.stdout.flush()
+copy()
 os._exit(status if status >= 0 else 128 - status)
