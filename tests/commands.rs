@@ -265,9 +265,14 @@ fn protocol_that_is_not_forwarded_yet_is_refused_before_anything_changes() {
 fn no_daemon_is_said_with_the_way_to_one() {
     let folder = Folder::new();
     let path = folder.join("none.sock");
-    for command in
-        [&["list"][..], &["status"], &["stop"], &["add", "-p", "80"], &["rm", "-p", "80"]]
-    {
+    for command in [
+        &["list"][..],
+        &["port"],
+        &["status"],
+        &["stop"],
+        &["add", "-p", "80"],
+        &["rm", "-p", "80"],
+    ] {
         let mut pesto = Command::new(program("pesto"));
         pesto.args(command).arg("-c").arg(&path);
         let (status, said) = failed(output(&mut pesto));

@@ -1,10 +1,15 @@
 //! The command line.
 
 use super::instance::Selector;
+use super::label;
+use super::list::watch::parse_seconds;
+use super::port::ContainerPort;
 use super::spec::Spec;
+use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Forwards ports into a container's network namespace, without root, and changes them while it runs
 #[derive(Debug, Parser)]
@@ -18,23 +23,16 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto add -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
+  pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
   pesto list
-  pesto rm -p 127.0.0.1:8443:443
+  pesto port 443
+  pesto rm -p 9003:9003
+  pesto rm --label web
   pesto stop
 
-Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a port could not be
-bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed. 6: it was
-done, but what was done could not be printed.";
-
-const SPECS: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:]PORT[-END][/PROTOCOL], as with podman and docker:
-  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
-  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
-  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
-  8000-8009:9000-9009      ten ports, each to its own
-  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
-  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6";
+Exit status: 0 done, or nothing to do; 1 wrong command line, or no such port (port); 2 cannot be;
+3 a port could not be bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5
+nothing was changed. 6: it was done, but what was done could not be printed.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -46,14 +44,17 @@ pub enum Command {
     #[command(after_help = ATTACH_HELP)]
     Attach(Attach),
     /// Forward more ports
-    #[command(after_help = SPECS)]
-    Add(Change),
+    #[command(after_help = ADD_HELP)]
+    Add(Add),
     /// Forward ports no longer; their open connections go on
     #[command(visible_alias = "remove", after_help = RM_HELP)]
-    Rm(Change),
+    Rm(Rm),
     /// Show what is forwarded, and how much of it
-    #[command(visible_alias = "ls")]
-    List(Look),
+    #[command(visible_alias = "ls", after_help = LIST_HELP)]
+    List(List),
+    /// Show where the container's ports are reached, as `docker port` does
+    #[command(after_help = PORT_HELP)]
+    Port(Port),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -97,9 +98,56 @@ Examples:
   pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
   pesto list -n web";
 
+const ADD_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:]PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
+  8000-8009:9000-9009      ten ports, each to its own
+  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
+  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6
+
+A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
+choose by it. What is forwarded already stays as it is: with the same label, or without --label,
+there is nothing to do; with another one it is an error, since that forward may be somebody else's.
+
+Examples:
+  pesto add -p 8080:80
+  pesto add --label web -p 8080:80 -p 8443:443
+  pesto add -p 127.0.0.1:20000-29999:20000-29999";
+
 const RM_HELP: &str = "\
-SPEC is what `pesto add` was given, or what `pesto list` shows. One without a host port (80) names
-the only forward to that container port.";
+SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
+of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
+keep their label. One without a host port (80) names the only forward to that container port. If any
+of what is named is not there, or not with that label, it is an error and nothing is removed.
+
+Examples:
+  pesto rm -p 8080:80
+  pesto rm -p 22000-22010:22000-22010         the rest of 20000-29999 stays
+  pesto rm --label web                        all that has the label";
+
+const LIST_HELP: &str = "\
+OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
+them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
+A terminal that is too narrow gets more lines.
+
+Examples:
+  pesto list
+  pesto list --watch                       every second, on a screen of its own
+  pesto list --label web --json
+  pesto list --watch 60 --json             a document a line, every minute";
+
+const PORT_HELP: &str = "\
+Prints a line for each port; ranges are printed port by port. With a container port, only what
+leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
+
+Examples:
+  pesto port               80/tcp -> 0.0.0.0:8080
+                           80/tcp -> [::]:8080
+  pesto port 80            0.0.0.0:8080
+                           [::]:8080
+  pesto port 53/udp";
 
 /// Which daemon.
 #[derive(Args, Clone, Debug)]
@@ -190,12 +238,15 @@ pub enum Sandbox {
     Container,
 }
 
-/// `add` and `rm`
+/// `add`
 #[derive(Args, Debug)]
-pub struct Change {
+pub struct Add {
     /// A port; may be given several times, all of them change at once or none does
     #[arg(short, long, value_name = "SPEC", required = true)]
     pub publish: Vec<Spec>,
+    /// A word of yours that stays with these ports: 24 bytes at most
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,
@@ -204,7 +255,56 @@ pub struct Change {
     pub json: bool,
 }
 
-/// `list` and `status`
+/// `rm`
+#[derive(Args, Debug)]
+pub struct Rm {
+    /// A port; may be given several times, all of them change at once or none does
+    #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
+    pub publish: Vec<Spec>,
+    /// Everything that has this label; with -p, those ports alone, and they must have it
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `list`
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only what has this label
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
+    /// Show it again every so many seconds, until Ctrl-C or the daemon's end
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_seconds)]
+    pub watch: Option<Duration>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `port`
+#[derive(Args, Debug)]
+pub struct Port {
+    /// Only this port of the container; tcp if no protocol is named
+    #[arg(value_name = "CONTAINERPORT[/PROTO]")]
+    pub container: Option<ContainerPort>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `status`
 #[derive(Args, Debug)]
 pub struct Look {
     /// Which daemon.

@@ -14,9 +14,13 @@ pub mod error;
 pub mod failure;
 pub mod forward;
 pub mod instance;
+pub mod label;
+pub mod list;
+pub mod port;
 pub mod run;
 pub mod session;
 pub mod spec;
+pub mod split;
 
 /// One line to standard error in one piece: others write there too, the command and the daemon.
 fn say(line: &str) {

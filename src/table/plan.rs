@@ -44,7 +44,7 @@ impl<D> Table<D> {
     /// # Errors
     /// [`Impossible`]; all marks are gone then.
     pub(super) fn plan(&mut self, available: usize) -> Result<Counts, Impossible> {
-        self.check_total()?;
+        self.check_total(available)?;
         let planned = self.mark(available).and_then(|counts| {
             self.check_nested()?;
             Ok(counts)
@@ -56,11 +56,14 @@ impl<D> Table<D> {
     }
 
     /// Whether all that the shadow table wants could be had at all: told without a look at each port.
-    fn check_total(&self) -> Result<(), Impossible> {
+    fn check_total(&self, available: usize) -> Result<(), Impossible> {
         let rules = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
-        let needed = rules.map(|entry| key::count(&entry.rule)).sum();
-        let available = self.slots.capacity();
-        if needed > available { Err(Impossible::Limit { needed, available }) } else { Ok(()) }
+        let all: usize = rules.map(|entry| key::count(&entry.rule)).sum();
+        if all <= self.slots.capacity() {
+            return Ok(());
+        }
+        let needed = all - self.listeners.open as usize;
+        Err(Impossible::Limit { needed, available: available.min(self.slots.free()) })
     }
 
     fn mark(&mut self, available: usize) -> Result<Counts, Impossible> {

@@ -41,7 +41,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
-        let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+        let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
         commands::print(&commands::lines(&done))?;
     }
     drop(session);

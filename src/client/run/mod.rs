@@ -51,7 +51,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
     let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
-        let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+        let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
         for line in commands::lines(&done).lines() {
             super::say(line);
         }
