@@ -185,7 +185,7 @@ fn change(
             Ok(Ok(Done { generation, rules, changed: true }))
         }
         Answer::Plan(_) => {
-            Err(failure::of_binds(session, Which::Active, |id| call(steps, id))?.error)
+            Err(failure::of_binds(session, Which::Shadow, |id| call(steps, id))?.error)
         }
         other => Err(refused(session, "the change", &other)),
     }
