@@ -12,12 +12,19 @@ pub const MAX_LISTENERS: usize = 131_072;
 /// Places of the index of listeners: at most half of them are in use. × 4 bytes = 1 MiB.
 pub const LISTENER_INDEX: usize = 2 * MAX_LISTENERS;
 
+/// Failed binds of a table that are told one by one; of the others only how many there are.
+/// 2 tables × 1,024 × 40 bytes = 80 KiB.
+pub const MAX_FAILURES: usize = 1024;
+
 /// Flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 160 bytes = 10 MiB at most, and
 /// 7.5 KiB of kernel memory for each that is open.
 pub const MAX_FLOWS: usize = 65_536;
 
 /// Control clients at a time.
 pub const MAX_CLIENTS: usize = 8;
+
+/// How long a newcomer waits for a place, if all are taken, before one that is silent is pushed out.
+pub const ADMISSION_MS: u64 = 1000;
 
 /// Requests of one client that may wait for their answer; the kernel's socket buffer holds them.
 pub const MAX_IN_FLIGHT: u32 = 16;
@@ -26,11 +33,17 @@ pub const MAX_IN_FLIGHT: u32 = 16;
 /// socket and clients, channels, and room for one batch from each factory on its way.
 pub const RESERVED_DESCRIPTORS: usize = 32 + 2 * crate::factory::message::BATCH;
 
+/// Descriptors that listeners leave to flows: ports that listen and never serve help nobody.
+pub const FLOW_DESCRIPTORS: usize = 64;
+
 /// Bytes moved at a time in one direction of a flow. One buffer for all flows.
 pub const COPY_BUFFER: usize = 256 * 1024;
 
 /// Rounds of [`COPY_BUFFER`] for one direction before others have their turn.
-pub const COPY_ROUNDS: usize = 8;
+pub const COPY_ROUNDS: usize = 1;
+
+/// How long flows move bytes, one after the other, before events are looked at again.
+pub const TURN_US: u64 = 2000;
 
 /// Connections taken from one listener before others have their turn.
 pub const ACCEPT_ROUNDS: usize = 64;

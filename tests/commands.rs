@@ -2,6 +2,8 @@
 
 mod support;
 
+use pesto::client::session::Session;
+use pesto::wire::{Base, Request};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -263,9 +265,14 @@ fn protocol_that_is_not_forwarded_yet_is_refused_before_anything_changes() {
 fn no_daemon_is_said_with_the_way_to_one() {
     let folder = Folder::new();
     let path = folder.join("none.sock");
-    for command in
-        [&["list"][..], &["status"], &["stop"], &["add", "-p", "80"], &["rm", "-p", "80"]]
-    {
+    for command in [
+        &["list"][..],
+        &["port"],
+        &["status"],
+        &["stop"],
+        &["add", "-p", "80"],
+        &["rm", "-p", "80"],
+    ] {
         let mut pesto = Command::new(program("pesto"));
         pesto.args(command).arg("-c").arg(&path);
         let (status, said) = failed(output(&mut pesto));
@@ -367,4 +374,50 @@ fn failed_run_leaves_no_process() {
         processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     let left = command_lines.filter(|line| String::from_utf8_lossy(line).contains(&socket)).count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn more_clients_at_once_than_there_are_places_are_all_served() {
+    let run = Run::one_peer("echo");
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let mut list = Command::new(program("pesto"));
+            list.arg("list").arg("-c").arg(&run.socket);
+            std::thread::spawn(move || output(&mut list))
+        })
+        .collect();
+    for client in clients {
+        let output = client.join().expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn silent_clients_leave_their_place_to_a_newcomer_but_for_the_owner_of_a_transaction() {
+    let run = Run::one_peer("echo");
+    let mut sessions: Vec<_> =
+        (0..8).map(|_| Session::open(&run.socket).expect("a place").0).collect();
+    let begin = Request::Begin { base: Base::Copy, expect: None };
+    sessions[0].ask(begin).expect("an answer");
+    assert!(run.pesto(&["list"]).status.success());
+    sessions[1].ask(Request::Status).expect_err("the one that was silent longest is gone");
+    for session in &mut sessions[2..] {
+        session.ask(Request::Status).expect("a place");
+    }
+    sessions[0].ask(Request::Rollback).expect("its transaction");
+}
+
+#[test]
+fn what_was_done_and_could_not_be_printed_has_a_status_of_its_own() {
+    let run = empty();
+    for words in ["add -p 127.0.0.1::81", "add --json -p 127.0.0.1::81", "stop --json"] {
+        let script = "exec \"$0\" $2 -c \"$1\" $3 >/dev/full";
+        let (verb, rest) = words.split_once(' ').expect("two words");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(program("pesto")).arg(&run.socket).args([verb, rest]);
+        let (status, said) = failed(output(&mut shell));
+        assert_eq!(status, 6, "{said}");
+        assert!(said.contains("standard output: No space left on device; it is done all the same"));
+    }
+    assert!(!run.socket.exists(), "it was stopped");
 }

@@ -110,7 +110,7 @@ fn directory_that_is_open_to_others_is_refused() {
     for mode in [0o755, 0o750, 0o701, 0o1777] {
         fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("it is ours");
         let said = refused(&open.join("s"));
-        assert!(said.contains("must be yours with mode 0700 (chmod 700 it"), "{mode:o}: {said}");
+        assert!(said.contains("must be yours with mode 0700; make one"), "{mode:o}: {said}");
         assert_eq!(fs::read_dir(&open).expect("it is ours").count(), 0);
     }
 }

@@ -103,6 +103,10 @@ fn kernel_without_ipv6_forwards_all_the_same() {
     run.json(&["add", "-p", "8000"]);
     let refused = run.pesto(&["add", "-p", "[::1]::8000"]);
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    // What is left without IPv4 has no socket, and is not said to listen.
+    run.json(&["rm", "-p", &format!("0.0.0.0:{}:8000", run.port())]);
+    let left = &run.json(&["list"])["forwards"][0];
+    assert_eq!((&left["address"], &left["state"]), (&"::".into(), &"not listening".into()));
 }
 
 #[test]

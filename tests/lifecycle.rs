@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use support::ends::{
     all_end, daemon, echo, flow, is_cut, is_over, next, pidfd, port_is_free, signal,
@@ -223,7 +223,8 @@ fn end_of_the_command_is_the_daemons_end() {
 
 #[test]
 fn termination_is_passed_on_and_ends_all_silently() {
-    for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+    let passed_on = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+    for number in passed_on.into_iter().chain([libc::SIGUSR1, libc::SIGUSR2]) {
         let mut run = Run::one_peer("echo");
         let pidfds = daemon(&run);
         signal(&pidfd(run.pid()), number);
@@ -233,28 +234,38 @@ fn termination_is_passed_on_and_ends_all_silently() {
     }
 }
 
-/// The terminal sends its signals to all of a process group.
+/// A terminal whose user presses Ctrl-C once: how often the command was interrupted.
+const TERMINAL: &str = r#"
+import os, pty, re, socket, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+def read_until(word):
+    global said
+    while word not in said:
+        said += os.read(terminal, 4096)
+read_until(b"ready")
+os.write(terminal, b"\x03")
+read_until(b"caught")
+port = int(re.search(rb"127.0.0.1:(\d+) ->", said)[1])
+socket.create_connection(("127.0.0.1", port)).close()
+os.write(terminal, b"go\n")
+read_until(b"over")
+print(said.count(b"caught"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
 #[test]
-fn interrupt_of_the_terminal_reaches_the_command_and_not_the_daemon() {
+fn key_at_the_terminal_interrupts_the_command_once_and_not_the_daemon() {
     let folder = Folder::new();
-    let mut pesto = Command::new(program("pesto"));
-    pesto.arg("run").arg("-c").arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--"]);
-    let script = "trap 'echo caught' INT; echo ready; read line; read line; exit 9";
-    pesto.args(["sh", "-c", script]).process_group(0);
-    pesto.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = pesto.spawn().expect("pesto is built");
-    let (out, err) =
-        (Lines::of(child.stdout.take().expect("")), Lines::of(child.stderr.take().expect("")));
-    let port = support::first_port(&err.next());
-    assert_eq!(out.next(), "ready");
-    let group = format!("-{}", child.id());
-    let kill = || support::stdout(Command::new("kill").args(["-s", "INT", "--", &group]));
-    kill();
-    assert_eq!(out.next(), "caught");
-    connect(port);
-    drop(child.stdin.take());
-    assert_eq!(wait(&mut child).code(), Some(9));
-    silent(&err);
+    let mut terminal = Command::new("python3");
+    terminal.args(["-c", TERMINAL]).arg(program("pesto"));
+    terminal.arg("run").arg("-c").arg(folder.join("s"));
+    terminal.args(["-p", "127.0.0.1::80"]);
+    let script =
+        "trap 'echo caught' INT; echo ready; until read line; do :; done; echo over; exit 5";
+    terminal.args(["--", "sh", "-c", script]);
+    assert_eq!(support::stdout(&mut terminal), "1 5\n");
 }
 
 #[test]
@@ -263,6 +274,10 @@ fn termination_of_the_daemon_is_an_orderly_end() {
         let mut run = Run::one_peer("echo");
         let mut stream = flow(&run);
         let pidfds = daemon(&run);
+        signal(&pidfds[0], number);
+        until("the end of listening", || TcpStream::connect(("127.0.0.1", run.port())).err());
+        echo(&mut stream);
+        // A second one waits for nobody.
         signal(&pidfds[0], number);
         all_end(&pidfds);
         let end = stream.read(&mut [0]).expect_err("never a clean end");
@@ -309,6 +324,53 @@ fn stop_lets_open_connections_go_on_until_they_end() {
     assert!(!run.socket.exists());
     let said = next(&run.stderr);
     assert!(said.starts_with("pesto: the daemon has ended;"), "{said}");
+}
+
+#[test]
+fn stop_that_waits_for_connections_can_be_hurried() {
+    let run = Run::one_peer("echo");
+    let mut stream = flow(&run);
+    let pidfds = daemon(&run);
+    let mut stop = Command::new(program("pesto"));
+    stop.arg("stop").arg("-c").arg(&run.socket).args(["--drain", "3600"]);
+    let waiting = std::thread::spawn(move || support::output(&mut stop));
+    until("the end of listening", || TcpStream::connect(("127.0.0.1", run.port())).err());
+    echo(&mut stream);
+    let refused = run.pesto(&["add", "-p", "127.0.0.1::8000"]);
+    assert!(support::text(refused.stderr).contains("the daemon is about to end"));
+    assert!(run.pesto(&["status"]).status.success());
+    assert!(run.pesto(&["stop", "--drain", "0"]).status.success());
+    assert!(waiting.join().expect("it ends").status.success());
+    all_end(&pidfds);
+    is_cut(&stream);
+}
+
+#[test]
+fn daemon_whose_messages_nobody_reads_ends_all_the_same() {
+    let folder = Folder::new();
+    let socket = folder.join("s");
+    let (_reader, writer) = fd::pipe(libc::O_NONBLOCK).expect("a pipe");
+    while fd::write(writer.as_fd(), &[b'x'; 4096]).is_ok() {}
+    let network = Run::one_peer("echo");
+    let target = support::children(network.pid());
+    let inside = target.iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "python3\n")
+    });
+    let mut pestod = Command::new(program("pestod"));
+    pestod.arg("--control").arg(&socket).stderr(writer);
+    pestod.arg(format!("--netns=/proc/{}/ns/net", inside.expect("the command")));
+    let mut daemon = pestod.spawn().expect("it is built");
+    let pid = i32::try_from(daemon.id()).expect("a pid");
+    let core = until("its core", || {
+        children(pid).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm == "pestod-core\n")
+        })
+    });
+    until("its socket", || pesto::client::session::Session::open(&socket).ok());
+    signal(&pidfd(core), libc::SIGKILL);
+    assert_eq!(wait(&mut daemon).code(), Some(1));
+    assert!(!socket.exists());
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn descriptors(pid: i32, folder: &Path) -> Vec<&'static str> {
             Some(match known.into_iter().find(|kind| text.contains(kind)) {
                 Some(kind) => kind,
                 None if link == folder => "folder",
+                None if text.ends_with("/run.lock") => "lock",
                 None => panic!("{text} is open in {pid}"),
             })
         })
@@ -160,7 +161,7 @@ fn each_process_has_its_descriptors_and_none_of_the_callers() {
     // Three links, three pipes for lines, its own standard error; children and the command.
     let supervisor = [
         &["/dev/null"; 2][..],
-        &["folder"],
+        &["folder", "lock"],
         &["pidfd"; 4],
         &["pipe:"; 4],
         &["signalfd"],

@@ -202,3 +202,29 @@ fn options_of_the_command_need_no_dashes_before_it() {
     let words = ["sh", "-c", "echo \"$@\"", "sh", "-p", "--help", "--", "-n"];
     assert_eq!(stdout(pesto.args(words)), "-p --help -- -n\n");
 }
+
+#[test]
+fn every_port_is_free_to_the_command_whoever_it_is() {
+    let folder = Folder::new();
+    let script = "import socket; socket.socket().bind(('', 80)); print('bound')";
+    let mut run = pesto(&folder, &["--keep-id"]);
+    assert_eq!(stdout(run.args(["python3", "-c", script])), "bound\n");
+}
+
+#[test]
+fn root_of_a_user_namespace_finds_a_directory_of_its_own() {
+    let folder = Folder::new();
+    let mut run = Command::new("unshare");
+    run.args(["--user", "--map-root-user"]).arg(program("pesto")).args(["run", "--", "echo", "in"]);
+    run.env("XDG_RUNTIME_DIR", folder.path()).env_remove("PESTO_SOCKET");
+    assert_eq!(stdout(&mut run), "in\n");
+}
+
+#[test]
+fn caller_that_ignores_the_ends_of_children_is_told_the_status_all_the_same() {
+    let folder = Folder::new();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' CHLD; exec \"$0\" run -c \"$1\" -- sh -c 'exit 3'"]);
+    shell.arg(program("pesto")).arg(folder.join("s"));
+    assert_eq!(output(&mut shell).status.code(), Some(3));
+}

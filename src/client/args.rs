@@ -1,10 +1,15 @@
 //! The command line.
 
 use super::instance::Selector;
+use super::label;
+use super::list::watch::parse_seconds;
+use super::port::ContainerPort;
 use super::spec::Spec;
+use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Forwards ports into a container's network namespace, without root, and changes them while it runs
 #[derive(Debug, Parser)]
@@ -18,23 +23,16 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto add -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
+  pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
   pesto list
-  pesto rm -p 127.0.0.1:8443:443
+  pesto port 443
+  pesto rm -p 9003:9003
+  pesto rm --label web
   pesto stop
 
-Exit status: 0 done, or nothing to do; 1 wrong command line; 2 cannot be; 3 a port could not be
-bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5 nothing was changed.";
-
-const SPECS: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:[TARGET:]PORT[-END][/PROTOCOL], as with podman and docker:
-  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
-  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
-  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
-  8000-8009:9000-9009      ten ports, each to its own
-  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
-  8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
-  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6";
+Exit status: 0 done, or nothing to do; 1 wrong command line, or no such port (port); 2 cannot be;
+3 a port could not be bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5
+nothing was changed. 6: it was done, but what was done could not be printed.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -42,15 +40,21 @@ pub enum Command {
     /// Run a command in a network namespace of its own, with ports forwarded into it
     #[command(after_help = RUN_HELP)]
     Run(Run),
+    /// Forward ports into a container, or any network namespace, that is there already
+    #[command(after_help = ATTACH_HELP)]
+    Attach(Attach),
     /// Forward more ports
-    #[command(after_help = SPECS)]
-    Add(Change),
+    #[command(after_help = ADD_HELP)]
+    Add(Add),
     /// Forward ports no longer; their open connections go on
     #[command(visible_alias = "remove", after_help = RM_HELP)]
-    Rm(Change),
+    Rm(Rm),
     /// Show what is forwarded, and how much of it
-    #[command(visible_alias = "ls")]
-    List(Look),
+    #[command(visible_alias = "ls", after_help = LIST_HELP)]
+    List(List),
+    /// Show where the container's ports are reached, as `docker port` does
+    #[command(after_help = PORT_HELP)]
+    Port(Port),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -58,7 +62,7 @@ pub enum Command {
 }
 
 const RUN_HELP: &str = "\
-SPEC is [ADDRESS:][HOSTPORT[-END]]:[TARGET:]PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   127.0.0.1::80            a free port, which is printed
@@ -67,19 +71,86 @@ SPEC is [ADDRESS:][HOSTPORT[-END]]:[TARGET:]PORT[-END][/PROTOCOL], as with podma
 
 The command starts when every port listens. It has a loopback interface and nothing else: no
 outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
-user namespace that holds nothing but you: other users' files belong to nobody there.
+user namespace that holds nothing but you: other users' files belong to nobody there. A server that
+changes its user (nginx, sshd) needs --map-auto, and files that those users may use.
+
+It should stay in the foreground: forwarding ends when it does. Signals that are sent to pesto are
+passed on to it. Only SIGKILL cannot be: command and daemon go on then, until `pesto stop` or the
+command's end.
 
 Exit status: the command's own; 128+N if signal N ended it; 125 if pesto failed; 126 if the command
 could not be executed; 127 if it was not found.
 
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto run -n web -p 127.0.0.1::80 --map-auto -- nginx -g 'daemon off;'
+  pesto run -n cache -p 127.0.0.1::6379 -- redis-server --save ''
   pesto run --keep-id -p 5432:5432 -- postgres -D data";
 
+const ATTACH_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
+docker; see pesto add.
+
+It returns when every port listens, and the daemon goes on until the process ends whose network it
+is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
+do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
+
+Examples:
+  pesto attach --container web -p 8080:80
+  pesto attach --pid 4711 -p 127.0.0.1::80
+  pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
+  pesto list -n web";
+
+const ADD_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
+  8000-8009:9000-9009      ten ports, each to its own
+  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
+  8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
+  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6
+
+A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
+choose by it. What is forwarded already stays as it is: with the same label, or without --label,
+there is nothing to do; with another one it is an error, since that forward may be somebody else's.
+
+Examples:
+  pesto add -p 8080:80
+  pesto add --label web -p 8080:80 -p 8443:443
+  pesto add -p 127.0.0.1:20000-29999:20000-29999";
+
 const RM_HELP: &str = "\
-SPEC is what `pesto add` was given, or what `pesto list` shows. One without a host port (80) names
-the only forward to that container port.";
+SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
+of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
+keep their label. One without a host port (80) names the only forward to that container port. If any
+of what is named is not there, or not with that label, it is an error and nothing is removed.
+
+Examples:
+  pesto rm -p 8080:80
+  pesto rm -p 22000-22010:22000-22010         the rest of 20000-29999 stays
+  pesto rm --label web                        all that has the label";
+
+const LIST_HELP: &str = "\
+OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
+them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
+A terminal that is too narrow gets more lines.
+
+Examples:
+  pesto list
+  pesto list --watch                       every second, on a screen of its own
+  pesto list --label web --json
+  pesto list --watch 60 --json             a document a line, every minute";
+
+const PORT_HELP: &str = "\
+Prints a line for each port; ranges are printed port by port. With a container port, only what
+leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
+
+Examples:
+  pesto port               80/tcp -> 0.0.0.0:8080
+                           80/tcp -> [::]:8080
+  pesto port 80            0.0.0.0:8080
+                           [::]:8080
+  pesto port 53/udp";
 
 /// Which daemon.
 #[derive(Args, Clone, Debug)]
@@ -87,7 +158,8 @@ pub struct Which {
     /// The daemon's name; needless while only one runs
     #[arg(short, long, value_name = "NAME", conflicts_with = "control")]
     pub name: Option<String>,
-    /// The path of the daemon's control socket; without it and -n, PESTO_SOCKET is looked at
+    /// The path of the daemon's control socket, in a directory of mode 0700; without it and -n,
+    /// PESTO_SOCKET is looked at
     #[arg(short, long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 }
@@ -125,6 +197,44 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
+/// `attach`
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// What to attach to.
+    #[command(flatten)]
+    pub target: Target,
+    /// A port to forward; may be given several times
+    #[arg(short, long, value_name = "SPEC")]
+    pub publish: Vec<Spec>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Stay, with the daemon's messages on standard error, and end with it
+    #[arg(long)]
+    pub foreground: bool,
+    /// Set net.ipv4.tcp_tw_reuse=1 in there, for many short connections to its own address
+    #[arg(long)]
+    pub tune_namespace: bool,
+    /// How much of the daemon's sandbox must be there
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub sandbox: Sandbox,
+}
+
+/// What to attach to.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The network of this process; forwarding ends when it does
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// This network namespace, as a file: /proc/PID/ns/net, /run/netns/NAME
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+    /// The network of this running container; podman is asked, then docker
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+}
+
 /// `--sandbox`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
@@ -134,12 +244,15 @@ pub enum Sandbox {
     Container,
 }
 
-/// `add` and `rm`
+/// `add`
 #[derive(Args, Debug)]
-pub struct Change {
+pub struct Add {
     /// A port; may be given several times, all of them change at once or none does
     #[arg(short, long, value_name = "SPEC", required = true)]
     pub publish: Vec<Spec>,
+    /// A word of yours that stays with these ports: 24 bytes at most
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,
@@ -148,7 +261,56 @@ pub struct Change {
     pub json: bool,
 }
 
-/// `list` and `status`
+/// `rm`
+#[derive(Args, Debug)]
+pub struct Rm {
+    /// A port; may be given several times, all of them change at once or none does
+    #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
+    pub publish: Vec<Spec>,
+    /// Everything that has this label; with -p, those ports alone, and they must have it
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `list`
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only what has this label
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
+    /// Show it again every so many seconds, until Ctrl-C or the daemon's end
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_seconds)]
+    pub watch: Option<Duration>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `port`
+#[derive(Args, Debug)]
+pub struct Port {
+    /// Only this port of the container; tcp if no protocol is named
+    #[arg(value_name = "CONTAINERPORT[/PROTO]")]
+    pub container: Option<ContainerPort>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `status`
 #[derive(Args, Debug)]
 pub struct Look {
     /// Which daemon.

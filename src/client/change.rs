@@ -3,15 +3,18 @@
 //! When somebody else commits in between, the daemon says so and all starts again from what is
 //! there then. Whatever fails, the transaction is rolled back before the error is told.
 
+mod add;
+mod limit;
+mod remove;
+
 use super::error::{Error, Exit};
 use super::failure;
-use super::session::{Session, Snapshot};
-use super::spec::{self, Spec, Wish};
+use super::session::Session;
+use super::spec::{self, Spec};
 use crate::wire::{
-    Answer, Base, Features, FlowsFate, Hello, Outcome, Plan, Ports, Protocol, Refusal, Request,
-    Rule, RuleId, Which,
+    Answer, Base, Hello, Label, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How long another client's transaction is waited for.
@@ -24,10 +27,10 @@ const PICKS: u32 = 3;
 /// What is to be changed.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// Forward this too.
-    Add(&'a [Spec]),
-    /// Forward this no longer.
-    Remove(&'a [Spec]),
+    /// Forward this too, under a label. Without one, what is there may have any.
+    Add(&'a [Spec], Option<Label>),
+    /// Forward this no longer: specs, or all that has a label, or specs that have it.
+    Remove(&'a [Spec], Option<Label>),
 }
 
 /// What came of a change.
@@ -45,7 +48,7 @@ pub struct Done {
 #[derive(Debug, Default)]
 struct Steps {
     requests: Vec<Request>,
-    /// What the user calls each rule that is named.
+    /// What the user calls each rule that is added.
     words: BTreeMap<RuleId, String>,
     /// Rules that were named and are as they should be, or that will be gone.
     settled: Vec<Rule>,
@@ -74,13 +77,13 @@ pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
         let steps = match change {
-            Change::Add(specs) => additions(hello, snapshot, specs)?,
-            Change::Remove(specs) => removals(snapshot, specs)?,
+            Change::Add(specs, label) => add::steps(hello, snapshot, specs, label)?,
+            Change::Remove(specs, label) => remove::steps(hello, snapshot, specs, label)?,
         };
         if steps.requests.is_empty() {
             return Ok(Done { generation, rules: steps.settled, changed: false });
         }
-        match attempt(session, generation, &steps)? {
+        match attempt(session, hello, generation, &steps)? {
             Ok(done) => return Ok(done),
             Err(Again::Pick(error)) => {
                 picks += 1;
@@ -107,38 +110,15 @@ pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<
     }
 }
 
-fn additions(hello: &Hello, snapshot: Snapshot, specs: &[Spec]) -> Result<Steps, Error> {
-    let mut steps = Steps { before: snapshot.rules, ..Steps::default() };
-    let mut ids = FreeIds::new(&steps.before);
-    for spec in specs {
-        for wish in &spec.wishes {
-            if wish.protocol == Protocol::Udp && !hello.features.contains(Features::UDP) {
-                return Err(Error::refused(format!(
-                    "{}: this daemon does not forward UDP; leave /udp out",
-                    spec.words
-                )));
-            }
-            if let Some(same) = steps.before.iter().find(|rule| grants(rule, wish)) {
-                steps.settled.push(*same);
-                continue;
-            }
-            let id = ids.next().ok_or_else(|| Error::refused("there is no free rule id"))?;
-            steps.requests.push(Request::Insert { rule: wish.rule(id), replace: false });
-            steps.words.insert(id, spec.words.clone());
-        }
-    }
-    Ok(steps)
-}
-
 /// Ids that no rule has, behind the highest one first.
 struct FreeIds {
     next: u64,
-    taken: Vec<u32>,
+    taken: HashSet<u32>,
 }
 
 impl FreeIds {
     fn new(rules: &[Rule]) -> Self {
-        let taken: Vec<u32> = rules.iter().map(|rule| rule.id.0).collect();
+        let taken: HashSet<u32> = rules.iter().map(|rule| rule.id.0).collect();
         let highest = taken.iter().max().copied();
         Self { next: highest.map_or(1, |highest| u64::from(highest) + 1), taken }
     }
@@ -150,75 +130,18 @@ impl Iterator for FreeIds {
     fn next(&mut self) -> Option<RuleId> {
         if let Ok(id) = u32::try_from(self.next) {
             self.next += 1;
-            self.taken.push(id);
+            self.taken.insert(id);
             return Some(RuleId(id));
         }
         let id = (1..=u32::MAX).find(|id| !self.taken.contains(id))?;
-        self.taken.push(id);
+        self.taken.insert(id);
         Some(RuleId(id))
-    }
-}
-
-/// Whether a rule does what a wish asks for. A wish for any port is never granted yet.
-fn grants(rule: &Rule, wish: &Wish) -> bool {
-    matches!(rule.ports, Ports::Fixed(_))
-        && rule == &Rule { label: rule.label, ..wish.rule(rule.id) }
-}
-
-fn removals(snapshot: Snapshot, specs: &[Spec]) -> Result<Steps, Error> {
-    let mut steps = Steps { before: snapshot.rules, ..Steps::default() };
-    for spec in specs {
-        for wish in &spec.wishes {
-            let rule = find(&steps.before, spec, wish)?;
-            if steps.words.insert(rule.id, spec.words.clone()).is_some() {
-                return Err(Error::refused(format!("{}: named twice; once is enough", spec.words)));
-            }
-            steps.requests.push(Request::Delete { id: rule.id, flows: FlowsFate::Survive });
-            steps.settled.push(rule);
-        }
-    }
-    Ok(steps)
-}
-
-/// The rule that a spec names. One without a host port names the only rule to its container ports.
-fn find(rules: &[Rule], spec: &Spec, wish: &Wish) -> Result<Rule, Error> {
-    let matches = |rule: &&Rule| match wish.ports {
-        Ports::Fixed(_) => grants(rule, wish),
-        Ports::Pick { .. } => {
-            grants(rule, &Wish { ports: rule.ports, ..*wish })
-                && rule.ports.width() == wish.ports.width()
-        }
-    };
-    let found: Vec<&Rule> = rules.iter().filter(matches).collect();
-    match found[..] {
-        [rule] => Ok(*rule),
-        [] => Err(Error::refused(format!("{}: {}", spec.words, near(rules, wish)))),
-        _ => {
-            let specs: Vec<String> = found.iter().map(|rule| spec::of_rule(rule)).collect();
-            Err(Error::refused(format!(
-                "{}: several forwards lead there; name one: {}",
-                spec.words,
-                specs.join(", ")
-            )))
-        }
-    }
-}
-
-/// What is there instead of a rule that is not.
-fn near(rules: &[Rule], wish: &Wish) -> String {
-    let same_place = |rule: &&Rule| {
-        rule.protocol == wish.protocol
-            && rule.ports == wish.ports
-            && (rule.bind == wish.bind || rule.target.first_port == wish.target.first())
-    };
-    match rules.iter().find(same_place) {
-        Some(rule) => format!("not forwarded; did you mean {}?", spec::of_rule(rule)),
-        None => "not forwarded; `pesto list` shows what is".to_owned(),
     }
 }
 
 fn attempt(
     session: &mut Session,
+    hello: &Hello,
     generation: u64,
     steps: &Steps,
 ) -> Result<Result<Done, Again>, Error> {
@@ -228,7 +151,7 @@ fn attempt(
         Answer::Refused(Refusal::Stale, _) => return Ok(Err(Again::Stale)),
         other => return Err(session.unexpected(&other)),
     }
-    let done = change(session, steps);
+    let done = change(session, hello, steps);
     if !matches!(done, Ok(Ok(_))) {
         // When the daemon is gone, so is the transaction; the first error is the one to tell.
         let _ = session.ask(Request::Rollback);
@@ -236,20 +159,24 @@ fn attempt(
     done
 }
 
-fn change(session: &mut Session, steps: &Steps) -> Result<Result<Done, Again>, Error> {
-    for request in &steps.requests {
-        let answer = session.ask(*request)?;
+fn change(
+    session: &mut Session,
+    hello: &Hello,
+    steps: &Steps,
+) -> Result<Result<Done, Again>, Error> {
+    let answers = session.ask_all(&steps.requests)?;
+    for (request, answer) in steps.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
             let Request::Insert { rule: Rule { id, .. }, .. } = *request else {
-                return Err(refused(session, "the change", &answer));
+                return Err(refused(session, "the change", answer));
             };
             let words = steps.words.get(&id).map_or("the change", String::as_str);
-            return Err(refused(session, words, &answer));
+            return Err(refused(session, words, answer));
         }
     }
     match session.ask(Request::Prepare)? {
         Answer::Plan(Plan { outcome: Outcome::Done, .. }) => {}
-        Answer::Plan(plan) => return not_prepared(session, steps, plan),
+        Answer::Plan(plan) => return not_prepared(session, hello, steps, plan),
         other => return Err(refused(session, "the change", &other)),
     }
     let rules = named(session, steps)?;
@@ -258,7 +185,7 @@ fn change(session: &mut Session, steps: &Steps) -> Result<Result<Done, Again>, E
             Ok(Ok(Done { generation, rules, changed: true }))
         }
         Answer::Plan(_) => {
-            Err(failure::of_binds(session, Which::Active, |id| call(steps, id))?.error)
+            Err(failure::of_binds(session, Which::Shadow, |id| call(steps, id))?.error)
         }
         other => Err(refused(session, "the change", &other)),
     }
@@ -275,7 +202,7 @@ fn named(session: &mut Session, steps: &Steps) -> Result<Vec<Rule>, Error> {
         rules.extend(shadow.into_iter().filter(|rule| steps.words.contains_key(&rule.id)));
     } else {
         rules.extend(steps.requests.iter().filter_map(|request| match request {
-            Request::Insert { rule, .. } => Some(*rule),
+            Request::Insert { rule, .. } if steps.words.contains_key(&rule.id) => Some(*rule),
             _ => None,
         }));
     }
@@ -284,15 +211,15 @@ fn named(session: &mut Session, steps: &Steps) -> Result<Vec<Rule>, Error> {
 
 fn not_prepared(
     session: &mut Session,
+    hello: &Hello,
     steps: &Steps,
     plan: Plan,
 ) -> Result<Result<Done, Again>, Error> {
     match plan.outcome {
         Outcome::Conflict { first, second } => Err(conflict(steps, first, second)),
-        Outcome::Limit { needed, available } => Err(Error::refused(format!(
-            "{needed} more listening sockets are needed, and there may be {available}; \
-             start the daemon with a higher limit of open files (ulimit -n), or ask for fewer ports"
-        ))),
+        Outcome::Limit { needed, available } => {
+            Err(limit::error(steps, (needed, available), hello, &session.status()?))
+        }
         Outcome::Done | Outcome::Failed => {
             let failed = failure::of_binds(session, Which::Shadow, |id| call(steps, id))?;
             let picked = |id: &RuleId| {

@@ -1,12 +1,13 @@
 //! What each command does, except `run`.
 
-use super::args::{Change as ChangeArgs, Cli, Command, Look, Stop};
+use super::args::{Add, Cli, Command, Look, Rm, Stop};
 use super::change::{self, Change, Done};
 use super::error::{Error, Exit};
-use super::forward::{self, Forward, size};
+use super::forward::{Forward, size};
 use super::instance::{self, Selector};
-use super::run;
 use super::session::Session;
+use super::{attach, list, port, run};
+use crate::sys::Errno;
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -50,26 +51,44 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 fn execute(command: Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => return run::run(args),
+        Command::Attach(args) => return attach::attach(args),
         Command::Add(args) => add(args),
         Command::Rm(args) => remove(args),
-        Command::List(args) => list(args),
+        Command::List(args) => list::list(args),
+        Command::Port(args) => port::port(args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }
     .map(|()| 0)
 }
 
-/// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unreachable(format!("standard output: {error}")))
+/// Whether anybody reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    There,
+    Gone,
+}
+
+/// Writes to standard output at once.
+pub(super) fn write(text: &str) -> Result<Reader, Error> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => {
+            let errno = Errno::from(error);
+            let message = format!("standard output: {errno}; it is done all the same");
+            Err(Error::new(Exit::Unsaid, message))
         }
-        _ => Ok(()),
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Error> {
+/// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
+pub(super) fn print(text: &str) -> Result<(), Error> {
+    write(text).map(drop)
+}
+
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::unreachable(format!("JSON: {error}")))?;
     print(&(text + "\n"))
@@ -90,54 +109,24 @@ impl From<&Done> for Report {
     }
 }
 
-fn add(args: ChangeArgs) -> Result<(), Error> {
+fn add(args: Add) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+    let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
     if args.json {
         return print_json(&Report::from(&done));
     }
     print(&lines(&done))
 }
 
-fn remove(args: ChangeArgs) -> Result<(), Error> {
+fn remove(args: Rm) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Remove(&args.publish))?;
+    let done = change::make(&mut session, &hello, Change::Remove(&args.publish, args.label))?;
     if args.json { print_json(&Report::from(&done)) } else { Ok(()) }
 }
 
 /// Where each forward listens and leads, a line each.
 pub(super) fn lines(done: &Done) -> String {
     done.rules.iter().map(|rule| Forward::new(rule, None).line() + "\n").collect()
-}
-
-#[derive(Serialize)]
-struct Listed {
-    generation: u64,
-    forwards: Vec<Forward>,
-}
-
-fn list(args: Look) -> Result<(), Error> {
-    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
-    let listed = take_list(&mut session)?;
-    if args.json { print_json(&listed) } else { print(&forward::table(&listed.forwards)) }
-}
-
-/// The table with its counters, all of one generation.
-fn take_list(session: &mut Session) -> Result<Listed, Error> {
-    'again: loop {
-        let snapshot = session.snapshot()?;
-        let generation = snapshot.generation;
-        let mut forwards = Vec::with_capacity(snapshot.rules.len());
-        for rule in &snapshot.rules {
-            match session.counters(rule.id)? {
-                Some(counters) if counters.generation == generation => {
-                    forwards.push(Forward::new(rule, Some(&counters)));
-                }
-                _ => continue 'again,
-            }
-        }
-        return Ok(Listed { generation, forwards });
-    }
 }
 
 #[derive(Serialize)]
@@ -239,7 +228,7 @@ fn no_local_port(count: u64) -> String {
     format!(
         "{count} connects failed, because the container's network keeps a port for a minute after \
          each connection; in there, as root: sysctl -w net.ipv4.tcp_tw_reuse=1, which is what \
-         pestod --tune-namespace does; if it is 1 already: net.ipv4.ip_local_port_range"
+         --tune-namespace of pestod and pesto attach does; if it is 1 already: net.ipv4.ip_local_port_range"
     )
 }
 
@@ -261,10 +250,11 @@ struct Stopped {
 fn stop(args: Stop) -> Result<(), Error> {
     let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
     let drain_ms = u32::from(args.drain) * 1000;
+    let end = session.end()?;
     match session.ask(Request::Stop { drain_ms })? {
         Answer::Done(_) => {}
         other => return Err(session.unexpected(&other)),
     }
-    session.wait_for_end(i64::from(drain_ms) + END_MS)?;
+    session.wait_for_end(&end, i64::from(drain_ms) + END_MS)?;
     if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
 }

@@ -15,6 +15,8 @@ pub enum Exit {
     Moved = 4,
     /// There is no daemon, or it does not answer.
     Unreachable = 5,
+    /// It was done, and could not be printed.
+    Unsaid = 6,
     /// `run`: the command could not be executed.
     NotExecutable = 126,
     /// `run`: the command was not found.

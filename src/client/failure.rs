@@ -60,7 +60,7 @@ fn line(words: &str, failure: &Failure) -> String {
 fn mend(errno: Errno, address: Address, port: u16) -> String {
     match errno.0 {
         libc::EADDRINUSE => format!(
-            "; another program has it (`ss -tlnp 'sport = {port}'` shows which), choose another port"
+            "; another program has it (as root, `ss -tlnp 'sport = {port}'` shows which), choose another port"
         ),
         libc::EADDRNOTAVAIL => {
             "; no interface of this host has that address, `ip address` lists those that do"

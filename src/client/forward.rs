@@ -1,9 +1,11 @@
-//! Forwards as people and programs read them: lines, tables and JSON.
+//! Forwards as people and programs read them: lines and JSON.
 
+use super::label;
 use super::spec::{self, target};
-use crate::wire::{Bind, Counters, Ports, Rule, Side};
+use crate::sys::Errno;
+use crate::wire::{Counters, Failure, Port, Ports, Rule, Side};
 use serde::Serialize;
-use std::fmt::Write as _;
+use std::fmt;
 
 /// One rule and, where they were asked for, its counters.
 #[derive(Clone, Debug, Serialize)]
@@ -26,22 +28,27 @@ pub struct Forward {
     pub container_port: u16,
     /// As one would write it with `-p`.
     pub spec: String,
+    /// Its owner's word for it; null without one.
+    pub label: Option<String>,
     /// What it is doing.
     #[serde(flatten)]
     pub activity: Option<Activity>,
     #[serde(skip)]
-    listens_on: String,
+    listens_on: Vec<String>,
 }
 
 /// What a rule is doing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Activity {
-    /// `listening`, `failed`, `partly failed` or `inactive`.
+    /// `listening`, `failed`, `partly failed`, `inactive`, or `not listening`: what is left of any
+    /// address on a host that has not that family.
     pub state: &'static str,
     /// Sockets that listen.
     pub listeners: u32,
     /// Sockets that could not be bound.
     pub failed_listeners: u32,
+    /// Which, as far as they are named.
+    pub failures: Vec<FailedPorts>,
     /// Connections that are open now.
     pub connections: u32,
     /// Connections that were accepted.
@@ -87,6 +94,7 @@ impl Forward {
                 .map(|one| without_brackets(&target::written(one))),
             container_port: rule.target.first_port.get(),
             spec: spec::of_rule(rule),
+            label: label::text(rule.label),
             activity: counters.map(|counters| Activity::new(rule, counters)),
             listens_on: listens_on(rule),
         }
@@ -95,10 +103,16 @@ impl Forward {
     /// `0.0.0.0:8080, [::]:8080 -> 80/tcp`
     #[must_use]
     pub fn line(&self) -> String {
-        format!("{} -> {}", self.listens_on, self.target())
+        format!("{} -> {}", self.listens_on.join(", "), self.target())
     }
 
-    fn target(&self) -> String {
+    /// `0.0.0.0:8080` and `[::]:8080`: what it listens on, as text.
+    pub fn listens_on(&self) -> &[String] {
+        &self.listens_on
+    }
+
+    /// `80/tcp`: where it leads.
+    pub fn target(&self) -> String {
         let ports = spec::ports_text(self.container_port, self.ports);
         match &self.target_address {
             Some(address) if address.contains(':') => {
@@ -114,6 +128,7 @@ impl Activity {
     fn new(rule: &Rule, counters: &Counters) -> Self {
         let state = match (rule.active, counters.listeners, counters.failed_listeners) {
             (false, ..) => "inactive",
+            (true, 0, 0) => "not listening",
             (true, _, 0) => "listening",
             (true, 0, _) => "failed",
             (true, ..) => "partly failed",
@@ -122,6 +137,7 @@ impl Activity {
             state,
             listeners: counters.listeners,
             failed_listeners: counters.failed_listeners,
+            failures: Vec::new(),
             connections: counters.connections,
             accepted: counters.accepted,
             connected: counters.connected,
@@ -139,56 +155,75 @@ fn without_brackets(address: &str) -> String {
     address.trim_matches(['[', ']']).to_owned()
 }
 
-fn listens_on(rule: &Rule) -> String {
+fn listens_on(rule: &Rule) -> Vec<String> {
     let ports = match rule.ports {
         Ports::Fixed(range) => spec::ports_text(range.first().get(), range.width().get()),
         Ports::Pick { .. } => "?".to_owned(),
     };
-    match rule.bind {
-        Bind::Any => format!("0.0.0.0:{ports}, [::]:{ports}"),
-        bind => match bind.address() {
-            Some(address) => format!("{}:{ports}", spec::written(address)),
-            None => ports,
-        },
+    match rule.bind.address() {
+        None => vec![format!("0.0.0.0:{ports}"), format!("[::]:{ports}")],
+        Some(address) => vec![format!("{}:{ports}", spec::written(address))],
     }
 }
 
-/// A table of forwards for people; every column as wide as it needs to be.
-#[must_use]
-pub fn table(forwards: &[Forward]) -> String {
-    let head = ["LISTENS ON", "TARGET", "STATE", "OPEN", "TOTAL", "IN", "OUT"];
-    let mut rows = vec![head.map(str::to_owned)];
-    for forward in forwards {
-        let activity = forward.activity.as_ref();
-        let number = |value: fn(&Activity) -> u64| {
-            activity.map_or_else(|| "-".to_owned(), |activity| value(activity).to_string())
-        };
-        let size = |value: fn(&Activity) -> u64| {
-            activity.map_or_else(|| "-".to_owned(), |activity| size(value(activity)))
-        };
-        rows.push([
-            forward.listens_on.clone(),
-            forward.target(),
-            activity.map_or("-", |activity| activity.state).to_owned(),
-            number(|activity| u64::from(activity.connections)),
-            number(|activity| activity.accepted),
-            size(|activity| activity.bytes_to_target),
-            size(|activity| activity.bytes_to_client),
-        ]);
-    }
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
+/// Ports in a row that could not be bound, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedPorts {
+    /// At this address.
+    pub address: String,
+    /// The first port; 0 if the daemon was to pick, and found none.
+    pub first_port: u16,
+    /// The last port.
+    pub last_port: u16,
+    /// Linux's number of the error.
+    pub errno: u32,
+    /// The same as text.
+    pub error: String,
+}
+
+impl FailedPorts {
+    /// Failures of one rule, in its order, with neighbours of one address and reason as one.
+    #[must_use]
+    pub fn fold<'a>(failures: impl Iterator<Item = &'a Failure>) -> Vec<Self> {
+        let mut folded: Vec<Self> = Vec::new();
+        for failure in failures {
+            let (address, port) = (
+                without_brackets(&spec::written(failure.address)),
+                failure.port.map_or(0, Port::get),
+            );
+            // The two families of any address take turns.
+            let neighbour = folded.iter_mut().rev().take(2).find(|ports| {
+                ports.address == address
+                    && ports.errno == failure.errno
+                    && ports.last_port.checked_add(1) == Some(port)
+            });
+            match neighbour {
+                Some(ports) => ports.last_port = port,
+                None => folded.push(Self {
+                    address,
+                    first_port: port,
+                    last_port: port,
+                    errno: failure.errno,
+                    error: Errno(failure.errno.cast_signed()).to_string(),
+                }),
+            }
         }
-        text += line.trim_end();
-        text.push('\n');
+        folded
     }
-    text
+
+    /// How many ports.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::from(self.last_port - self.first_port) + 1
+    }
+}
+
+impl fmt::Display for FailedPorts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.address.contains(':') { ("[", "]") } else { ("", "") };
+        let ports = spec::ports_text(self.first_port, self.last_port - self.first_port + 1);
+        write!(out, "{open}{}{close}:{ports}: {}", self.address, self.error)
+    }
 }
 
 /// A number of bytes in at most five characters or so: `512 B`, `1.5 KiB`, `3.2 GiB`.

@@ -1,7 +1,7 @@
 //! Where daemons are found: a control socket for each, by name, in a directory of the user's own.
 //!
-//! `$XDG_RUNTIME_DIR/pesto/NAME.sock`; for root `/run/pesto`; without XDG_RUNTIME_DIR a directory
-//! of mode 0700 under the temporary directory. A directory that somebody else could write to is
+//! `$XDG_RUNTIME_DIR/pesto/NAME.sock`; for root, whose /run is its own, `/run/pesto`; for others
+//! without XDG_RUNTIME_DIR a directory of mode 0700 under the temporary directory. A directory that somebody else could write to is
 //! refused, never mended: whoever made it could put a socket of their own there.
 
 use super::error::{Error, Exit};
@@ -75,8 +75,8 @@ impl Selector {
 
 /// The usual directory of control sockets. It need not be there.
 fn directory() -> Result<PathBuf, Error> {
-    let user = process::user_id();
-    if user == 0 {
+    // Who is root of a user namespace only is a user like others, of the id that it has outside.
+    if process::user_id() == 0 && owns(Path::new("/run")) {
         return Ok(PathBuf::from("/run/pesto"));
     }
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
@@ -89,8 +89,33 @@ fn directory() -> Result<PathBuf, Error> {
                 runtime.display()
             ),
         )),
-        None => Ok(std::env::temp_dir().join(format!("pesto-{user}"))),
+        None => Ok(std::env::temp_dir().join(format!("pesto-{}", own_id()))),
     }
+}
+
+fn owns(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(directory).is_ok_and(|facts| facts.uid() == process::user_id())
+}
+
+/// The caller's user id; where it is root of a user namespace, what it is outside
+/// (user_namespaces(7)), for every user may be that.
+fn own_id() -> u32 {
+    if process::user_id() != 0 {
+        return process::user_id();
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer_id(&map, process::user_id())
+}
+
+fn outer_id(map: &str, user: u32) -> u32 {
+    let outer = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
+        let (inner, outer, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let steps = user.checked_sub(inner).filter(|&steps| steps < count)?;
+        outer.checked_add(steps)
+    });
+    outer.unwrap_or(user)
 }
 
 /// Makes the directory with mode 0700, or makes sure that the one there is ours alone.
@@ -207,4 +232,19 @@ fn free_name(directory: &Path, command: &OsStr) -> Result<PathBuf, Error> {
 pub fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     name.strip_suffix(SUFFIX).unwrap_or(&name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outer_id;
+
+    #[test]
+    fn id_outside_is_that_of_the_map() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outer_id(map, 0), 1000);
+        assert_eq!(outer_id(map, 3), 100_002);
+        assert_eq!(outer_id(map, 65537), 65537);
+        assert_eq!(outer_id("0 0 4294967295\n", 7), 7);
+        assert_eq!(outer_id("", 7), 7);
+    }
 }

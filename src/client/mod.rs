@@ -2,19 +2,25 @@
 //!
 //! Nothing here is linked into the daemon. [`spec`] turns words into rules, [`session`] talks to a
 //! daemon, [`change`] makes each change one transaction, [`run`] starts a command in a namespace of
-//! its own with a daemon beside it. An error carries the user's own words, the cause, the mend and
+//! its own with a daemon beside it, [`attach`] a daemon for a namespace that is there. An error carries the user's own words, the cause, the mend and
 //! the exit code.
 
 pub mod args;
+pub mod attach;
 pub mod change;
 pub mod commands;
+pub mod daemon;
 pub mod error;
 pub mod failure;
 pub mod forward;
 pub mod instance;
+pub mod label;
+pub mod list;
+pub mod port;
 pub mod run;
 pub mod session;
 pub mod spec;
+pub mod split;
 
 /// One line to standard error in one piece: others write there too, the command and the daemon.
 fn say(line: &str) {

@@ -1,19 +1,23 @@
-//! One connection to a daemon: requests out, answers in, one at a time.
+//! One connection to a daemon: requests out, answers in, in their order.
 
-use super::error::Error;
+use super::error::{Error, Exit};
 use crate::sys::unix::{self, Blocking};
-use crate::sys::{Errno, fd};
+use crate::sys::{Errno, fd, process};
 use crate::wire::{
-    Answer, Counters, DaemonStatus, FRAME_SIZE, Failure, Hello, NoEntry, ReadRule, Refusal,
-    Request, Rule, RuleId, Which,
+    Answer, Counters, DaemonStatus, FRAME_SIZE, Failure, Hello, NoEntry, Opcode, ReadRule, Refusal,
+    Request, Rule, Which,
 };
+use std::collections::VecDeque;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How long an answer may take. Thousands of ports are bound in a fraction of it.
 const ANSWER_MS: i64 = 60_000;
+/// How long a table that others change is looked at again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection on which HELLO was answered.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Session {
     socket: OwnedFd,
     path: PathBuf,
     sequence: u32,
+    /// How many requests may be without an answer.
+    in_flight: usize,
 }
 
 /// The active table as it was at one generation.
@@ -39,9 +45,12 @@ impl Session {
     /// Nobody is there, somebody else is, or it does not answer.
     pub fn open(path: &Path) -> Result<(Self, Hello), Error> {
         let socket = connect(path)?;
-        let mut session = Self { socket, path: path.to_owned(), sequence: 0 };
+        let mut session = Self { socket, path: path.to_owned(), sequence: 0, in_flight: 1 };
         match session.ask(Request::Hello)? {
-            Answer::Hello(hello) => Ok((session, hello)),
+            Answer::Hello(hello) => {
+                session.in_flight = usize::try_from(hello.max_in_flight).unwrap_or(1).max(1);
+                Ok((session, hello))
+            }
             other => Err(session.unexpected(&other)),
         }
     }
@@ -51,10 +60,42 @@ impl Session {
     /// # Errors
     /// The daemon is gone, silent, or says what is no answer to that.
     pub fn ask(&mut self, request: Request) -> Result<Answer, Error> {
+        let failed = self.send(request);
+        self.answer(self.sequence, request.opcode(), failed)
+    }
+
+    /// Sends requests that do not depend on each other, as many ahead as the daemon takes, and
+    /// returns their answers in the same order. EXPIRED is the last one: what was in flight behind
+    /// it has ended the connection.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut waiting = VecDeque::with_capacity(self.in_flight);
+        let mut left = requests.iter();
+        while answers.len() < requests.len()
+            && !matches!(answers.last(), Some(Answer::Refused(Refusal::Expired, _)))
+        {
+            for request in left.by_ref().take(self.in_flight - waiting.len()) {
+                let failed = self.send(*request);
+                waiting.push_back((self.sequence, request.opcode(), failed));
+            }
+            let Some((sequence, opcode, failed)) = waiting.pop_front() else { break };
+            answers.push(self.answer(sequence, opcode, failed)?);
+        }
+        Ok(answers)
+    }
+
+    /// A daemon that ended meanwhile may have left its last word: what fails here is told only if
+    /// nothing can be read.
+    fn send(&mut self, request: Request) -> Option<Errno> {
         self.sequence = self.sequence.wrapping_add(1);
-        // A daemon that ended meanwhile may have left its last word: that is read first.
-        let sent = unix::send(self.socket.as_fd(), &request.encode(self.sequence));
-        let frame = self.receive(sent.err())?;
+        unix::send(self.socket.as_fd(), &request.encode(self.sequence)).err()
+    }
+
+    fn answer(&self, asked: u32, of: Opcode, failed: Option<Errno>) -> Result<Answer, Error> {
+        let frame = self.receive(failed)?;
         let (opcode, sequence, answer) = Answer::parse(&frame).map_err(|malformed| {
             self.error(&format!("what answers there is no daemon of this version ({malformed:?})"))
         })?;
@@ -63,7 +104,7 @@ impl Session {
             Answer::Broken(broken) => {
                 Err(self.error(&format!("the daemon does not understand this client ({broken:?})")))
             }
-            answer if opcode == Some(request.opcode()) && sequence == self.sequence => Ok(answer),
+            answer if opcode == Some(of) && sequence == asked => Ok(answer),
             _ => Err(self.error("the daemon answered something else than what was asked")),
         }
     }
@@ -108,47 +149,51 @@ impl Session {
     /// The whole active table, at one generation.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask).
+    /// As [`ask`](Self::ask), and when other clients keep changing it.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        loop {
-            if let Some(snapshot) = self.rules(Which::Active)? {
-                return Ok(snapshot);
-            }
-        }
+        settled(|| self.rules(Which::Active))
     }
 
     /// A table; `None` when a commit came in between.
     pub(super) fn rules(&mut self, table: Which) -> Result<Option<Snapshot>, Error> {
-        let mut rules = Vec::new();
-        let mut first = None;
-        for index in 0.. {
-            let (now, rule) = match self.ask(Request::Read { table, index })? {
-                Answer::Rule(ReadRule { generation, rule, .. }) => (generation, Some(rule)),
-                Answer::NoEntry(NoEntry { generation, .. }) => (generation, None),
+        let (generation, count) = match self.ask(Request::Read { table, index: 0 })? {
+            Answer::Rule(ReadRule { generation, rules, .. }) => (generation, rules),
+            Answer::NoEntry(NoEntry { generation, .. }) => (generation, 0),
+            other => return Err(self.unexpected(&other)),
+        };
+        let requests: Vec<Request> =
+            (0..count).map(|index| Request::Read { table, index }).collect();
+        let mut rules = Vec::with_capacity(requests.len());
+        for answer in self.ask_all(&requests)? {
+            match answer {
+                Answer::Rule(read) if read.generation == generation => rules.push(read.rule),
+                Answer::Rule(_) | Answer::NoEntry(_) => return Ok(None),
                 other => return Err(self.unexpected(&other)),
-            };
-            let generation = *first.get_or_insert(now);
-            if now != generation {
-                return Ok(None);
-            }
-            match rule {
-                Some(rule) => rules.push(rule),
-                None => return Ok(Some(Snapshot { generation, rules })),
             }
         }
-        Ok(None)
+        Ok(Some(Snapshot { generation, rules }))
     }
 
-    /// The counters of a rule; `None` if it is gone.
+    /// The active table with the counters of each rule, all of one generation; `None` when a commit
+    /// came in between.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub fn counters(&mut self, id: RuleId) -> Result<Option<Counters>, Error> {
-        match self.ask(Request::Counters { id })? {
-            Answer::Counters(counters) => Ok(Some(counters)),
-            Answer::NoCounters(_) => Ok(None),
-            other => Err(self.unexpected(&other)),
+    pub fn counted(&mut self) -> Result<Option<(Snapshot, Vec<Counters>)>, Error> {
+        let Some(snapshot) = self.rules(Which::Active)? else { return Ok(None) };
+        let requests: Vec<Request> =
+            snapshot.rules.iter().map(|rule| Request::Counters { id: rule.id }).collect();
+        let mut all = Vec::with_capacity(requests.len());
+        for answer in self.ask_all(&requests)? {
+            match answer {
+                Answer::Counters(counters) if counters.generation == snapshot.generation => {
+                    all.push(counters);
+                }
+                Answer::Counters(_) | Answer::NoCounters(_) => return Ok(None),
+                other => return Err(self.unexpected(&other)),
+            }
         }
+        Ok(Some((snapshot, all)))
     }
 
     /// The bind failures of a table, at most `most` of them, and how many there are.
@@ -156,18 +201,21 @@ impl Session {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub fn failures(&mut self, table: Which, most: u32) -> Result<(Vec<Failure>, u32), Error> {
-        let mut failures = Vec::new();
-        let mut all = 0;
-        for index in 0..most {
-            match self.ask(Request::Failure { table, index })? {
+        let mut all = match self.ask(Request::Failure { table, index: 0 })? {
+            Answer::Failure(failure) => failure.total,
+            Answer::NoEntry(_) => return Ok((Vec::new(), 0)),
+            other => return Err(self.unexpected(&other)),
+        };
+        let requests: Vec<Request> =
+            (0..all.min(most)).map(|index| Request::Failure { table, index }).collect();
+        let mut failures = Vec::with_capacity(requests.len());
+        for answer in self.ask_all(&requests)? {
+            match answer {
                 Answer::Failure(failure) => {
                     all = failure.total;
                     failures.push(failure);
                 }
-                Answer::NoEntry(entry) => {
-                    all = entry.total;
-                    break;
-                }
+                Answer::NoEntry(entry) => all = entry.total,
                 other => return Err(self.unexpected(&other)),
             }
         }
@@ -185,18 +233,57 @@ impl Session {
         }
     }
 
-    /// Waits until the daemon has closed the connection, as it does when it ends.
+    /// What becomes readable when the daemon has ended, its files removed: a pidfd of the process
+    /// that made its socket. Where that is not in sight (another PID namespace), the connection.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn end(&self) -> Result<OwnedFd, Error> {
+        let process =
+            unix::peer(self.socket.as_fd()).and_then(|peer| process::open_pidfd(peer.pid));
+        process
+            .or_else(|_| self.socket.try_clone().map_err(Errno::from))
+            .map_err(|errno| self.error(&errno.to_string()))
+    }
+
+    /// Waits until the daemon has ended, by what [`end`](Self::end) gave.
     ///
     /// # Errors
     /// It still has not after `timeout_ms`.
-    pub fn wait_for_end(&self, timeout_ms: i64) -> Result<(), Error> {
-        let mut entries = [fd::poll_entry(self.socket.as_fd(), libc::POLLIN)];
+    pub fn wait_for_end(&self, daemon: &OwnedFd, timeout_ms: i64) -> Result<(), Error> {
+        let mut entries = [fd::poll_entry(daemon.as_fd(), libc::POLLIN)];
         loop {
             match fd::poll(&mut entries, timeout_ms) {
                 Ok(0) => return Err(self.error("the daemon was told to end and has not yet")),
                 Err(Errno(libc::EINTR)) => {}
                 _ => return Ok(()),
             }
+        }
+    }
+}
+
+/// Readable between two requests when the daemon has closed the connection.
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Looks again and again until no commit comes in between.
+///
+/// # Errors
+/// Those of `look`, and when that takes too long.
+pub(super) fn settled<T>(mut look: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look()? {
+            return Ok(seen);
+        }
+        if Instant::now() > patience {
+            return Err(Error::new(
+                Exit::Moved,
+                "other clients keep changing the table; nothing was changed, try again",
+            ));
         }
     }
 }

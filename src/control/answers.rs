@@ -25,7 +25,7 @@ pub(super) fn counters<D>(table: &Table<D>, id: RuleId) -> Answer {
         return Answer::NoCounters(NoCounters { generation, id });
     };
     let stats = table.stats(entry.stats).copied().unwrap_or_default();
-    let listeners = table.listeners_of(&entry.rule);
+    let listeners = entry.listeners;
     Answer::Counters(Counters {
         generation,
         id,
@@ -45,9 +45,9 @@ pub(super) fn counters<D>(table: &Table<D>, id: RuleId) -> Answer {
 
 pub(super) fn failure<D>(table: &Table<D>, which: Which, index: u32) -> Answer {
     let generation = table.generation();
-    let total = u32::try_from(table.failures(which).count()).unwrap_or(u32::MAX);
-    let wanted = usize::try_from(index).unwrap_or(usize::MAX);
-    match table.failures(which).nth(wanted) {
+    let failures = table.failures(which);
+    let total = failures.total();
+    match failures.get(index) {
         Some(failure) => Answer::Failure(Failure {
             generation,
             total,

@@ -81,6 +81,11 @@ impl Control {
         self.clients.iter().all(Option::is_none)
     }
 
+    /// Whether a new client would push none out.
+    pub fn has_room(&self) -> bool {
+        self.clients.iter().any(Option::is_none)
+    }
+
     /// A place for a new client. When all are taken, that of the client without a transaction that
     /// has been silent longest, whose connection is to be closed.
     pub fn admit(&mut self, now_ms: u64) -> Place {
@@ -105,8 +110,8 @@ impl Control {
         }
     }
 
-    /// The daemon is about to end: whatever is asked from now on is refused, and so is a PREPARE
-    /// that waits: who waits for its answer, and the answer. The tables are the caller's to close.
+    /// The daemon is about to end: all but HELLO, STATUS and another STOP is refused from now on, and
+    /// so is a PREPARE that waits: who waits for its answer, and the answer. The tables are the caller's to close.
     pub fn stop<D>(&mut self, table: &Table<D>) -> Option<(Place, Frame)> {
         self.stopping = true;
         let owner = self.owner.take()?;
@@ -177,7 +182,7 @@ impl Control {
             return Gate::Order;
         }
         client.greeted = true;
-        if self.stopping {
+        if self.stopping && !matches!(opcode, Opcode::Hello | Opcode::Status | Opcode::Stop) {
             return Gate::Refused(Refusal::Stopping);
         }
         if core::mem::take(&mut client.expired) {

@@ -62,6 +62,10 @@ impl Facts for World {
 }
 
 impl Effects<Socket> for World {
+    fn stage(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.stage(slot, socket)
+    }
+
     fn listen(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
         self.kernel.listen(slot, socket)
     }
@@ -456,9 +460,14 @@ fn stop_refuses_what_comes_and_what_waits() {
     assert_eq!((place, opcode, sequence), (one, Some(Opcode::Prepare), 7));
     assert!(matches!(answer, Answer::Refused(Refusal::Stopping, _)));
     assert_eq!(daemon.work(), None);
-    for request in [Request::Status, BEGIN, COMMIT, Request::Stop { drain_ms: 0 }] {
+    for request in [BEGIN, COMMIT, insert(1, 80), Request::Read { table: Which::Active, index: 0 }]
+    {
         assert_eq!(daemon.refusal(one, request), Refusal::Stopping);
     }
+    // Another client may hurry it.
+    let three = daemon.connect();
+    assert!(matches!(daemon.ask(three, Request::Status), Seen::Answer(Answer::Status(_))));
+    assert_eq!(daemon.ask(three, Request::Stop { drain_ms: 0 }), Seen::Stop(0));
     assert_eq!(daemon.control.stop(&daemon.table), None);
     assert_eq!(daemon.world.kernel.open(), 0);
 }

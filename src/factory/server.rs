@@ -8,8 +8,8 @@ use crate::sys::{Errno, Result, fd, socket, unix};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How often another run of ports is tried where a pick found part of one taken.
-const PICK_ATTEMPTS: usize = 64;
+/// From how many places on a run of free ports is looked for.
+const PICK_ATTEMPTS: usize = 8;
 
 /// The core has ended with answers that it had not read.
 const GONE: Errno = Errno(libc::ECONNRESET);
@@ -156,31 +156,41 @@ fn pick(address: Option<SocketAddr>, width: u16) -> Result<u16> {
         Some(address) => (address.ip(), None),
         None => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into())),
     };
-    let mut last = Errno(libc::EADDRINUSE);
     for _ in 0..PICK_ATTEMPTS {
-        match try_pick(first, second, width) {
-            Ok(port) => return Ok(port),
-            Err(errno @ Errno(libc::EADDRINUSE)) => last = errno,
-            Err(errno) => return Err(errno),
+        // The kernel's choice, somewhere in its range of ephemeral ports.
+        let start = {
+            let chosen = bound(&SocketAddr::new(first, 0))?;
+            socket::local_address(chosen.as_fd())?.port()
+        };
+        if let Some(port) = free_run(first, second, width, start)? {
+            return Ok(port);
         }
     }
-    Err(last)
+    Err(Errno(libc::EADDRINUSE))
 }
 
-fn try_pick(first: IpAddr, second: Option<IpAddr>, width: u16) -> Result<u16> {
-    // The first socket stays open until the end, so that the kernel's choice stays ours.
-    let chosen = bound(&SocketAddr::new(first, 0))?;
-    let port = socket::local_address(chosen.as_fd())?.port();
-    let last = port.checked_add(width.saturating_sub(1)).ok_or(Errno(libc::EADDRINUSE))?;
-    for next in port..=last {
-        if next != port {
-            bound(&SocketAddr::new(first, next))?;
-        }
-        match second.map(|ip| bound(&SocketAddr::new(ip, next))) {
-            // A host without the other family has nothing to be free there.
-            None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => {}
-            Some(Err(errno)) => return Err(errno),
+/// The first run of so many free ports at or above `start`; `None` when there is none up to the end.
+fn free_run(first: IpAddr, second: Option<IpAddr>, width: u16, start: u16) -> Result<Option<u16>> {
+    let mut run = 0;
+    for port in start..=u16::MAX {
+        run = if is_free(first, second, port)? { run + 1 } else { 0 };
+        if run == width {
+            return Ok(Some(port - (width - 1)));
         }
     }
-    Ok(port)
+    Ok(None)
+}
+
+fn is_free(first: IpAddr, second: Option<IpAddr>, port: u16) -> Result<bool> {
+    match bound(&SocketAddr::new(first, port)) {
+        Ok(_) => {}
+        Err(Errno(libc::EADDRINUSE)) => return Ok(false),
+        Err(errno) => return Err(errno),
+    }
+    match second.map(|ip| bound(&SocketAddr::new(ip, port))) {
+        // A host without the other family has nothing to be free there.
+        None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
+        Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),
+        Some(Err(errno)) => Err(errno),
+    }
 }

@@ -19,7 +19,7 @@ pub enum Leg {
 }
 
 /// A socket and what is known of it.
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, each of two values")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of two values")]
 #[derive(Debug)]
 pub struct Socket {
     /// The socket.
@@ -30,6 +30,8 @@ pub struct Socket {
     pub(super) writable: bool,
     /// Its end was read, and passed on.
     pub(super) ended: bool,
+    /// It takes no more bytes. What it had sent before is still passed on; then the flow is over.
+    pub(super) broken: bool,
     /// The kernel has reported an error or hang-up that was not looked at yet.
     pub(super) troubled: bool,
 }
@@ -37,7 +39,7 @@ pub struct Socket {
 impl Socket {
     /// A socket that may be ready for anything.
     pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, ended: false, troubled: false }
+        Self { fd, readable: true, writable: true, ended: false, broken: false, troubled: false }
     }
 
     /// Takes note of an event (`EPOLL*` bits).
@@ -190,11 +192,11 @@ pub(super) fn drive(
     let mut moved = Moved::default();
     let mut more = false;
     for from in [Leg::Client, Leg::Target] {
-        let (source, sink, other) = match from {
-            Leg::Client => (&mut *client, &mut *target, Leg::Target),
-            Leg::Target => (&mut *target, &mut *client, Leg::Client),
+        let (source, sink) = match from {
+            Leg::Client => (&mut *client, &mut *target),
+            Leg::Target => (&mut *target, &mut *client),
         };
-        if source.ended {
+        if source.ended || sink.broken {
             continue;
         }
         let (count, stop) = pump(source, sink, buffer);
@@ -205,8 +207,15 @@ pub(super) fn drive(
         match stop {
             Stop::Waiting | Stop::Ended => {}
             Stop::Budget => more = true,
-            Stop::Source(_) => return (moved, Driven::Over(End::Failed(from))),
-            Stop::Sink(_) => return (moved, Driven::Over(End::Failed(other))),
+            Stop::Source => return (moved, Driven::Over(End::Failed(from))),
+            Stop::Sink => sink.broken = true,
+        }
+    }
+    for (leg, socket, other) in
+        [(Leg::Client, &*client, &*target), (Leg::Target, &*target, &*client)]
+    {
+        if socket.broken && (socket.ended || other.broken) {
+            return (moved, Driven::Over(End::Failed(leg)));
         }
     }
     if client.ended && target.ended {

@@ -2,7 +2,8 @@
 //!
 //! Three lists run through them: those whose target's socket must be asked for, those that still
 //! have something to move after their turn, and, in the order of their deadlines, those that are
-//! not open yet. The first two never hold the same flow and share a link.
+//! not open yet. Each has a link of its own in a flow. An event only puts its flow into the second:
+//! who has moved something waits behind all others for the next turn.
 //!
 //! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule.
 
@@ -124,7 +125,11 @@ impl Flows {
     pub fn answered(&mut self, flow: Ref, outcome: Result<OwnedFd, Errno>) -> Option<Report> {
         match outcome {
             Ok(target) => {
-                self.arena.get_mut(flow)?.phase = Phase::Connecting(Socket::new(target));
+                match self.arena.get_mut(flow) {
+                    Some(state) => state.phase = Phase::Connecting(Socket::new(target)),
+                    // Its client was reset: so is a target that has answered already.
+                    None => drop(socket::reset_on_close(target.as_fd())),
+                }
                 None
             }
             Err(errno) => self.not_connected(flow, errno),
@@ -140,11 +145,11 @@ impl Flows {
             return None;
         }
         let ending = if errno.0 == libc::ETIMEDOUT { Ending::TimedOut } else { Ending::Refused };
-        self.end(flow, ending, Moved::default(), None)
+        self.end(flow, ending, Moved::default())
     }
 
     /// An event on a socket of a flow. One for a flow that is over is ignored.
-    pub fn event(&mut self, flow: Ref, leg: Leg, bits: u32, buffer: &mut [u8]) -> Option<Report> {
+    pub fn event(&mut self, flow: Ref, leg: Leg, bits: u32) -> Option<Report> {
         let state = self.arena.get_mut(flow)?;
         match (&mut state.phase, leg) {
             (_, Leg::Client) => state.client.note(bits),
@@ -152,36 +157,45 @@ impl Flows {
             (Phase::Asking, Leg::Target) => return None,
         }
         match &mut state.phase {
-            Phase::Open(_) => self.drive(flow, buffer, None),
+            Phase::Open(_) => {
+                self.ready.push(&mut self.arena, flow);
+                None
+            }
             // A client that only ends its sending waits for an answer; a reset one does not.
             Phase::Asking | Phase::Connecting(_) if leg == Leg::Client => {
                 let gone = state.client.troubled && state.client.failure().is_some();
                 if !gone {
                     return None;
                 }
-                self.end(flow, Ending::ResetByClient, Moved::default(), None)
+                self.end(flow, Ending::ResetByClient, Moved::default())
             }
             Phase::Connecting(target) => match target.failure() {
+                // It had answered before it was reset, and may have sent something.
+                Some(Errno(libc::ECONNRESET | libc::EPIPE)) => {
+                    target.broken = true;
+                    self.connected(flow)
+                }
                 Some(errno) => self.not_connected(flow, errno),
                 None if target.troubled || !is_writable(bits) => None,
-                None => self.connected(flow, buffer),
+                None => self.connected(flow),
             },
             Phase::Asking => None,
         }
     }
 
-    fn connected(&mut self, flow: Ref, buffer: &mut [u8]) -> Option<Report> {
+    fn connected(&mut self, flow: Ref) -> Option<Report> {
         self.unopened.remove(&mut self.arena, flow);
-        let state = self.arena.get_mut(flow)?;
-        let reached = Reached(state.goal.answered());
-        state.phase = match core::mem::replace(&mut state.phase, Phase::Asking) {
+        let Flow { phase, goal, stats, .. } = self.arena.get_mut(flow)?;
+        let (stats, reached) = (*stats, Some(Reached(goal.answered())));
+        *phase = match core::mem::replace(phase, Phase::Asking) {
             Phase::Connecting(target) => Phase::Open(target),
             same => same,
         };
-        self.drive(flow, buffer, Some(reached))
+        self.ready.push(&mut self.arena, flow);
+        Some(Report { stats, moved: Moved::default(), reached, ended: None })
     }
 
-    fn drive(&mut self, flow: Ref, buffer: &mut [u8], reached: Option<Reached>) -> Option<Report> {
+    fn drive(&mut self, flow: Ref, buffer: &mut [u8]) -> Option<Report> {
         let Flow { client, phase, stats, .. } = self.arena.get_mut(flow)?;
         let Phase::Open(target) = phase else { return None };
         let stats = *stats;
@@ -195,20 +209,14 @@ impl Flows {
                     End::Failed(Leg::Client) => Ending::ResetByClient,
                     End::Failed(Leg::Target) => Ending::ResetByTarget,
                 };
-                return self.end(flow, ending, moved, reached);
+                return self.end(flow, ending, moved);
             }
         }
-        Some(Report { stats, moved, reached, ended: None })
+        Some(Report { stats, moved, reached: None, ended: None })
     }
 
     /// Closes both sockets; all but a clean end is a reset for both peers.
-    fn end(
-        &mut self,
-        flow: Ref,
-        ending: Ending,
-        moved: Moved,
-        reached: Option<Reached>,
-    ) -> Option<Report> {
+    fn end(&mut self, flow: Ref, ending: Ending, moved: Moved) -> Option<Report> {
         for list in [&mut self.asking, &mut self.ready, &mut self.unopened] {
             list.remove(&mut self.arena, flow);
         }
@@ -219,34 +227,29 @@ impl Flows {
                 let _ = socket::reset_on_close(target.fd.as_fd());
             }
         }
-        Some(Report { stats: flow.stats, moved, reached, ended: Some(ending) })
+        Some(Report { stats: flow.stats, moved, reached: None, ended: Some(ending) })
     }
 
-    /// Whether a flow has more to move without waiting for an event.
+    /// Whether a flow may have something to move.
     pub const fn has_ready(&self) -> bool {
         !self.ready.is_empty()
-    }
-
-    /// How many flows [`drive_ready`](Self::drive_ready) may be called for in one turn.
-    pub const fn ready_count(&self) -> usize {
-        self.ready.len()
     }
 
     /// Goes on with the flow that has waited longest for its next turn.
     pub fn drive_ready(&mut self, buffer: &mut [u8]) -> Option<Report> {
         let flow = self.ready.pop(&mut self.arena)?;
-        self.drive(flow, buffer, None)
+        self.drive(flow, buffer)
     }
 
     /// Resets a flow whose sockets cannot be watched.
     pub fn give_up(&mut self, flow: Ref) -> Option<Report> {
-        self.end(flow, Ending::Refused, Moved::default(), None)
+        self.end(flow, Ending::Refused, Moved::default())
     }
 
     /// Resets every flow.
     pub fn reset_all(&mut self) {
         while let Some(flow) = self.arena.next_from(0) {
-            self.end(flow, Ending::TimedOut, Moved::default(), None);
+            self.end(flow, Ending::TimedOut, Moved::default());
         }
     }
 
@@ -261,7 +264,7 @@ impl Flows {
         if self.arena.get(flow)?.deadline_ms > now_ms {
             return None;
         }
-        self.end(flow, Ending::TimedOut, Moved::default(), None)
+        self.end(flow, Ending::TimedOut, Moved::default())
     }
 }
 

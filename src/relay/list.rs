@@ -17,12 +17,11 @@ pub(super) struct List {
     which: usize,
     first: Option<Ref>,
     last: Option<Ref>,
-    len: usize,
 }
 
 impl List {
     pub(super) const fn new(which: usize) -> Self {
-        Self { which, first: None, last: None, len: 0 }
+        Self { which, first: None, last: None }
     }
 
     pub(super) const fn first(&self) -> Option<Ref> {
@@ -31,10 +30,6 @@ impl List {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.first.is_none()
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
     }
 
     /// Adds a flow at the end; one that is in the list already stays where it is.
@@ -49,7 +44,6 @@ impl List {
             None => self.first = Some(flow),
         }
         self.last = Some(flow);
-        self.len += 1;
     }
 
     /// Takes a flow out; nothing happens if it is not in.
@@ -67,7 +61,6 @@ impl List {
             Some(links) => links.before = before,
             None => self.last = before,
         }
-        self.len -= 1;
     }
 
     /// Takes the first flow out.

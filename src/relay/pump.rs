@@ -17,10 +17,10 @@ pub(super) enum Stop {
     Budget,
     /// The source's end has been passed on.
     Ended,
-    /// The source failed.
-    Source(Errno),
-    /// The sink failed.
-    Sink(Errno),
+    /// The source failed, behind the last byte that it had sent.
+    Source,
+    /// The sink failed. It may have sent something before.
+    Sink,
 }
 
 /// Moves what can be moved, and returns how many bytes and why it stopped.
@@ -43,8 +43,11 @@ pub(super) fn pump(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) ->
 fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usize, Stop> {
     let seen = match socket::peek(source.fd.as_fd(), buffer) {
         Ok(0) => {
-            socket::shutdown_write(sink.fd.as_fd()).map_err(Stop::Sink)?;
             source.ended = true;
+            // One that takes no more has failed: the end of what it sent is no clean one.
+            if !source.broken {
+                socket::shutdown_write(sink.fd.as_fd()).map_err(|_| Stop::Sink)?;
+            }
             return Ok(0);
         }
         Ok(seen) => seen,
@@ -53,13 +56,13 @@ fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usi
             source.readable = false;
             return Err(Stop::Waiting);
         }
-        Err(errno) => return Err(Stop::Source(errno)),
+        Err(_) => return Err(Stop::Source),
     };
     let sent = match socket::send(sink.fd.as_fd(), &buffer[..seen]) {
         Ok(sent) => sent,
         Err(Errno(libc::EINTR)) => return Err(Stop::Waiting),
         Err(errno) if errno.would_block() => 0,
-        Err(errno) => return Err(Stop::Sink(errno)),
+        Err(_) => return Err(Stop::Sink),
     };
     if sent < seen {
         // The kernel notes that we want room, and will tell when there is some.
@@ -71,7 +74,6 @@ fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usi
     // What was peeked at is there, and nobody else reads this socket.
     match socket::discard(source.fd.as_fd(), sent) {
         Ok(taken) if taken == sent => Ok(sent),
-        Ok(_) => Err(Stop::Source(Errno(libc::EIO))),
-        Err(errno) => Err(Stop::Source(errno)),
+        Ok(_) | Err(_) => Err(Stop::Source),
     }
 }

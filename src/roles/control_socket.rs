@@ -1,10 +1,15 @@
 //! The control socket's file: made at start, removed at the end, never taken from somebody else.
+//!
+//! Beside NAME.sock lies NAME.lock, locked while the daemon lives: so others see that it does
+//! without a connection, and whose it is ([`Facts`]). Whoever makes, looks at or removes these files
+//! holds the lock of their directory meanwhile.
 
+use super::log::Files;
 use crate::sandbox::{Doing, Failure};
 use crate::sys::fs::{self, FileId};
 use crate::sys::unix::{self, Blocking};
-use crate::sys::{Errno, process};
-use std::ffi::{CString, OsStr};
+use crate::sys::{Errno, fd, process};
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +24,24 @@ pub struct SocketFile {
     directory: OwnedFd,
     name: CString,
     id: FileId,
+    lock: Lock,
+}
+
+/// NAME.lock
+#[derive(Debug)]
+struct Lock {
+    name: CString,
+    id: FileId,
+    file: OwnedFd,
+}
+
+/// What a daemon's lock file says, a line each: `pid N`, `network DEVICE:INODE`, `target TEXT`.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The target's network namespace.
+    pub network: FileId,
+    /// What its starter calls the target.
+    pub target: &'a str,
 }
 
 /// Why there is no control socket.
@@ -54,7 +77,7 @@ impl fmt::Display for SocketError {
             ),
             Self::Directory(path) => write!(
                 out,
-                "control socket {}: its directory must be yours with mode 0700 (chmod 700 it, or choose another)",
+                "control socket {}: its directory must be yours with mode 0700; make one for it: mkdir -m 700 DIRECTORY",
                 path.display()
             ),
             Self::NoDirectory(path) => write!(
@@ -64,7 +87,7 @@ impl fmt::Display for SocketError {
             ),
             Self::Alive(path) => write!(
                 out,
-                "control socket {}: a daemon is running there; stop it (pesto -c {0} stop) or choose another name",
+                "control socket {}: a daemon is running there; stop it (pesto stop -c {0}) or choose another name",
                 path.display()
             ),
             Self::NoSocket(path) => write!(
@@ -83,7 +106,7 @@ impl fmt::Display for SocketError {
 ///
 /// # Errors
 /// [`SocketError`]; nothing was changed.
-pub fn make(path: &Path) -> Result<(OwnedFd, SocketFile), SocketError> {
+pub fn make(path: &Path, about: Facts<'_>) -> Result<(OwnedFd, SocketFile), SocketError> {
     let bad_path = || SocketError::Path(path.to_owned());
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(bad_path());
@@ -106,27 +129,100 @@ pub fn make(path: &Path) -> Result<(OwnedFd, SocketFile), SocketError> {
     }
     // Between the look and the bind nobody else may do the same.
     fs::lock(directory.as_fd()).doing("lock its directory").map_err(failed)?;
-    match fs::facts_at(directory.as_fd(), &name) {
-        Err(Errno(libc::ENOENT)) => {}
+    let stale = match fs::facts_at(directory.as_fd(), &name) {
+        Err(Errno(libc::ENOENT)) => false,
         Err(errno) => return Err(failed(Failure { doing: "look at it", errno })),
         Ok(facts) if facts.kind != libc::S_IFSOCK => {
             return Err(SocketError::NoSocket(path.to_owned()));
         }
-        Ok(_) => {
-            if unix::is_alive(&whole).doing("probe it").map_err(failed)? {
-                return Err(SocketError::Alive(path.to_owned()));
-            }
-            fs::unlink_at(directory.as_fd(), &name).doing("replace it").map_err(failed)?;
+        Ok(_) => true,
+    };
+    let lock = Lock::take(&directory, &name).doing("lock it").map_err(failed)?;
+    let lock = lock.ok_or_else(|| SocketError::Alive(path.to_owned()))?;
+    let listening = listen(&directory, (&name, &whole), stale);
+    match listening.and_then(|made| lock.write(about).doing("write its lock file").map(|()| made)) {
+        Ok(Some((socket, id))) => {
+            fs::unlock(directory.as_fd()).doing("unlock its directory").map_err(failed)?;
+            Ok((socket, SocketFile { directory, name, id, lock }))
+        }
+        Ok(None) => {
+            lock.remove(&directory);
+            Err(SocketError::Alive(path.to_owned()))
+        }
+        Err(failure) => {
+            lock.remove(&directory);
+            Err(failed(failure))
         }
     }
-    let socket = unix::socket(Blocking::No).doing("make it").map_err(failed)?;
+}
+
+/// The socket, listening, and its file; `None` when somebody else's program listens there.
+fn listen(
+    directory: &OwnedFd,
+    (name, whole): (&CStr, &CStr),
+    stale: bool,
+) -> Result<Option<(OwnedFd, FileId)>, Failure> {
+    if stale {
+        if unix::is_alive(whole).doing("probe it")? {
+            return Ok(None);
+        }
+        fs::unlink_at(directory.as_fd(), name).doing("replace it")?;
+    }
+    let socket = unix::socket(Blocking::No).doing("make it")?;
     let mask = fs::set_umask(0o177);
-    let listening = unix::listen_at(socket.as_fd(), &whole, BACKLOG).doing("bind it");
+    let listening = unix::listen_at(socket.as_fd(), whole, BACKLOG).doing("bind it");
     fs::set_umask(mask);
-    listening.map_err(failed)?;
-    let id = fs::facts_at(directory.as_fd(), &name).doing("look at it").map_err(failed)?.id;
-    fs::unlock(directory.as_fd()).doing("unlock its directory").map_err(failed)?;
-    Ok((socket, SocketFile { directory, name, id }))
+    listening?;
+    let id = fs::facts_at(directory.as_fd(), name).doing("look at it")?.id;
+    Ok(Some((socket, id)))
+}
+
+/// NAME.sock with another ending; a name without that one just gets it.
+fn beside(name: &CStr, ending: &[u8]) -> CString {
+    let name = name.to_bytes();
+    let name = name.strip_suffix(b".sock").unwrap_or(name);
+    // It was without a zero byte, and no ending has one.
+    CString::new([name, ending].concat()).unwrap_or_default()
+}
+
+impl Lock {
+    /// Makes and locks the file; `None` when a daemon holds it.
+    fn take(directory: &OwnedFd, socket: &CStr) -> Result<Option<Self>, Errno> {
+        let name = beside(socket, b".lock");
+        loop {
+            let file = fs::open_at(directory.as_fd(), &name, libc::O_RDWR | libc::O_CREAT)?;
+            if !fs::try_lock(file.as_fd())? {
+                return Ok(None);
+            }
+            // A daemon that was just ending has removed the one that was opened.
+            let id = fs::facts(file.as_fd())?.id;
+            if fs::facts_at(directory.as_fd(), &name).is_ok_and(|facts| facts.id == id) {
+                return Ok(Some(Self { name, id, file }));
+            }
+        }
+    }
+
+    fn write(&self, about: Facts<'_>) -> Result<(), Errno> {
+        let FileId { device, inode } = about.network;
+        let (pid, target) = (process::id(), about.target);
+        let text = format!("pid {pid}\nnetwork {device}:{inode}\ntarget {target}\n");
+        fs::truncate(self.file.as_fd())?;
+        match fd::write(self.file.as_fd(), text.as_bytes())? {
+            len if len == text.len() => Ok(()),
+            _ => Err(Errno(libc::ENOSPC)),
+        }
+    }
+
+    fn remove(&self, directory: &OwnedFd) {
+        remove(directory, &self.name, self.id);
+    }
+}
+
+/// Removes a file, unless it is another one by now.
+fn remove(directory: &OwnedFd, name: &CStr, id: FileId) {
+    if fs::facts_at(directory.as_fd(), name).is_ok_and(|facts| facts.id == id) {
+        let _ = fs::unlink_at(directory.as_fd(), name);
+    }
 }
 
 fn c_string(text: &OsStr) -> Option<CString> {
@@ -139,11 +235,18 @@ impl SocketFile {
         &self.directory
     }
 
-    /// Removes the file, unless it is another one by now.
+    /// Removes the file and the lock file.
     pub fn remove(&self) {
-        let now = fs::facts_at(self.directory.as_fd(), &self.name);
-        if now.is_ok_and(|facts| facts.id == self.id) {
-            let _ = fs::unlink_at(self.directory.as_fd(), &self.name);
-        }
+        remove(&self.directory, &self.name, self.id);
+        self.lock.remove(&self.directory);
+    }
+
+    /// Opens NAME.log beside the socket, and its older part.
+    ///
+    /// # Errors
+    /// As of [`Files::open`].
+    pub fn open_log(&self) -> Result<Files, Errno> {
+        let directory = self.directory.try_clone().map_err(Errno::from)?;
+        Files::open(directory, beside(&self.name, b".log"), beside(&self.name, b".log.1"))
     }
 }

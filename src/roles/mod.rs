@@ -7,6 +7,8 @@ pub mod control_socket;
 pub mod core;
 pub mod factory;
 pub mod link;
+pub mod log;
+pub mod notify;
 pub mod options;
 pub mod start;
 pub mod supervisor;

@@ -18,6 +18,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --netns-fd N       the same, an open descriptor
   --pidfd N          end when the process behind this pidfd ends
   --ready-fd N       write \"READY\\n\" here once clients are accepted, then close it
+  --log              from then on write messages to NAME.log beside the control socket, at most
+                     1 MiB and 1 MiB before it, and let go of standard error
+  --target TEXT      what the target is called, for `pesto ps`
   --tune-namespace   set net.ipv4.tcp_tw_reuse=1 in the target, for tens of thousands of short
                      connections to its own address; a warning where that cannot be done
   --sandbox MODE     strict (default): every layer or no start; container: without the core's own
@@ -27,7 +30,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
 
 Example: pestod --control /run/user/1000/pesto/web.sock --netns /proc/4711/ns/net
 
-SIGTERM, SIGINT or SIGHUP end it, and so does `pesto stop`. Exit status: 0 after an orderly end,
+SIGTERM, SIGINT or SIGHUP end it, and so does `pesto stop`: open connections may go on for 10
+seconds; a second signal ends them. With NOTIFY_SOCKET set it tells a service manager when it is
+ready and when it ends (sd_notify(3)). Exit status: 0 after an orderly end,
 1 when it cannot start (the reason is on standard error) or when one of its processes dies.
 ";
 
@@ -53,6 +58,10 @@ pub struct Options {
     pub ready_fd: Option<RawFd>,
     /// Whether the target's network is set up for many short connections.
     pub tune_namespace: bool,
+    /// Whether messages go to a file beside the control socket.
+    pub log: bool,
+    /// What the target is called; for people.
+    pub target: Option<String>,
     /// Which layers must be there.
     pub sandbox: SandboxMode,
 }
@@ -107,6 +116,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
         (None, None, None, None, None);
     let mut tune = None;
+    let (mut log, mut target) = (None, None);
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
         let mut value =
@@ -131,8 +141,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;
             }
-            Some("--tune-namespace") if name.len() == word.len() => {
-                set(&mut tune, "--tune-namespace", ())?;
+            Some("--tune-namespace") => {
+                set(&mut tune, "--tune-namespace", no_value("--tune-namespace", inline)?)?;
+            }
+            Some("--log") => set(&mut log, "--log", no_value("--log", inline)?)?,
+            Some("--target") => {
+                let text = value("--target")?.to_string_lossy().replace(char::is_control, "?");
+                set(&mut target, "--target", text)?;
             }
             Some("--sandbox") => set(&mut sandbox, "--sandbox", mode(value("--sandbox")?)?)?,
             _ => return Err(UsageError::Unknown(word)),
@@ -144,6 +159,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         pidfd,
         ready_fd,
         tune_namespace: tune.is_some(),
+        log: log.is_some(),
+        target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
     }))
 }
@@ -159,6 +176,10 @@ fn split(word: &OsStr) -> (&OsStr, Option<OsString>) {
         }
         _ => (word, None),
     }
+}
+
+fn no_value(option: &'static str, inline: Option<OsString>) -> Result<(), UsageError> {
+    inline.map_or(Ok(()), |value| Err(UsageError::BadValue(option, value, "given without a value")))
 }
 
 fn set<T>(place: &mut Option<T>, option: &'static str, value: T) -> Result<(), UsageError> {
@@ -191,14 +212,17 @@ mod tests {
 
     #[test]
     fn whole_command_line_is_read() {
-        let words =
-            ["--control=/c", "--netns-fd", "5", "--tune-namespace", "--pidfd", "6", "--ready-fd=7"];
+        let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7", "--log"];
+        let more = ["--tune-namespace", "--target", "a\nb"];
+        let words: Vec<&str> = words.into_iter().chain(more).collect();
         let expected = Options {
             control: "/c".into(),
             netns: Netns::Fd(5),
             pidfd: Some(6),
             ready_fd: Some(7),
             tune_namespace: true,
+            log: true,
+            target: Some("a?b".to_owned()),
             sandbox: SandboxMode::Strict,
         };
         assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
@@ -213,10 +237,11 @@ mod tests {
             (&["--netns", "/a", "--netns-fd", "3"], "--netns-fd: given twice"),
             (&["--netns", "/a"], "--control is missing"),
             (&["--control", "/a"], "--netns or --netns-fd is missing"),
-            (&["--tune-namespace=1"], "--tune-namespace=1: no such option"),
+            (&["--tune-namespace=1"], "--tune-namespace 1: should be given without a value"),
             (&["--tune-namespace", "--tune-namespace"], "--tune-namespace: given twice"),
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),
             (&["--pidfd", "x"], "--pidfd x: should be the number"),
+            (&["--log=x"], "--log x: should be given without a value"),
             (&["--sandbox", "off"], "--sandbox off: should be strict or container"),
         ] {
             let error = parse_words(words).expect_err("refused").to_string();

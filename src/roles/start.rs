@@ -6,6 +6,8 @@
 //! before every process has reported its seal.
 
 use super::core::{self, Core};
+use super::log::Log;
+use super::notify::Notifier;
 use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
@@ -15,7 +17,7 @@ use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
-use crate::sys::{Errno, fd, process, signal};
+use crate::sys::{Errno, fd, fs, process, signal};
 use crate::wire::{Layers, SandboxMode};
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -72,6 +74,10 @@ const OVERFLOW_USER: u32 = 65534;
 /// [`StartError`]; nothing is left behind.
 pub fn start(options: &Options) -> Result<i32, StartError> {
     flags::lock_down_start()?;
+    // Where its caller ignores the ends of children, nobody would learn how ours ended; and a log
+    // that may not grow is an error of one line.
+    signal::restore_default(libc::SIGCHLD).doing("watch children")?;
+    signal::ignore(libc::SIGXFSZ).doing("ignore signals")?;
     let target = open_target(options)?;
     let adopt = |number: Option<RawFd>, name: &str| {
         let number = number.map(|number| (number, fd::adopt(number)));
@@ -92,10 +98,35 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     let limit = fd::raise_descriptor_limit().doing("raise the limit of open descriptors")?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let signals = supervisor::block_signals()?;
-    let (control, file) = control_socket::make(&options.control).map_err(StartError::Socket)?;
-    match fork_all(control, target, limit, options) {
-        Ok(wards) => Ok(Supervisor { wards, file, signals, watched, ready }.run()),
+    fs::set_umask(0o077);
+    let network = fs::facts(target.as_fd()).doing("look at the target")?.id;
+    let name = name_of(&options.netns);
+    let about =
+        control_socket::Facts { network, target: options.target.as_deref().unwrap_or(&name) };
+    let (control, file) =
+        control_socket::make(&options.control, about).map_err(StartError::Socket)?;
+    let files = if options.log {
+        let files = file.open_log();
+        if files.is_err() {
+            file.remove();
+        }
+        Some(files.doing("open its log file beside the control socket")?)
+    } else {
+        None
+    };
+    let prepared = std::env::set_current_dir("/").map_err(Errno::from).doing("leave for /");
+    let forked = prepared.and_then(|()| fork_all(control, target, limit, options));
+    let started =
+        forked.and_then(|wards| Ok((wards, fd::duplicate_stderr().doing("keep standard error")?)));
+    match started {
+        Ok((wards, caller)) => {
+            let (log, notifier) = (Log::new(files, caller), Notifier::from_environment());
+            Ok(Supervisor { wards, file, signals, watched, ready, log, notifier }.run())
+        }
         Err(failure) => {
+            if let Some(files) = files {
+                files.remove();
+            }
             file.remove();
             Err(failure.into())
         }

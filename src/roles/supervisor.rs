@@ -8,6 +8,8 @@
 
 use super::control_socket::SocketFile;
 use super::link::{FOLLOWED, Order, Sealed, WORD};
+use super::log::{Log, decimal};
+use super::notify::Notifier;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, process as flags};
@@ -23,7 +25,10 @@ pub const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP
 /// How long children may take to follow one that has ended in good order.
 const FOLLOW_MS: u64 = 2_000;
 
-/// How long the core may take to end when it is told to do so at once.
+/// How long connections may go on after the first signal.
+const DRAIN_MS: u32 = 10_000;
+
+/// How much longer than its connections may go on the core may take to end.
 const STOP_MS: u64 = 5_000;
 
 /// Longest line that is copied from a child, in bytes.
@@ -58,6 +63,10 @@ pub struct Supervisor {
     pub watched: Option<OwnedFd>,
     /// Where readiness is told.
     pub ready: Option<OwnedFd>,
+    /// Where lines go.
+    pub log: Log,
+    /// The service manager, if there is one.
+    pub notifier: Notifier,
 }
 
 /// Blocks [`SIGNALS`] and opens the descriptor that tells of them.
@@ -74,19 +83,31 @@ impl Supervisor {
     /// Supervises until the end: the exit status.
     pub fn run(mut self) -> i32 {
         if let Err(failure) = seal() {
-            say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
-            return self.finish(1);
+            self.log.say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
+            return self.fail_to_start();
         }
-        let Some(layers) = self.await_seals() else { return self.finish(1) };
+        let Some(layers) = self.await_seals() else { return self.fail_to_start() };
         let go = Order::Go(layers).encode();
         if unix::send(self.wards[CORE].link.as_fd(), &go).is_err() {
-            return self.finish(1);
+            return self.fail_to_start();
         }
+        self.log.let_caller_go();
+        self.log.note(&[b"ready"]);
         if let Some(ready) = self.ready.take() {
             let _ = fd::write(ready.as_fd(), b"READY\n");
         }
+        self.notifier.ready();
         let status = self.watch();
+        self.notifier.stopping();
+        if status == 0 {
+            self.log.remove_files();
+        }
         self.finish(status)
+    }
+
+    fn fail_to_start(&mut self) -> i32 {
+        self.log.remove_files();
+        self.finish(1)
     }
 
     /// Waits until every child has reported its seal: the layers that all have, and the core's own.
@@ -138,9 +159,11 @@ impl Supervisor {
     fn watch(&mut self) -> i32 {
         // Until when the core must have ended, once it was told to.
         let mut stop: Option<u64> = None;
+        // Whether open connections may not go on meanwhile.
+        let mut hurried = false;
         loop {
             let watched = match &self.watched {
-                Some(watched) if stop.is_none() => fd::poll_entry(watched.as_fd(), libc::POLLIN),
+                Some(watched) if !hurried => fd::poll_entry(watched.as_fd(), libc::POLLIN),
                 _ => fd::poll_nothing(),
             };
             let mut entries = [
@@ -164,16 +187,22 @@ impl Supervisor {
                 return self.report_end(at);
             }
             if stop.is_some_and(|until| until <= clock::now_ms()) {
-                say(&[b"the core does not end", ENDING]);
+                self.log.say(&[b"the core does not end", ENDING]);
                 return 1;
             }
             let signalled = entries[0].revents != 0 && signal::take(self.signals.as_fd()).is_ok();
-            if signalled && stop.is_some() {
+            let ended = entries[1].revents != 0;
+            if signalled && hurried {
                 return 1;
             }
-            if signalled || entries[1].revents != 0 {
-                stop = Some(clock::now_ms() + STOP_MS);
-                let order = Order::Stop { drain_ms: 0 }.encode();
+            if signalled || ended {
+                // Where the container has ended there is nobody left to wait for.
+                hurried = ended || stop.is_some();
+                let drain_ms = if hurried { 0 } else { DRAIN_MS };
+                self.log.note(&[if ended { b"the container has ended" } else { b"signalled" }]);
+                self.notifier.stopping();
+                stop = Some(clock::now_ms() + u64::from(drain_ms) + STOP_MS);
+                let order = Order::Stop { drain_ms }.encode();
                 if unix::send(self.wards[CORE].link.as_fd(), &order).is_err() {
                     return 1;
                 }
@@ -214,31 +243,15 @@ impl Supervisor {
     fn report_end(&mut self, at: usize) -> i32 {
         let (at, end) = self.first_to_end(at);
         self.copy_lines();
-        let ward = &self.wards[at];
-        match end {
+        let name = self.wards[at].name.as_bytes();
+        let (how, number): (&[u8], _) = match end {
             Ok(End::Exited(0)) if at == CORE => return 0,
-            Ok(End::Exited(status)) => {
-                let (digits, from) = decimal(status);
-                say(&[
-                    b"the ",
-                    ward.name.as_bytes(),
-                    b" ended with status ",
-                    &digits[from..],
-                    ENDING,
-                ]);
-            }
-            Ok(End::Killed(number)) => {
-                let (digits, from) = decimal(number);
-                say(&[
-                    b"the ",
-                    ward.name.as_bytes(),
-                    b" was killed by signal ",
-                    &digits[from..],
-                    ENDING,
-                ]);
-            }
-            Err(_) => say(&[b"the ", ward.name.as_bytes(), b" has ended", ENDING]),
-        }
+            Ok(End::Exited(status)) => (b" ended with status ", Some(status)),
+            Ok(End::Killed(number)) => (b" was killed by signal ", Some(number)),
+            Err(_) => (b" has ended", None),
+        };
+        let (digits, from) = number.map_or(([0; _], 10), |number| decimal(number.unsigned_abs()));
+        self.log.say(&[b"the ", name, how, &digits[from..], ENDING]);
         1
     }
 
@@ -264,7 +277,8 @@ impl Supervisor {
 
     /// Copies what the children have written, a bounded piece of each.
     fn copy_lines(&mut self) {
-        for ward in &mut self.wards {
+        let Self { wards, log, .. } = self;
+        for ward in wards {
             let Some(lines) = &ward.lines else { continue };
             let mut text = [0; LINE];
             match fd::read(lines.as_fd(), &mut text) {
@@ -272,7 +286,7 @@ impl Supervisor {
                 Ok(len) => {
                     for line in text[..len].split(|&byte| byte == b'\n') {
                         if !line.is_empty() {
-                            say(&[ward.name.as_bytes(), b": ", line]);
+                            log.copy(ward.name.as_bytes(), line);
                         }
                     }
                 }
@@ -293,32 +307,3 @@ const COMMON: Layers =
     Layers::NO_NEW_PRIVS.with(Layers::SECCOMP).with(Layers::NOT_DUMPABLE).with(Layers::MDWE);
 
 const ENDING: &[u8] = b"; ending the others";
-
-/// One line to standard error, made without formatting: the supervisor is sealed.
-fn say(parts: &[&[u8]]) {
-    let mut line = [0; LINE + 64];
-    let mut len = 0;
-    for byte in [&b"pestod: "[..]].iter().chain(parts).flat_map(|part| part.iter()) {
-        // What a child writes must not steer a terminal.
-        let byte = if byte.is_ascii_control() { b'?' } else { *byte };
-        if len + 1 < line.len() {
-            line[len] = byte;
-            len += 1;
-        }
-    }
-    line[len] = b'\n';
-    fd::write_stderr(&line[..=len]);
-}
-
-/// A number that is not negative in decimal digits: the digits are those from the place on.
-fn decimal(number: i32) -> ([u8; 10], usize) {
-    let mut digits = [b'0'; 10];
-    let mut left = number.unsigned_abs();
-    let mut from = digits.len();
-    while from == digits.len() || left > 0 {
-        from -= 1;
-        digits[from] = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-    }
-    (digits, from)
-}

@@ -53,6 +53,22 @@ pub fn keep_over_exec(fd: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
 }
 
+/// Standard error, which is always open: whoever starts a program without it gets /dev/null there.
+#[must_use]
+pub fn stderr() -> BorrowedFd<'static> {
+    // SAFETY: descriptor 2 is open for all the program's life (std opens it at start), and owned by
+    // nobody.
+    unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) }
+}
+
+/// Another descriptor of what standard error is.
+pub fn duplicate_stderr() -> Result<OwnedFd> {
+    // SAFETY: fcntl with an integer argument; nobody owns descriptor 2, and it is only looked at.
+    let fd = check(unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Makes `fd` the process's standard error.
 pub fn become_stderr(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: dup2 takes two numbers; nothing owns descriptor 2.

@@ -25,6 +25,8 @@ pub struct FileFacts {
     pub permissions: libc::mode_t,
     /// User id of the owner.
     pub owner: libc::uid_t,
+    /// Length in bytes.
+    pub size: u64,
 }
 
 impl From<&libc::stat> for FileFacts {
@@ -34,6 +36,7 @@ impl From<&libc::stat> for FileFacts {
             kind: stat.st_mode & libc::S_IFMT,
             permissions: stat.st_mode & 0o7777,
             owner: stat.st_uid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
         }
     }
 }
@@ -73,6 +76,44 @@ pub fn unlink_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     check(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// Opens a file below a directory, no link; one that is made is its owner's alone.
+pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> Result<OwnedFd> {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: the name is a C string, the descriptor borrowed; the mode is there for O_CREAT.
+    let fd = check(unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o600) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Empties a file.
+pub fn truncate(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes two integers.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), 0) }).map(drop)
+}
+
+/// Makes `to` what the first `size` bytes of `from` are; `to` is written from its start on, and not
+/// open for appending.
+pub fn replace_content(to: BorrowedFd<'_>, from: BorrowedFd<'_>, size: u64) -> Result<()> {
+    truncate(to)?;
+    // SAFETY: takes integers.
+    if unsafe { libc::lseek(to.as_raw_fd(), 0, libc::SEEK_SET) } == -1 {
+        return Err(Errno::last());
+    }
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut offset: libc::off_t = 0;
+    loop {
+        let left = size.saturating_sub(usize::try_from(offset).unwrap_or(usize::MAX));
+        // SAFETY: the kernel reads and writes one offset at a valid address.
+        let copied =
+            unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), &raw mut offset, left) };
+        match copied {
+            -1 => return Err(Errno::last()),
+            0 => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
 /// Takes the exclusive lock of an open file or directory; waits for it. It goes with the
 /// descriptor's last duplicate.
 pub fn lock(fd: BorrowedFd<'_>) -> Result<()> {
@@ -82,6 +123,15 @@ pub fn lock(fd: BorrowedFd<'_>) -> Result<()> {
             Err(Errno(libc::EINTR)) => {}
             done => return done.map(drop),
         }
+    }
+}
+
+/// Takes the exclusive lock if it is free: whether it was.
+pub fn try_lock(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: takes two integers.
+    match check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Err(Errno(libc::EWOULDBLOCK)) => Ok(false),
+        done => done.map(|_| true),
     }
 }
 

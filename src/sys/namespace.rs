@@ -3,9 +3,10 @@
 use super::{Errno, Result, check};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-// linux/nsfs.h: _IO(0xb7, 1) and _IO(0xb7, 3).
+// linux/nsfs.h: _IO(0xb7, 1), _IO(0xb7, 3) and _IO(0xb7, 4).
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 
 /// Leaves the present namespaces for new ones (`CLONE_NEW*` flags).
 ///
@@ -40,6 +41,17 @@ pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The user who made a user namespace, as an id of our own.
+///
+/// # Errors
+/// EINVAL: it is no user namespace.
+pub fn owner_user(user_namespace: BorrowedFd<'_>) -> Result<libc::uid_t> {
+    let mut user = 0;
+    // SAFETY: the kernel writes one uid_t to a valid address.
+    check(unsafe { libc::ioctl(user_namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut user) })?;
+    Ok(user)
 }
 
 /// Sets the loopback interface of the present network namespace up.

@@ -69,16 +69,25 @@ pub fn descriptor(signals: &Signals) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes one pending signal from such a descriptor: its number.
+/// A signal that was pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number.
+    pub number: libc::c_int,
+    /// Whether the kernel sent it, as for a key at the terminal, and no process.
+    pub by_kernel: bool,
+}
+
+/// Takes one pending signal from such a descriptor.
 ///
 /// # Errors
 /// EAGAIN when none is pending.
-pub fn take(descriptor: BorrowedFd<'_>) -> Result<libc::c_int> {
+pub fn take(descriptor: BorrowedFd<'_>) -> Result<Signal> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer is valid for writes of `size` bytes.
     check_len(unsafe { libc::read(descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) })?;
     // SAFETY: it was zeroed, and every bit pattern is a signalfd_siginfo.
     let info = unsafe { info.assume_init_ref() };
-    Ok(info.ssi_signo.cast_signed())
+    Ok(Signal { number: info.ssi_signo.cast_signed(), by_kernel: info.ssi_code > libc::SI_USER })
 }

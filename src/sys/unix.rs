@@ -125,6 +125,33 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     })
 }
 
+/// A datagram socket that sends to a service manager and never waits. The address is a path, or,
+/// behind an `@`, an abstract name (sd_notify(3)).
+pub fn notify_socket(address: &[u8]) -> Result<OwnedFd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes integers, returns a descriptor.
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if address.is_empty() || address.len() > MAX_PATH {
+        return Err(Errno(libc::EINVAL));
+    }
+    let mut name = libc::sockaddr_un { sun_family: family(libc::AF_UNIX), sun_path: [0; 108] };
+    for (place, &byte) in name.sun_path.iter_mut().zip(address) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    if address[0] == b'@' {
+        name.sun_path[0] = 0;
+    }
+    // An abstract name has no end but the address's own; a path has its zero.
+    let len = core::mem::offset_of!(libc::sockaddr_un, sun_path) + address.len();
+    let len = len + usize::from(address[0] != b'@');
+    let len = libc::socklen_t::try_from(len).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the address is valid for that length, which is at most its own.
+    check(unsafe { libc::connect(fd, (&raw const name).cast(), len) })?;
+    Ok(socket)
+}
+
 fn address_of(path: &CStr) -> Result<libc::sockaddr_un> {
     let bytes = path.to_bytes();
     if bytes.len() > MAX_PATH {

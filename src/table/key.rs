@@ -79,6 +79,16 @@ fn addresses(rule: &Rule) -> impl Iterator<Item = Address> + Clone + use<> {
     })
 }
 
+/// How many keys a rule has.
+pub fn count(rule: &Rule) -> usize {
+    match rule.ports {
+        Ports::Fixed(range) if rule.active => {
+            addresses(rule).count() * usize::from(range.width().get())
+        }
+        _ => 0,
+    }
+}
+
 /// The keys of a rule: none while it is inactive or its ports are not picked yet; two a port, v4
 /// first, where it listens on any address.
 pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {

@@ -8,6 +8,7 @@
 //! A key that is in both tables is never touched: not at PREPARE, not at COMMIT, not at ROLLBACK.
 //! That is what keeps a change unseen by everybody else.
 
+mod failures;
 mod key;
 mod plan;
 mod rules;
@@ -16,6 +17,7 @@ mod slots;
 pub(crate) mod tests;
 mod transaction;
 
+pub use failures::{BindFailure, Failures};
 pub use key::{Key, socket_address};
 pub use plan::Counts;
 pub use rules::{Entry, Stats};
@@ -24,17 +26,23 @@ pub use transaction::{Committed, Preparation, Request};
 
 use crate::arena::Ref;
 use crate::sys::Errno;
-use crate::wire::{Address, Port, Rule, RuleId, Which};
+use crate::wire::{Rule, RuleId, Which};
 use rules::Rules;
 use slots::Slots;
 use transaction::Phase;
 
 /// What a commit does outside the table.
 pub trait Effects<D> {
-    /// Makes a bound socket listen, and watches it under `slot`.
+    /// A socket was bound: takes all that it will need to listen and to be watched under `slot`.
     ///
     /// # Errors
     /// The kernel's answer; the slot is then failed.
+    fn stage(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+
+    /// Makes a staged socket listen.
+    ///
+    /// # Errors
+    /// The kernel's answer; the whole commit is then refused.
     fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
@@ -57,19 +65,6 @@ pub enum Refusal {
     Order,
 }
 
-/// One bind that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BindFailure {
-    /// The rule that wants the socket.
-    pub rule: RuleId,
-    /// The address.
-    pub address: Address,
-    /// The port; `None` when none could be picked.
-    pub port: Option<Port>,
-    /// Why.
-    pub errno: Errno,
-}
-
 /// What a rule has open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listeners {
@@ -84,6 +79,9 @@ pub struct Listeners {
 pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
+    listeners: Listeners,
+    active_failures: Failures,
+    shadow_failures: Failures,
     generation: u64,
     phase: Phase,
 }
@@ -95,6 +93,9 @@ impl<D> Table<D> {
         Self {
             rules: Rules::new(rules),
             slots: Slots::new(listeners, index),
+            listeners: Listeners::default(),
+            active_failures: Failures::new(),
+            shadow_failures: Failures::new(),
             generation: 0,
             phase: Phase::Closed,
         }
@@ -161,46 +162,41 @@ impl<D> Table<D> {
         }
     }
 
-    /// What a rule has open. Looks at each of its ports.
-    pub fn listeners_of(&self, rule: &Rule) -> Listeners {
-        self.tally(key::keys(rule).filter_map(|key| self.slots.find(&key)))
+    /// What the active table has open.
+    pub const fn listeners(&self) -> Listeners {
+        self.listeners
     }
 
-    /// What the active table has open. Looks at every slot.
-    pub fn listeners(&self) -> Listeners {
-        self.tally(self.slots.iter().filter(|(_, slot)| slot.active.is_some()).map(|(at, _)| at))
+    /// A listener does not accept any more, through no change of ours: it is given up.
+    pub fn fail(&mut self, slot: Ref, errno: Errno) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.state = State::Failed(errno);
+            self.count_listeners();
+            self.collect_failures(Which::Active);
+        }
     }
 
-    fn tally(&self, slots: impl Iterator<Item = Ref>) -> Listeners {
-        let mut listeners = Listeners::default();
-        for slot in slots.filter_map(|slot| self.slots.get(slot)) {
-            match slot.state {
-                State::Listening(_) => listeners.open += 1,
-                State::Failed(_) => listeners.failed += 1,
-                _ => {}
+    /// Counts what each active rule has open. O(slots).
+    fn count_listeners(&mut self) {
+        self.listeners = Listeners::default();
+        for at in 0..self.rules.active().len() {
+            let reference = self.rules.active()[at];
+            if let Some(entry) = self.rules.get_mut(reference) {
+                entry.listeners = Listeners::default();
             }
         }
-        listeners
-    }
-
-    /// The failed binds of a table in the order of rules, ports and families.
-    pub fn failures(&self, which: Which) -> impl Iterator<Item = BindFailure> {
-        let entries = self.references(which).iter().filter_map(|&at| self.rules.get(at));
-        entries.flat_map(|entry| {
-            let picks = entry.pick_failure().map(|errno| BindFailure {
-                rule: entry.rule.id,
-                address: entry.rule.bind.address().unwrap_or(key::ANY_V4),
-                port: None,
-                errno,
-            });
-            let slots = key::keys(&entry.rule).filter_map(|key| {
-                let slot = self.slots.get(self.slots.find(&key)?)?;
-                let State::Failed(errno) = slot.state else { return None };
-                let (rule, address, port) = (entry.rule.id, key.address, Some(key.port));
-                Some(BindFailure { rule, address, port, errno })
-            });
-            picks.into_iter().chain(slots)
-        })
+        for (_, slot) in self.slots.iter() {
+            let Some(entry) = slot.active.and_then(|at| self.rules.get_mut(at)) else { continue };
+            let (open, failed) = match slot.state {
+                State::Listening(_) => (1, 0),
+                State::Failed(_) => (0, 1),
+                _ => (0, 0),
+            };
+            for listeners in [&mut entry.listeners, &mut self.listeners] {
+                listeners.open += open;
+                listeners.failed += failed;
+            }
+        }
     }
 
     /// Gives up every listener, to stop. An open transaction is rolled back.
@@ -209,5 +205,7 @@ impl<D> Table<D> {
         while let Some(slot) = self.slots.next_from(0) {
             self.slots.remove(slot);
         }
+        self.listeners = Listeners::default();
+        self.active_failures.clear();
     }
 }

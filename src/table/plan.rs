@@ -5,7 +5,7 @@
 //! O(ports): each key is looked up once, and once more with the widest address of its family.
 
 use super::Table;
-use super::key::{Key, keys};
+use super::key::{self, Key, keys};
 use super::slots::{Slot, State};
 use crate::arena::Ref;
 use crate::wire::RuleId;
@@ -44,6 +44,7 @@ impl<D> Table<D> {
     /// # Errors
     /// [`Impossible`]; all marks are gone then.
     pub(super) fn plan(&mut self, available: usize) -> Result<Counts, Impossible> {
+        self.check_total(available)?;
         let planned = self.mark(available).and_then(|counts| {
             self.check_nested()?;
             Ok(counts)
@@ -52,6 +53,17 @@ impl<D> Table<D> {
             self.unmark();
         }
         planned
+    }
+
+    /// Whether all that the shadow table wants could be had at all: told without a look at each port.
+    fn check_total(&self, available: usize) -> Result<(), Impossible> {
+        let rules = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+        let all: usize = rules.map(|entry| key::count(&entry.rule)).sum();
+        if all <= self.slots.capacity() {
+            return Ok(());
+        }
+        let needed = all - self.listeners.open as usize;
+        Err(Impossible::Limit { needed, available: available.min(self.slots.free()) })
     }
 
     fn mark(&mut self, available: usize) -> Result<Counts, Impossible> {

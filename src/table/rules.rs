@@ -3,6 +3,7 @@
 //! An entry never changes once its table is committed: REPLACE makes a new one. Both tables hold
 //! references into one array, so that opening a transaction copies references, not rules.
 
+use super::Listeners;
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Family;
 use crate::sys::Errno;
@@ -17,6 +18,8 @@ pub struct Entry {
     pub stats: Ref,
     /// How far the search for its ports is, if it leaves them to the daemon.
     pub pick: Pick,
+    /// What it has open, as of the last commit.
+    pub listeners: Listeners,
 }
 
 /// The search for a rule's ports.
@@ -122,7 +125,7 @@ impl Rules {
         self.entries.get(reference)
     }
 
-    /// A rule of the shadow table alone: its pick goes on.
+    /// A rule of either table: its pick goes on, or its listeners were counted.
     pub fn get_mut(&mut self, reference: Ref) -> Option<&mut Entry> {
         self.entries.get_mut(reference)
     }
@@ -173,7 +176,7 @@ impl Rules {
             Some(stats) => stats,
             None => self.stats.insert(Stats::default()).map_err(|_| Full)?,
         };
-        let entry = Entry { rule, stats, pick: Pick::Wanted(0) };
+        let entry = Entry { rule, stats, pick: Pick::Wanted(0), listeners: Listeners::default() };
         let reference = self.entries.insert(entry).map_err(|_| Full)?;
         if let Some(stats) = self.stats.get_mut(stats) {
             stats.users += 1;

@@ -68,6 +68,11 @@ impl<D> Slots<D> {
         self.arena.free()
     }
 
+    /// How many slots there can be.
+    pub const fn capacity(&self) -> usize {
+        self.arena.free() + self.arena.len()
+    }
+
     /// The slot of a key.
     pub fn find(&self, key: &Key) -> Option<Ref> {
         let mut place = self.home(key);

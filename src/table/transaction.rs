@@ -11,7 +11,7 @@ use super::slots::State;
 use super::{Effects, Entry, Refusal, Table, key};
 use crate::arena::Ref;
 use crate::sys::Errno;
-use crate::wire::{Base, Bind, Outcome, Port, PortRange, Ports, Rule, RuleId};
+use crate::wire::{Base, Bind, Outcome, Port, PortRange, Ports, Rule, RuleId, Which};
 use core::net::SocketAddr;
 
 /// How often one pick may be asked for again, since other rules want what was found.
@@ -93,6 +93,7 @@ impl<D> Table<D> {
         if base == Base::Copy {
             self.rules.copy_active();
         }
+        self.shadow_failures.clear();
         self.phase = Phase::Open;
         Ok(())
     }
@@ -163,6 +164,9 @@ impl<D> Table<D> {
         let picks = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at)?.pick_failure());
         let failed = counts.failed + u32::try_from(picks.count()).unwrap_or(u32::MAX);
         let counts = Counts { failed, ..counts };
+        if failed > 0 {
+            self.collect_failures(Which::Shadow);
+        }
         self.phase = Phase::Prepared { counts };
         let outcome = if failed == 0 { Outcome::Done } else { Outcome::Failed };
         Preparation::Over(counts, outcome)
@@ -260,15 +264,21 @@ impl<D> Table<D> {
     }
 
     /// The factory's answer to [`Request::Bind`]. A late one is dropped, and its socket closed.
-    pub fn bound(&mut self, slot: Ref, outcome: Result<D, Errno>) {
+    pub fn bound(
+        &mut self,
+        reference: Ref,
+        outcome: Result<D, Errno>,
+        effects: &mut impl Effects<D>,
+    ) {
         let Phase::Binding { asked, counts, .. } = &mut self.phase else { return };
-        let Some(slot) = self.slots.get_mut(slot) else { return };
+        let Some(slot) = self.slots.get_mut(reference) else { return };
         if !matches!(slot.state, State::Asked) {
             return;
         }
         *asked -= 1;
         let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
-        slot.state = match outcome {
+        let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));
+        slot.state = match staged {
             Ok(socket) => {
                 counts.new += 1;
                 State::Bound(socket)
@@ -284,6 +294,15 @@ impl<D> Table<D> {
         };
     }
 
+    /// How many sockets there are, or will be, that a PREPARE has asked for.
+    pub fn prepared_sockets(&self) -> usize {
+        match self.phase {
+            Phase::Binding { asked, counts, .. } => asked + counts.new as usize,
+            Phase::Prepared { counts } => counts.new as usize,
+            _ => 0,
+        }
+    }
+
     /// Makes the shadow table the active one. Refused, and nothing changed, when a bind had failed.
     ///
     /// # Errors
@@ -294,11 +313,32 @@ impl<D> Table<D> {
             return Ok(Committed { counts, done: false });
         }
         self.listen(effects, &mut counts);
+        if counts.failed > 0 {
+            self.give_up_new(&mut counts);
+            return Ok(Committed { counts, done: false });
+        }
         self.retire(effects);
         self.rules.swap();
+        self.count_listeners();
+        self.collect_failures(Which::Active);
         self.generation += 1;
         self.phase = Phase::Closed;
         Ok(Committed { counts, done: true })
+    }
+
+    /// What listens already for a commit that fails is closed at once.
+    fn give_up_new(&mut self, counts: &mut Counts) {
+        let mut next = 0;
+        while let Some(at) = self.slots.next_from(next) {
+            next = at.index + 1;
+            let Some(slot) = self.slots.get_mut(at) else { continue };
+            if slot.active.is_none() && slot.is_open() {
+                slot.state = State::Wanted;
+            }
+        }
+        counts.new = 0;
+        self.phase = Phase::Prepared { counts: *counts };
+        self.collect_failures(Which::Shadow);
     }
 
     fn listen(&mut self, effects: &mut impl Effects<D>, counts: &mut Counts) {
@@ -348,5 +388,6 @@ impl<D> Table<D> {
         self.phase = Phase::Closed;
         self.unmark();
         self.rules.drop_shadow();
+        self.shadow_failures.clear();
     }
 }

@@ -220,3 +220,8 @@ impl Interface {
 /// 24 bytes that the daemon keeps with a rule for its owner and never looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Label(pub [u8; 24]);
+
+impl Label {
+    /// No label.
+    pub const NONE: Self = Self([0; 24]);
+}

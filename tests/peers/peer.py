@@ -6,6 +6,7 @@ each thing that happens. Each connection is served by a thread of its own.
 import contextlib
 import hashlib
 import os
+import signal
 import socket
 import struct
 import sys
@@ -112,6 +113,8 @@ def serve(listener, role):
 
 
 def main(name, port, *hosts):
+    # An interrupt ends it like any other signal, whatever its threads do.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     role = next(role for role in ROLES if role.__name__ == name)
     threads = []
     for host in hosts or ["127.0.0.1"]:

@@ -15,11 +15,11 @@ const CALLS: &[(&str, libc::c_long)] = calls! {
     clone3 = SYS_clone3 close = SYS_close close_range = SYS_close_range connect = SYS_connect
     dup = SYS_dup dup3 = SYS_dup3 epoll_create1 = SYS_epoll_create1 epoll_ctl = SYS_epoll_ctl
     epoll_pwait = SYS_epoll_pwait execve = SYS_execve execveat = SYS_execveat exit = SYS_exit
-    exit_group = SYS_exit_group fcntl = SYS_fcntl futex = SYS_futex getdents64 = SYS_getdents64
+    exit_group = SYS_exit_group fcntl = SYS_fcntl ftruncate = SYS_ftruncate futex = SYS_futex getdents64 = SYS_getdents64
     getpeername = SYS_getpeername getpid = SYS_getpid getsockname = SYS_getsockname
     getsockopt = SYS_getsockopt gettid = SYS_gettid io_uring_enter = SYS_io_uring_enter
     io_uring_setup = SYS_io_uring_setup ioctl = SYS_ioctl kill = SYS_kill linkat = SYS_linkat
-    listen = SYS_listen madvise = SYS_madvise memfd_create = SYS_memfd_create mkdirat = SYS_mkdirat
+    listen = SYS_listen lseek = SYS_lseek madvise = SYS_madvise memfd_create = SYS_memfd_create mkdirat = SYS_mkdirat
     mmap = SYS_mmap mount = SYS_mount mprotect = SYS_mprotect mremap = SYS_mremap
     munmap = SYS_munmap newfstatat = SYS_newfstatat openat = SYS_openat openat2 = SYS_openat2
     pidfd_getfd = SYS_pidfd_getfd pidfd_open = SYS_pidfd_open
@@ -29,7 +29,7 @@ const CALLS: &[(&str, libc::c_long)] = calls! {
     recvfrom = SYS_recvfrom recvmmsg = SYS_recvmmsg recvmsg = SYS_recvmsg
     restart_syscall = SYS_restart_syscall rt_sigaction = SYS_rt_sigaction
     rt_sigprocmask = SYS_rt_sigprocmask rt_sigqueueinfo = SYS_rt_sigqueueinfo seccomp = SYS_seccomp
-    sendmmsg = SYS_sendmmsg sendmsg = SYS_sendmsg sendto = SYS_sendto setns = SYS_setns
+    sendfile = SYS_sendfile sendmmsg = SYS_sendmmsg sendmsg = SYS_sendmsg sendto = SYS_sendto setns = SYS_setns
     setrlimit = SYS_setrlimit setsockopt = SYS_setsockopt setuid = SYS_setuid
     shutdown = SYS_shutdown socket = SYS_socket socketpair = SYS_socketpair splice = SYS_splice
     symlinkat = SYS_symlinkat tgkill = SYS_tgkill tkill = SYS_tkill unlinkat = SYS_unlinkat
@@ -48,8 +48,8 @@ const OLD_CALLS: &[(&str, libc::c_long)] = &[];
 
 /// The constants that comments in the policies name.
 const CONSTANTS: &[(&str, i64)] = table! {
-    AF_INET AF_INET6 CLOCK_MONOTONIC EPOLL_CTL_ADD EPOLL_CTL_MOD F_GETFD IPPROTO_IPV6 IPPROTO_TCP
-    IPV6_V6ONLY P_PIDFD SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET
+    AF_INET AF_INET6 CLOCK_MONOTONIC CLOCK_REALTIME EPOLL_CTL_ADD EPOLL_CTL_MOD F_GETFD IPPROTO_IPV6 IPPROTO_TCP
+    IPV6_V6ONLY P_PIDFD SEEK_SET SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET
     SO_ERROR SO_LINGER SO_PEERCRED SO_REUSEADDR STDERR_FILENO TCP_NODELAY WEXITED
 };
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod ends;
+pub mod fake;
 pub mod network;
 
 use pesto::sys::{Errno, fd, process};

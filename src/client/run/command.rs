@@ -66,6 +66,9 @@ impl Process {
             become_command(&words, mapping, &say, &hear);
         };
         drop((say, hear));
+        // The command keeps the signals of our caller. Where that ignores the ends of children, we
+        // would not learn how it ended.
+        let _ = signal::restore_default(libc::SIGCHLD);
         let program = command[0].to_string_lossy().into_owned();
         // Until its namespaces are there, this is our own network; it is opened anew below.
         let own = File::open("/proc/self/ns/net").map_err(|error| no_network(&error))?;
@@ -203,6 +206,9 @@ fn become_command(words: &[CString], mapping: Mapping, say: &OwnedFd, hear: &Own
     let mapped = if mapping.is_own_work() { mapping.apply_to_self(user, group) } else { Ok(()) };
     stage(Stage::Mapped, mapped);
     stage(Stage::Ready, namespace::set_loopback_up());
+    // Its network is its own: so are all its ports, whoever it is. Where that cannot be set
+    // (no /proc/sys to write to) root of the namespace still has them.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     wait_for_word(hear);
     // std has it ignored; a command expects to be ended by it.
     let _ = signal::restore_default(libc::SIGPIPE);

@@ -7,12 +7,12 @@
 //! hang together by that last thread: the daemon ends with the command.
 
 mod command;
-mod daemon;
 mod mapping;
 
 use super::args::Run;
 use super::change::{self, Change};
 use super::commands;
+use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
 use super::session::Session;
@@ -20,12 +20,12 @@ use crate::sys::process::End;
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd, process};
 use command::Process;
-use daemon::Daemon;
 use mapping::Mapping;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Signals that are passed on to the command.
-const PASSED_ON: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+const PASSED_ON: [libc::c_int; 6] =
+    [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// Runs the command: its exit status, or 128 and its signal.
 ///
@@ -40,10 +40,19 @@ pub fn run(args: Run) -> Result<u8, Error> {
     };
     let path = Selector::from(args.which).place(&args.command[0])?;
     let mut command = Process::start(&args.command, mapping)?;
-    let daemon = Daemon::start(&program, &path, &command, args.sandbox)?;
+    let launch = Launch {
+        control: &path,
+        network: command.network(),
+        watched: Some(command.pidfd()),
+        target: "the command's process",
+        sandbox: args.sandbox,
+        tune_namespace: true,
+        life: Life::Child,
+    };
+    let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
-        let done = change::make(&mut session, &hello, Change::Add(&args.publish))?;
+        let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
         for line in commands::lines(&done).lines() {
             super::say(line);
         }
@@ -56,14 +65,10 @@ pub fn run(args: Run) -> Result<u8, Error> {
     Ok(status(end))
 }
 
-/// From now on the terminal's signals are the command's alone, and those that are passed on are
-/// read from the descriptor that this returns.
+/// From now on signals that are passed on are read from the descriptor that this returns.
 fn take_signals() -> Result<OwnedFd, Errno> {
     let signals = Signals::of(&PASSED_ON);
     signal::block(&signals)?;
-    for number in [libc::SIGINT, libc::SIGQUIT] {
-        signal::ignore(number)?;
-    }
     signal::descriptor(&signals)
 }
 
@@ -71,15 +76,12 @@ fn take_signals() -> Result<OwnedFd, Errno> {
 fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Result<End, Errno> {
     let mut forwarding = true;
     loop {
-        let daemons = if forwarding {
-            fd::poll_entry(daemon.pidfd(), libc::POLLIN)
-        } else {
-            fd::poll_nothing()
-        };
+        let daemons = daemon.pidfd().filter(|_| forwarding);
+        let daemons = daemons.map(|pidfd| fd::poll_entry(pidfd, libc::POLLIN));
         let mut entries = [
             fd::poll_entry(command, libc::POLLIN),
             fd::poll_entry(signals.as_fd(), libc::POLLIN),
-            daemons,
+            daemons.unwrap_or_else(fd::poll_nothing),
         ];
         match fd::poll(&mut entries, -1) {
             Err(Errno(libc::EINTR)) => continue,
@@ -89,16 +91,18 @@ fn supervise(command: BorrowedFd<'_>, daemon: &Daemon, signals: &OwnedFd) -> Res
             return process::wait(command);
         }
         if entries[1].revents != 0
-            && let Ok(number) = signal::take(signals.as_fd())
+            && let Ok(signal) = signal::take(signals.as_fd())
+            // A terminal sends its signals to the command as well.
+            && !signal.by_kernel
         {
             // A command that has just ended is reported by its own descriptor.
-            let _ = process::send_signal(command, number);
+            let _ = process::send_signal(command, signal.number);
         }
         if entries[2].revents != 0 {
             forwarding = false;
-            let how = match process::wait(daemon.pidfd()) {
-                Ok(End::Killed(number)) => format!("was killed by signal {number}"),
-                Ok(End::Exited(status)) if status != 0 => {
+            let how = match daemon.pidfd().map(process::wait) {
+                Some(Ok(End::Killed(number))) => format!("was killed by signal {number}"),
+                Some(Ok(End::Exited(status))) if status != 0 => {
                     format!("has failed with status {status}")
                 }
                 _ => "has ended".to_owned(),

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::factory::message::Family;
-use crate::limits::COPY_ROUNDS;
 use crate::wire::TargetAddress;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -28,13 +27,13 @@ fn goal() -> Goal {
 }
 
 /// An open flow with its client's and its target's peer.
-fn open_flow(flows: &mut Flows, buffer: &mut [u8]) -> (Ref, TcpStream, TcpStream) {
+fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
     let (client, accepted) = connection();
     let (target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(flow));
     assert!(flows.answered(flow, Ok(connected)).is_none());
-    let report = flows.event(flow, Leg::Target, OUT, buffer).expect("it is connected");
+    let report = flows.event(flow, Leg::Target, OUT).expect("it is connected");
     assert_eq!(
         report.reached,
         Some(Reached(Some(Answered { client: Family::V4, target: Family::V4 })))
@@ -42,39 +41,124 @@ fn open_flow(flows: &mut Flows, buffer: &mut [u8]) -> (Ref, TcpStream, TcpStream
     (flow, client, target)
 }
 
-/// Sends what takes more than one turn with a buffer of so many bytes, and drives that one turn.
-fn fill(flows: &mut Flows, flow: Ref, client: &mut TcpStream, buffer: &mut [u8]) {
-    client.write_all(&vec![b'x'; buffer.len() * (COPY_ROUNDS + 1)]).expect("room");
-    let before = flows.ready_count();
-    while flows.ready_count() == before {
-        flows.event(flow, Leg::Client, IN, buffer);
+/// Drives until there is nothing to do: how the last flow ended that did.
+fn settle(flows: &mut Flows, buffer: &mut [u8]) -> Option<Ending> {
+    let mut ending = None;
+    while flows.has_ready() {
+        ending = flows.drive_ready(buffer).and_then(|report| report.ended).or(ending);
     }
+    ending
+}
+
+/// Resets a peer's connection.
+fn reset(peer: TcpStream) {
+    socket::reset_on_close(peer.as_fd()).expect("an option");
+    drop(peer);
+}
+
+/// What a peer reads: the bytes, and the error behind them.
+fn read_all(mut peer: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
+    let mut bytes = Vec::new();
+    let error = peer.read_to_end(&mut bytes).err();
+    (bytes, error.map(|error| error.kind()))
 }
 
 #[test]
 fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
     let mut flows = Flows::new(8);
     let buffer = &mut [0; 16];
-    let (first, mut client, mut target) = open_flow(&mut flows, buffer);
-    let (second, mut other_client, _other_target) = open_flow(&mut flows, buffer);
+    let (first, mut client, target) = open_flow(&mut flows);
+    let (second, mut other_client, _other_target) = open_flow(&mut flows);
     let (waiting, accepted) = connection();
     let asking = flows.open(accepted, STATS, goal(), 0).expect("room");
-    fill(&mut flows, first, &mut client, buffer);
-    fill(&mut flows, second, &mut other_client, buffer);
-    assert_eq!(flows.ready_count(), 2);
-
-    socket::reset_on_close(target.as_fd()).expect("an option");
-    target.write_all(b"y").expect("room");
-    drop(target);
-    let report = flows.event(first, Leg::Target, GONE, buffer).expect("it is over");
-    assert!(report.ended.is_some());
-
-    assert_eq!(flows.ready_count(), 1);
-    assert!(flows.drive_ready(buffer).is_some_and(|report| report.ended.is_none()));
+    settle(&mut flows, buffer);
+    for (flow, client) in [(first, &mut client), (second, &mut other_client)] {
+        client.write_all(&[b'x'; 160]).expect("room");
+        flows.event(flow, Leg::Client, IN);
+    }
+    assert_eq!(flows.give_up(first).and_then(|report| report.ended), Some(Ending::Refused));
+    assert!(flows.drive_ready(buffer).is_some_and(|report| report.moved.to_target == 16));
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(asking));
     assert!(flows.next_to_ask().is_none());
-    drop(waiting);
+    drop((waiting, target));
     assert_eq!(flows.len(), 2);
+}
+
+#[test]
+fn flows_move_in_turns() {
+    let mut flows = Flows::new(8);
+    let buffer = &mut [0; 16];
+    let (first, mut client, _target) = open_flow(&mut flows);
+    let (second, mut other_client, mut other_target) = open_flow(&mut flows);
+    settle(&mut flows, buffer);
+    client.write_all(&[b'x'; 160]).expect("room");
+    flows.event(first, Leg::Client, IN);
+    assert!(flows.drive_ready(buffer).is_some());
+    other_client.write_all(b"y").expect("room");
+    flows.event(second, Leg::Client, IN);
+    // The first one has more, and its second turn; then it is the other one's.
+    assert!(flows.drive_ready(buffer).is_some());
+    flows.drive_ready(buffer);
+    other_target.read_exact(&mut [0]).expect("it was not kept waiting");
+    assert!(flows.has_ready());
+}
+
+#[test]
+fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
+    for late in [false, true] {
+        let mut flows = Flows::new(1);
+        let buffer = &mut [0; 4096];
+        let (flow, mut client, mut target) = open_flow(&mut flows);
+        settle(&mut flows, buffer);
+        client.write_all(&[b'x'; 1000]).expect("room");
+        flows.event(flow, Leg::Client, IN);
+        settle(&mut flows, buffer);
+        target.write_all(b"413").expect("room");
+        if late {
+            reset(target);
+        } else {
+            // Closed with bytes that nobody has read: the kernel resets.
+            drop(target);
+        }
+        client.write_all(&[b'x'; 1000]).expect("room");
+        flows.event(flow, Leg::Client, IN);
+        flows.event(flow, Leg::Target, GONE);
+        assert_eq!(settle(&mut flows, buffer), Some(Ending::ResetByTarget));
+        let expected = (b"413".to_vec(), Some(ErrorKind::ConnectionReset));
+        assert_eq!(read_all(&client), expected);
+    }
+}
+
+#[test]
+fn bytes_of_a_client_that_is_reset_arrive_before_the_reset() {
+    let mut flows = Flows::new(1);
+    let buffer = &mut [0; 4096];
+    let (flow, mut client, mut target) = open_flow(&mut flows);
+    settle(&mut flows, buffer);
+    client.write_all(b"last words").expect("room");
+    reset(client);
+    target.write_all(&[b'x'; 1000]).expect("room");
+    flows.event(flow, Leg::Target, IN);
+    flows.event(flow, Leg::Client, GONE);
+    assert_eq!(settle(&mut flows, buffer), Some(Ending::ResetByClient));
+    let expected = (b"last words".to_vec(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(read_all(&target), expected);
+}
+
+#[test]
+fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard() {
+    let mut flows = Flows::new(1);
+    let (client, accepted) = connection();
+    let (mut target, connected) = connection();
+    let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    assert!(flows.answered(flow, Ok(connected)).is_none());
+    target.write_all(b"220 banner").expect("room");
+    reset(target);
+    let report = flows.event(flow, Leg::Target, OUT | GONE).expect("it was connected");
+    assert!(report.reached.is_some());
+    assert_eq!(settle(&mut flows, &mut [0; 4096]), Some(Ending::ResetByTarget));
+    let expected = (b"220 banner".to_vec(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(read_all(&client), expected);
 }
 
 #[test]
@@ -108,7 +192,7 @@ fn target_that_does_not_answer_is_given_up_at_its_deadline() {
 }
 
 #[test]
-fn answer_for_a_flow_that_is_over_is_dropped() {
+fn target_of_a_flow_that_is_over_is_reset() {
     let mut flows = Flows::new(1);
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
@@ -116,5 +200,6 @@ fn answer_for_a_flow_that_is_over_is_dropped() {
     flows.give_up(flow);
     assert!(flows.answered(flow, Ok(connected)).is_none());
     assert!(flows.is_empty());
-    assert_eq!(target.read(&mut [0]).expect("an end"), 0);
+    let error = target.read(&mut [0]).expect_err("never a clean end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }

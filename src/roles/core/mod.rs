@@ -13,7 +13,9 @@ use super::link::{FOLLOWED, Order, WORD};
 use crate::control::Control;
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
-use crate::limits::{EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS};
+use crate::limits::{
+    ADMISSION_MS, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS, TURN_US,
+};
 use crate::relay::Leg;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
@@ -43,13 +45,12 @@ pub struct Core {
     control: Control,
     clients: Clients,
     world: World,
-    control_socket: Option<OwnedFd>,
+    control_socket: OwnedFd,
     supervisor: OwnedFd,
     host: Box<Channel>,
     guest: Box<Channel>,
     user: u32,
-    /// When clients are admitted again, after there was nothing to admit one with.
-    admit_ms: Option<u64>,
+    admission: Admission,
     /// When what is left of the flows is reset and the core ends.
     stop_ms: Option<u64>,
 }
@@ -69,12 +70,12 @@ impl Core {
             control: Control::default(),
             clients: Clients::default(),
             world: World::new(epoll, descriptor_limit, sandbox),
-            control_socket: Some(ends.control),
+            control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
             guest: Box::new(Channel::new(ends.guest)),
             user: process::user_id(),
-            admit_ms: None,
+            admission: Admission::Open,
             stop_ms: None,
         })
     }
@@ -115,7 +116,7 @@ impl Core {
             self.world.flows.deadline_ms(),
             self.world.resume_ms(),
             self.control.deadline_ms(),
-            self.admit_ms,
+            self.admission.until_ms(),
             self.stop_ms,
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
@@ -124,9 +125,10 @@ impl Core {
 
     fn event(&mut self, token: Token, bits: u32) {
         let Self { table, control, clients, world, .. } = self;
+        world.sockets = table.listeners().open as usize + table.prepared_sockets();
         match token {
             Token::Flow(flow, leg) => {
-                let report = world.flows.event(flow, leg, bits, &mut world.buffer);
+                let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
             Token::Listener(slot) => world.accept_from(table, slot),
@@ -137,7 +139,7 @@ impl Core {
                     self.stop(drain_ms);
                 }
             }
-            Token::ControlSocket => self.admit_clients(),
+            Token::ControlSocket => self.admit_clients(false),
             Token::HostFactory => self.take_sockets(Side::Host),
             Token::GuestFactory => self.take_sockets(Side::Guest),
             Token::Supervisor => self.obey(),
@@ -146,22 +148,39 @@ impl Core {
         }
     }
 
-    fn admit_clients(&mut self) {
+    /// Admits clients that wait at the control socket, as many as there are places. `push_out`: the
+    /// first one gets a place even if another client has to leave it.
+    fn admit_clients(&mut self, mut push_out: bool) {
         let Self { table, control, clients, world, control_socket, user, .. } = self;
-        let Some(listener) = control_socket else { return };
+        let now = clock::now_ms();
+        self.admission = Admission::Open;
         for _ in 0..MAX_CLIENTS {
-            match clients.admit(listener, *user, control, table, world) {
+            if !control.has_room() && !core::mem::take(&mut push_out) {
+                self.admission = Admission::Full { until_ms: now + ADMISSION_MS };
+                break;
+            }
+            match clients.admit(control_socket, *user, control, table, world) {
                 Ok(()) => {}
                 Err(errno) if errno.is_shortage() => {
-                    self.admit_ms = Some(clock::now_ms() + PAUSE_MS);
+                    self.admission = Admission::Shortage { until_ms: now + PAUSE_MS };
                     break;
                 }
                 Err(_) => break,
             }
         }
-        let events = if self.admit_ms.is_none() { INPUT } else { 0 };
+        let events = if self.admission == Admission::Open { INPUT } else { 0 };
         let token = Token::ControlSocket.encode();
-        let _ = world.epoll.modify(listener.as_fd(), events, token);
+        let _ = world.epoll.modify(control_socket.as_fd(), events, token);
+    }
+
+    /// Goes on admitting clients where that had to wait.
+    fn resume_admission(&mut self, now: u64) {
+        match self.admission {
+            Admission::Shortage { until_ms } if until_ms <= now => self.admit_clients(false),
+            Admission::Full { .. } if self.control.has_room() => self.admit_clients(false),
+            Admission::Full { until_ms } if until_ms <= now => self.admit_clients(true),
+            _ => {}
+        }
     }
 
     /// Takes everything that a factory has answered.
@@ -185,7 +204,7 @@ impl Core {
         match Token::decode(token) {
             Some(Token::Listener(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                self.table.bound(slot, socket);
+                self.table.bound(slot, socket, &mut self.world);
             }
             Some(Token::Pick(rule)) => {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
@@ -218,11 +237,9 @@ impl Core {
             Some(Order::Go(layers)) => {
                 self.world.layers = layers;
                 self.world.started_ms = clock::now_ms();
-                if let Some(listener) = &self.control_socket {
-                    let token = Token::ControlSocket.encode();
-                    if self.world.epoll.add(listener.as_fd(), INPUT, token).is_err() {
-                        die(b"the control socket cannot be watched\n");
-                    }
+                let listener = self.control_socket.as_fd();
+                if self.world.epoll.add(listener, INPUT, Token::ControlSocket.encode()).is_err() {
+                    die(b"the control socket cannot be watched\n");
                 }
             }
             Some(Order::Stop { drain_ms }) => self.stop(drain_ms),
@@ -233,9 +250,13 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, .. } = self;
-        for _ in 0..world.flows.ready_count() {
+        let until = clock::now_us() + TURN_US;
+        while world.flows.has_ready() {
             let report = world.flows.drive_ready(&mut world.buffer);
             world.account(table, report);
+            if clock::now_us() >= until {
+                break;
+            }
         }
         let now = clock::now_ms();
         while let Some(report) = world.flows.expire(now) {
@@ -245,10 +266,7 @@ impl Core {
             world.resume(table);
         }
         control.expire(now, table);
-        if self.admit_ms.is_some_and(|at| at <= now) {
-            self.admit_ms = None;
-            self.admit_clients();
-        }
+        self.resume_admission(now);
         self.ask_guest();
         self.ask_host(now);
         if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
@@ -298,7 +316,6 @@ impl Core {
 
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
-        self.control_socket = None;
         self.table.close();
         let Self { table, control, clients, world, .. } = self;
         if let Some(answer) = control.stop(table) {
@@ -306,6 +323,29 @@ impl Core {
         }
         let at = clock::now_ms() + u64::from(drain_ms);
         self.stop_ms = Some(self.stop_ms.map_or(at, |before| before.min(at)));
+    }
+}
+
+/// Whether clients are admitted when they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Open,
+    /// There is no descriptor, or no memory, for one. Tried again then.
+    Shortage {
+        until_ms: u64,
+    },
+    /// Each place is taken. Whoever has been silent longest leaves then, if nobody does before.
+    Full {
+        until_ms: u64,
+    },
+}
+
+impl Admission {
+    const fn until_ms(self) -> Option<u64> {
+        match self {
+            Self::Open => None,
+            Self::Shortage { until_ms } | Self::Full { until_ms } => Some(until_ms),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use crate::arena::Ref;
 use crate::control::Facts;
 use crate::factory::message::Family;
 use crate::limits::{
-    ACCEPT_ROUNDS, COPY_BUFFER, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES, PAUSE_MS,
-    RESERVED_DESCRIPTORS, TRANSACTION_DEADLINE_MS,
+    ACCEPT_ROUNDS, COPY_BUFFER, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS,
+    MAX_RULES, PAUSE_MS, RESERVED_DESCRIPTORS, TRANSACTION_DEADLINE_MS,
 };
 use crate::relay::flow::{Answered, Moved};
 use crate::relay::flows::{Ending, Reached, Report};
@@ -31,8 +31,8 @@ pub(super) struct World {
     /// Listeners out of epoll's sight until there are descriptors for what they bring.
     paused: Vec<Ref>,
     resume_ms: Option<u64>,
-    /// Listeners that are open, as of the last commit.
-    pub(super) listeners: u32,
+    /// Sockets of the table, listening and prepared.
+    pub(super) sockets: usize,
     pub(super) descriptor_limit: usize,
     pub(super) layers: Layers,
     pub(super) sandbox: SandboxMode,
@@ -52,7 +52,7 @@ impl World {
             buffer: vec![0; COPY_BUFFER].into_boxed_slice(),
             paused: Vec::with_capacity(MAX_LISTENERS),
             resume_ms: None,
-            listeners: 0,
+            sockets: 0,
             descriptor_limit,
             layers: Layers(0),
             sandbox,
@@ -65,7 +65,7 @@ impl World {
     }
 
     fn descriptors(&self) -> usize {
-        RESERVED_DESCRIPTORS + self.listeners as usize + 2 * self.flows.len()
+        RESERVED_DESCRIPTORS + self.sockets + 2 * self.flows.len()
     }
 
     /// Takes what waits at a listener, as far as there is room.
@@ -85,6 +85,8 @@ impl World {
                 }
                 Err(Errno(libc::EAGAIN)) => return,
                 Err(errno) if errno.is_shortage() => return self.pause(table, slot),
+                // It does not listen any more: somebody has destroyed it (ss -K).
+                Err(errno @ Errno(libc::EINVAL)) => return table.fail(slot, errno),
                 // That one connection is gone already, or its network is (accept(2)).
                 Err(_) => {}
             }
@@ -137,6 +139,10 @@ impl World {
     /// Lets paused listeners go on: a flow has ended, or their time has come.
     pub(super) fn resume(&mut self, table: &Table<OwnedFd>) {
         self.resume_ms = None;
+        if self.descriptors() + 2 > self.descriptor_limit {
+            self.resume_ms = Some(clock::now_ms() + PAUSE_MS);
+            return;
+        }
         while let Some(slot) = self.paused.pop() {
             if let Some((listener, ..)) = table.listener(slot) {
                 let token = Token::Listener(slot).encode();
@@ -182,6 +188,16 @@ impl World {
 }
 
 impl Effects<OwnedFd> for World {
+    fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+        // What does not listen yet is hung up to epoll: reported once, and not again. What could
+        // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
+        self.epoll.add(
+            socket.as_fd(),
+            libc::EPOLLET.cast_unsigned(),
+            Token::Listener(slot).encode(),
+        )
+    }
+
     fn listen(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
         let fd = socket.as_fd();
         match socket::listen(fd) {
@@ -197,15 +213,13 @@ impl Effects<OwnedFd> for World {
                 socket::set_reuse_address(fd, true)?;
             }
         }
-        self.epoll.add(fd, INPUT, Token::Listener(slot).encode())?;
-        self.listeners += 1;
-        Ok(())
+        self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
     }
 
     fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry) -> u32 {
-        self.listeners -= 1;
         let mut taken = 0;
-        loop {
+        // Beyond the budget they are reset with the listener.
+        while self.descriptors() + 2 <= self.descriptor_limit {
             match self.accept_one(socket.as_fd(), key, was, None) {
                 Ok(flow) => {
                     if self.watch(flow, Leg::Client).is_none() {
@@ -213,9 +227,10 @@ impl Effects<OwnedFd> for World {
                     }
                 }
                 Err(Errno(libc::EINTR | libc::ECONNABORTED)) => {}
-                Err(_) => return taken,
+                Err(_) => break,
             }
         }
+        taken
     }
 }
 
@@ -265,7 +280,7 @@ impl Facts for World {
 
     fn free_descriptors(&self, listeners: u32) -> usize {
         let used = RESERVED_DESCRIPTORS + listeners as usize + 2 * self.flows.len();
-        self.descriptor_limit.saturating_sub(used)
+        self.descriptor_limit.saturating_sub(used + FLOW_DESCRIPTORS)
     }
 }
 

@@ -42,7 +42,9 @@ pub(crate) struct Kernel {
     pub(crate) foreign: BTreeSet<SocketAddr>,
     /// Ports that a pick names, in this order.
     picks: Vec<Result<u16, Errno>>,
-    /// What listen(2) says instead of yes.
+    /// What epoll_ctl(2) says instead of yes.
+    pub(crate) stage_error: Option<Errno>,
+    /// What listen(2) says instead of yes, to the second call and those behind it.
     pub(crate) listen_error: Option<Errno>,
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
@@ -68,7 +70,7 @@ impl Kernel {
         match request {
             Request::Bind { slot, address } => {
                 let outcome = self.bind(address);
-                table.bound(slot, outcome);
+                table.bound(slot, outcome, self);
             }
             Request::Pick { rule, .. } => {
                 let port = if self.picks.is_empty() { Err(IN_USE) } else { self.picks.remove(0) };
@@ -79,9 +81,14 @@ impl Kernel {
 }
 
 impl Effects<Socket> for Kernel {
+    fn stage(&mut self, _: Ref, _: &Socket) -> Result<(), Errno> {
+        self.stage_error.map_or(Ok(()), Err)
+    }
+
     fn listen(&mut self, slot: Ref, _: &Socket) -> Result<(), Errno> {
         self.calls.push(("listen", port(u16::try_from(slot.index + 1).expect("small"))));
-        self.listen_error.map_or(Ok(()), Err)
+        let first = self.calls.len() == 1;
+        self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
     }
 
     fn retire(&mut self, key: Key, _: Socket, _: &Entry) -> u32 {

@@ -80,11 +80,12 @@ fn failed_bind_refuses_the_commit_and_names_rule_address_and_port() {
         (counts, outcome),
         (Counts { kept: 1, new: 2, retired: 0, failed: 1 }, Outcome::Failed)
     );
-    let failures: Vec<_> = table.failures(Which::Shadow).collect();
-    assert_eq!(failures.len(), 1);
-    assert_eq!((failures[0].rule, failures[0].port), (RuleId(2), Some(port(81))));
-    assert_eq!(failures[0].errno, IN_USE);
-    assert_eq!(table.failures(Which::Active).count(), 0);
+    let failures = table.failures(Which::Shadow);
+    assert_eq!(failures.total(), 1);
+    let failure = failures.get(0).expect("one");
+    assert_eq!((failure.rule, failure.port), (RuleId(2), Some(port(81))));
+    assert_eq!((failure.errno, failures.get(1)), (IN_USE, None));
+    assert_eq!(table.failures(Which::Active).total(), 0);
 
     kernel.calls.clear();
     assert!(!table.commit(&mut kernel).expect("prepared").done);
@@ -172,22 +173,68 @@ fn second_answer_to_a_bind_is_none() {
 }
 
 #[test]
-fn listen_that_fails_at_commit_is_counted_and_shown() {
+fn listen_that_fails_refuses_the_commit_and_closes_what_listened_already() {
     let (mut table, mut kernel) = (table(), Kernel::default());
-    table.begin(Base::Empty, None).expect("closed");
-    table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
-    prepare(&mut table, &mut kernel);
-    kernel.listen_error = Some(Errno(libc::ENOSPC));
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(70, 70)), false));
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(80, 82)), false).expect("room");
+    assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
+    kernel.calls.clear();
+    kernel.listen_error = Some(Errno(libc::ENOMEM));
     let committed = table.commit(&mut kernel).expect("prepared");
-    assert_eq!(committed.counts, Counts { failed: 1, ..Counts::default() });
-    assert_eq!(kernel.open(), 0, "a socket that does not listen is closed");
-    assert_eq!(table.failures(Which::Active).next().expect("one").errno, Errno(libc::ENOSPC));
+    assert_eq!((committed.done, committed.counts.new, committed.counts.failed), (false, 0, 2));
+    assert_eq!((addresses(&table), table.generation()), (vec!["127.0.0.1:70".to_owned()], 1));
+    assert_eq!(kernel.open(), 1);
+    let failure = table.failures(Which::Shadow).get(0).expect("one");
+    assert_eq!((failure.rule, failure.errno), (RuleId(2), Errno(libc::ENOMEM)));
+    assert!(!table.commit(&mut kernel).expect("prepared").done);
+    table.rollback();
+    assert_eq!((kernel.open(), table.slots.free()), (1, LISTENERS - 1));
+}
+
+#[test]
+fn socket_that_cannot_be_watched_has_failed_before_the_commit() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    kernel.stage_error = Some(Errno(libc::ENOSPC));
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(80, 82)), false).expect("room");
+    let (counts, outcome) = prepare(&mut table, &mut kernel);
+    assert_eq!((counts.failed, outcome, kernel.open()), (3, Outcome::Failed, 0));
+    assert_eq!(table.failures(Which::Shadow).get(2).expect("one").errno, Errno(libc::ENOSPC));
+}
+
+#[test]
+fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 81)), false));
+    let slot = table.slots.iter().next().expect("one").0;
+    table.fail(slot, Errno(libc::EINVAL));
     let listeners = table.listeners();
-    assert_eq!((listeners.open, listeners.failed), (0, 1));
-    kernel.listen_error = None;
-    // It is neither kept nor retired: there is no socket.
+    assert_eq!((listeners.open, listeners.failed, kernel.open()), (1, 1, 1));
+    assert_eq!(table.entry(RuleId(1)).expect("there").listeners, listeners);
+    let failure = *table.failures(Which::Active).get(0).expect("one");
+    assert_eq!((failure.rule, failure.errno), (RuleId(1), Errno(libc::EINVAL)));
+    // A change of something else keeps what there is; what is not there is neither kept nor retired.
+    let counts = change(&mut table, &mut kernel, |_| Ok(()));
+    assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
+    assert_eq!(table.failures(Which::Active).get(0), Some(&failure));
     let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
-    assert_eq!((counts, kernel.calls.len()), (Counts::default(), 1));
+    assert_eq!(counts, Counts { retired: 1, ..Counts::default() });
+    assert_eq!((table.failures(Which::Active).total(), table.slots.free()), (0, LISTENERS));
+}
+
+#[test]
+fn failures_beyond_the_most_that_are_told_are_counted() {
+    let room = 4 * crate::limits::MAX_FAILURES;
+    let (mut table, mut kernel) = (Table::new(RULES, room, 2 * room), Kernel::default());
+    kernel.stage_error = Some(IN_USE);
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "any", range(1, 2000)), false).expect("room");
+    table.prepare(room).expect("open");
+    assert_eq!(finish(&mut table, &mut kernel).0.failed, 4000);
+    let failures = table.failures(Which::Shadow);
+    assert_eq!(failures.total(), 4000);
+    assert!(failures.get(1023).is_some() && failures.get(1024).is_none());
 }
 
 #[test]

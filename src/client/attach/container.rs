@@ -1,0 +1,77 @@
+//! Containers by name: podman is asked, then docker.
+
+use crate::client::error::Error;
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+/// A running container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The program that runs it.
+    pub engine: &'static str,
+    /// Its first process, as an id of this PID namespace.
+    pub pid: u32,
+}
+
+/// What an engine says of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    Running(u32),
+    /// Its state: "exited", "created", "paused" without a process, …
+    NotRunning(String),
+    /// It knows no such container; in its own words.
+    Unknown(String),
+    /// It is not installed.
+    NoEngine,
+}
+
+/// The process of a running container.
+///
+/// # Errors
+/// No engine knows it, or it does not run; with the mend.
+pub fn find(name: &str) -> Result<Running, Error> {
+    let mut said = Vec::new();
+    for engine in ["podman", "docker"] {
+        match ask(engine, name)? {
+            Answer::Running(pid) => return Ok(Running { engine, pid }),
+            Answer::NotRunning(state) => {
+                return Err(Error::refused(format!(
+                    "container {name} is not running ({state}); start it: {engine} start {name}"
+                )));
+            }
+            Answer::Unknown(words) => said.push(format!("{engine}: {words}")),
+            Answer::NoEngine => {}
+        }
+    }
+    Err(Error::refused(if said.is_empty() {
+        format!(
+            "--container {name}: neither podman nor docker is in PATH; install one, or name the \
+             container's process: --pid PID"
+        )
+    } else {
+        format!("--container {name}: there is no such container ({})", said.join("; "))
+    }))
+}
+
+fn ask(engine: &str, name: &str) -> Result<Answer, Error> {
+    let words =
+        ["inspect", "--type", "container", "--format", "{{.State.Pid}} {{.State.Status}}", "--"];
+    let output = Command::new(engine).args(words).arg(name).stdin(Stdio::null()).output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Answer::NoEngine),
+        Err(error) => return Err(Error::refused(format!("{engine}: {error}"))),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed");
+        return Ok(Answer::Unknown(last.trim().to_owned()));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (pid, state) = said.trim().split_once(' ').unwrap_or((said.trim(), "unknown"));
+    match pid.parse() {
+        Ok(0) => Ok(Answer::NotRunning(state.to_owned())),
+        Ok(pid) => Ok(Answer::Running(pid)),
+        Err(_) => Err(Error::refused(format!("{engine} inspect {name}: not understood: {said}"))),
+    }
+}

@@ -1,0 +1,97 @@
+//! A change that needs more sockets than the daemon can have: how many, why, and what to do.
+
+use super::Steps;
+use crate::client::error::Error;
+use crate::limits::FLOW_DESCRIPTORS;
+use crate::wire::{Bind, DaemonStatus, Hello, Request};
+
+/// What a PREPARE that ended with LIMIT tells its user.
+pub(super) fn error(
+    steps: &Steps,
+    (needed, available): (u32, u32),
+    hello: &Hello,
+    status: &DaemonStatus,
+) -> Error {
+    let mut words: Vec<&str> = steps.words.values().map(String::as_str).collect();
+    words.dedup();
+    let what = match words[..] {
+        [words] => format!("{words}: "),
+        _ => String::new(),
+    };
+    let inserts_any = |request: &Request| matches!(request, Request::Insert { rule, .. } if rule.bind == Bind::Any);
+    let pairs = if steps.requests.iter().any(inserts_any) {
+        " (two for each port of every address: IPv4 and IPv6)"
+    } else {
+        ""
+    };
+    let share = u32::try_from(FLOW_DESCRIPTORS).unwrap_or(u32::MAX);
+    let free = status.descriptor_limit.saturating_sub(status.descriptors.saturating_add(share));
+    let why = if needed > hello.max_listeners || free > available {
+        format!("a daemon has at most {} of them; ask for fewer ports", hello.max_listeners)
+    } else {
+        format!(
+            "the daemon may open {} files, and needs some for itself and for connections; ask for fewer ports, or \
+             start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
+             LimitNOFILE= sets it for a service of systemd); each connection needs two on top",
+            status.descriptor_limit,
+            u64::from(status.descriptor_limit) + u64::from(needed - available.min(needed))
+        )
+    };
+    Error::refused(format!(
+        "{what}{needed} more listening sockets are needed{pairs}, and {available} fit: {why}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Features, Layers, SandboxMode};
+
+    #[test]
+    fn daemon_without_places_for_listeners_is_told_from_one_without_descriptors() {
+        let hello = Hello {
+            generation: 0,
+            uptime_ms: 0,
+            max_rules: 4096,
+            max_listeners: 131_072,
+            max_flows: 1,
+            rules: 0,
+            layers: Layers(0),
+            features: Features(0),
+            landlock_abi: 0,
+            transaction_deadline_ms: 1,
+            max_in_flight: 1,
+            sandbox: SandboxMode::Strict,
+            major: 0,
+            minor: 0,
+            patch: 0,
+        };
+        let status = |descriptor_limit| DaemonStatus {
+            generation: 0,
+            uptime_ms: 0,
+            rules: 0,
+            listeners: 0,
+            failed_listeners: 0,
+            flows: 0,
+            flows_in_all: 0,
+            bytes_to_target: 0,
+            bytes_to_client: 0,
+            descriptors: 300,
+            descriptor_limit,
+            longest_turn_us: 0,
+            clients: 1,
+            layers: Layers(0),
+            landlock_abi: 0,
+            sandbox: SandboxMode::Strict,
+            no_local_port: 0,
+        };
+        let steps = Steps::default();
+        let places = error(&steps, (200_000, 131_072), &hello, &status(1 << 20)).message;
+        assert!(
+            places.contains("at most 131072 of them") && !places.contains("ulimit"),
+            "{places}"
+        );
+        let files = error(&steps, (1000, 700), &hello, &status(1000)).message;
+        assert!(files.contains("at least 1300 (`ulimit -Hn`"), "{files}");
+    }
+}

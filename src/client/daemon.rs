@@ -1,0 +1,252 @@
+//! The daemon: found, started in a session of its own, waited for.
+
+use super::args::Sandbox;
+use super::error::Error;
+use crate::sys::process::{self, Child, Fork};
+use crate::sys::{Errno, clock, fd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How long a daemon may take to be ready.
+const READY_MS: u64 = 30_000;
+/// How long it may take to end after the command has.
+const END_MS: i64 = 10_000;
+
+/// A daemon that is ready. It ends with this value, unless it is let go.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Option<Child>,
+}
+
+/// What a daemon is started for.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Where its control socket is to be.
+    pub control: &'a Path,
+    /// The network namespace that it forwards into.
+    pub network: BorrowedFd<'a>,
+    /// The process that it ends with, as a pidfd.
+    pub watched: Option<BorrowedFd<'a>>,
+    /// What that process is, for messages.
+    pub target: &'a str,
+    /// How much of its sandbox must be there.
+    pub sandbox: Sandbox,
+    /// Whether the network is set up for many short connections.
+    pub tune_namespace: bool,
+    /// Whether it outlives its caller.
+    pub life: Life,
+}
+
+/// Whose a daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Its caller's child, with its caller's standard error.
+    Child,
+    /// Nobody's.
+    Detached,
+}
+
+/// The daemon's program: beside this one, or else in PATH.
+///
+/// # Errors
+/// It is in neither place.
+pub fn find_program() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.with_file_name("pestod");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|directory| directory.join("pestod"));
+    std::iter::once(beside.clone()).chain(in_path).find(|path| path.is_file()).ok_or_else(|| {
+        Error::refused(format!(
+            "pestod, the daemon, is neither {} nor in PATH; install it beside pesto \
+             (cargo build builds both)",
+            beside.display()
+        ))
+    })
+}
+
+impl Daemon {
+    /// Starts the daemon and waits until it takes clients.
+    ///
+    /// # Errors
+    /// It did not start; it has said why on standard error.
+    pub fn start(program: &Path, launch: &Launch<'_>) -> Result<Self, Error> {
+        let (ready, tell_ready) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
+        let sandbox = match launch.sandbox {
+            Sandbox::Strict => "strict",
+            Sandbox::Container => "container",
+        };
+        let mut words = vec![
+            c_string(program.as_os_str().as_bytes())?,
+            c_string(b"--control")?,
+            c_string(launch.control.as_os_str().as_bytes())?,
+            number("--netns-fd", launch.network)?,
+            number("--ready-fd", tell_ready.as_fd())?,
+            c_string(format!("--sandbox={sandbox}").as_bytes())?,
+        ];
+        let mut passed = vec![launch.network, tell_ready.as_fd()];
+        if launch.life == Life::Detached {
+            words.push(c_string(b"--log")?);
+        }
+        if launch.tune_namespace {
+            words.push(c_string(b"--tune-namespace")?);
+        }
+        words.push(c_string(format!("--target={}", launch.target).as_bytes())?);
+        if let Some(watched) = launch.watched {
+            words.push(number("--pidfd", watched)?);
+            passed.push(watched);
+        }
+        let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+        let child = match launch.life {
+            Life::Child => match process::fork().map_err(|errno| failed("fork", errno))? {
+                Fork::Child => become_daemon(&words, &passed, process::new_session()),
+                Fork::Parent(child) => child,
+            },
+            Life::Detached => detached(&words, &passed)?,
+        };
+        drop(tell_ready);
+        let daemon = Self { process: Some(child) };
+        daemon.wait_until_ready(ready.as_fd(), launch)?;
+        Ok(daemon)
+    }
+
+    /// Waits for the line that says that clients are accepted.
+    fn wait_until_ready(&self, ready: BorrowedFd<'_>, launch: &Launch<'_>) -> Result<(), Error> {
+        let until = clock::now_ms() + READY_MS;
+        loop {
+            let watched = launch.watched.map(|watched| fd::poll_entry(watched, libc::POLLIN));
+            let mut entries =
+                [fd::poll_entry(ready, libc::POLLIN), watched.unwrap_or_else(fd::poll_nothing)];
+            let left = until.saturating_sub(clock::now_ms());
+            match fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) {
+                Err(Errno(libc::EINTR)) => continue,
+                Err(errno) => return Err(Error::refused(errno.to_string())),
+                Ok(0) => {
+                    return Err(Error::refused(
+                        "the daemon is not ready after 30 seconds; given up",
+                    ));
+                }
+                Ok(_) => {}
+            }
+            if entries[0].revents == 0 {
+                return Err(Error::refused(format!("{} has ended meanwhile", launch.target)));
+            }
+            let mut line = [0; 16];
+            return match fd::read(ready, &mut line) {
+                Err(Errno(libc::EINTR)) => continue,
+                Ok(len) if line[..len].starts_with(b"READY") => Ok(()),
+                _ => {
+                    // Told to end now, it would not come to say why.
+                    self.has_ended_within(END_MS);
+                    Err(Error::refused("the daemon did not start; it says why above"))
+                }
+            };
+        }
+    }
+
+    /// Readable when the daemon has ended; `None` once it was let go.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|child| child.pidfd.as_fd())
+    }
+
+    /// Waits for the daemon, which ends by itself when its command has.
+    pub fn follow(self) {
+        self.has_ended_within(END_MS);
+    }
+
+    /// Lets it live on.
+    pub fn let_go(mut self) {
+        self.process = None;
+    }
+
+    fn has_ended_within(&self, timeout_ms: i64) -> bool {
+        let Some(pidfd) = self.pidfd() else { return true };
+        let mut entries = [fd::poll_entry(pidfd, libc::POLLIN)];
+        loop {
+            match fd::poll(&mut entries, timeout_ms) {
+                Err(Errno(libc::EINTR)) => {}
+                ready => return ready != Ok(0),
+            }
+        }
+    }
+}
+
+/// A daemon that has not ended by itself is told to, and then made to.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let Some(pidfd) = self.pidfd() else { return };
+        for number in [libc::SIGTERM, libc::SIGKILL] {
+            if self.has_ended_within(0) {
+                break;
+            }
+            let _ = process::send_signal(pidfd, number);
+            self.has_ended_within(END_MS);
+        }
+        // One that is nobody's child has no status for us.
+        let _ = process::wait(pidfd);
+    }
+}
+
+/// Forks a process that is nobody's child and cannot come by a terminal: the leader of its new
+/// session has ended. It waits until its pidfd is open, so that its id is still its own.
+fn detached(words: &[&CStr], passed: &[BorrowedFd<'_>]) -> Result<Child, Error> {
+    let pipe = || fd::pipe(0).map_err(|errno| failed("pipe", errno));
+    let (said, say) = pipe()?;
+    let (hear, go) = pipe()?;
+    let leader = match process::fork().map_err(|errno| failed("fork", errno))? {
+        Fork::Parent(leader) => leader,
+        Fork::Child => {
+            drop((said, go));
+            let session = process::new_session();
+            match process::fork() {
+                Ok(Fork::Child) => {
+                    let told = fd::write(say.as_fd(), &process::id().to_le_bytes());
+                    drop(say);
+                    if told.is_err() || fd::read(hear.as_fd(), &mut [0]) != Ok(1) {
+                        process::exit(1);
+                    }
+                    become_daemon(words, passed, session)
+                }
+                Ok(Fork::Parent(_)) => process::exit(0),
+                Err(_) => process::exit(1),
+            }
+        }
+    };
+    drop((say, hear));
+    let mut id = [0; 4];
+    let read = fd::read(said.as_fd(), &mut id);
+    let _ = process::wait(leader.pidfd.as_fd());
+    if read != Ok(id.len()) {
+        return Err(Error::refused("the daemon's process could not be forked"));
+    }
+    let pid = i32::from_le_bytes(id);
+    let pidfd = process::open_pidfd(pid).map_err(|errno| failed("pidfd", errno))?;
+    fd::write(go.as_fd(), b"\n").map_err(|errno| failed("pipe", errno))?;
+    Ok(Child { pid, pidfd })
+}
+
+/// The forked process: away from the terminal, whose signals are its caller's alone.
+fn become_daemon(words: &[&CStr], passed: &[BorrowedFd<'_>], session: crate::sys::Result<()>) -> ! {
+    let started = session
+        .and_then(|()| passed.iter().try_for_each(|&fd| fd::keep_over_exec(fd)))
+        .and_then(|()| process::exec(words[0], words));
+    let Err(errno) = started;
+    let program = words[0].to_string_lossy();
+    fd::write_stderr(format!("pesto: {program}: {errno}\n").as_bytes());
+    process::exit(1)
+}
+
+fn failed(what: &str, errno: Errno) -> Error {
+    Error::refused(format!("{what}: {errno}"))
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, Error> {
+    CString::new(bytes).map_err(|_| {
+        Error::refused(format!("{}: a zero byte in a path", String::from_utf8_lossy(bytes)))
+    })
+}
+
+fn number(option: &str, fd: BorrowedFd<'_>) -> Result<CString, Error> {
+    c_string(format!("{option}={}", fd.as_raw_fd()).as_bytes())
+}

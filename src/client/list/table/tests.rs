@@ -1,0 +1,110 @@
+use super::*;
+use crate::client::forward::FailedPorts;
+use crate::client::{label, spec::Spec};
+use crate::wire::{Address, Counters, Failure, Port, RuleId};
+use core::net::Ipv4Addr;
+
+fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
+    let spec: Spec = words.parse().expect(words);
+    let mut rule = spec.wishes[0].rule(RuleId(1));
+    rule.label = label::parse(label).unwrap_or_default();
+    let failed_listeners = u32::try_from(failed.len()).expect("few");
+    let counters = Counters {
+        generation: 1,
+        id: RuleId(1),
+        listeners: 2,
+        failed_listeners,
+        connections: 3,
+        accepted: 1200,
+        connected: 1200,
+        refused_by_target: 0,
+        reset_by_client: 0,
+        reset_by_target: 0,
+        timed_out: 0,
+        bytes_to_target: 1536,
+        bytes_to_client: 3 << 30,
+    };
+    let failures: Vec<Failure> = failed
+        .iter()
+        .map(|&port| Failure {
+            generation: 1,
+            total: failed_listeners,
+            index: 0,
+            rule: RuleId(1),
+            errno: libc::EADDRINUSE.unsigned_abs(),
+            port: Port::new(port),
+            address: Address::V4(Ipv4Addr::LOCALHOST),
+        })
+        .collect();
+    let mut forward = Forward::new(&rule, Some(&counters));
+    let activity = forward.activity.as_mut().expect("counted");
+    activity.failures = FailedPorts::fold(failures.iter());
+    forward
+}
+
+fn some() -> [Forward; 2] {
+    [
+        forward("8080:80", &[], "web"),
+        forward("127.0.0.1:8000-8009:9000-9009", &[8001, 8002, 8003, 8007], ""),
+    ]
+}
+
+#[test]
+fn columns_are_in_line_and_failed_ports_are_folded() {
+    let expected = "\
+LISTENS ON               TARGET         STATE          OPEN  TOTAL       IN      OUT  LABEL
+0.0.0.0:8080, [::]:8080  80/tcp         listening         3   1200  1.5 KiB  3.0 GiB  web
+127.0.0.1:8000-8009      9000-9009/tcp  partly failed     3   1200  1.5 KiB  3.0 GiB
+  127.0.0.1:8001-8003: Address already in use
+  127.0.0.1:8007: Address already in use
+";
+    assert_eq!(text(&some(), None), expected);
+    assert_eq!(text(&some(), Some(91)), expected);
+}
+
+#[test]
+fn narrower_terminal_has_a_line_for_each_address() {
+    let expected = "\
+LISTENS ON           TARGET         STATE          OPEN  TOTAL       IN      OUT  LABEL
+0.0.0.0:8080         80/tcp         listening         3   1200  1.5 KiB  3.0 GiB  web
+[::]:8080
+127.0.0.1:8000-8009  9000-9009/tcp  partly failed     3   1200  1.5 KiB  3.0 GiB
+  127.0.0.1:8001-8003: Address already in use
+  127.0.0.1:8007: Address already in use
+";
+    assert_eq!(text(&some(), Some(90)), expected);
+    assert_eq!(text(&some(), Some(87)), expected);
+}
+
+#[test]
+fn narrow_terminal_has_paragraphs() {
+    let expected = "\
+0.0.0.0:8080, [::]:8080 -> 80/tcp
+  listening, 3 open, 1200 in all,
+    1.5 KiB in, 3.0 GiB out, label web
+127.0.0.1:8000-8009 -> 9000-9009/tcp
+  partly failed, 3 open, 1200 in all,
+    1.5 KiB in, 3.0 GiB out
+  127.0.0.1:8001-8003: Address already
+    in use
+  127.0.0.1:8007: Address already in use
+";
+    assert_eq!(text(&some(), Some(40)), expected);
+    for width in 30..120 {
+        let text = text(&some(), Some(width));
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+    }
+    // A word is never cut, however narrow it is.
+    assert!(text(&some(), Some(1)).contains("127.0.0.1:8001-8003:"));
+}
+
+#[test]
+fn failures_that_are_not_named_are_counted() {
+    let mut forward = forward("127.0.0.1:8000-8009:9000-9009", &[8001, 8002], "");
+    let activity = forward.activity.as_mut().expect("counted");
+    activity.failed_listeners = 7;
+    let some = text(std::slice::from_ref(&forward), None);
+    assert!(some.ends_with("8001-8002: Address already in use\n  and 5 more\n"), "{some}");
+    forward.activity.as_mut().expect("counted").failures.clear();
+    assert!(text(&[forward], None).ends_with("\n  7 sockets could not be bound\n"));
+}

@@ -1,0 +1,146 @@
+//! `pesto port`: where the container's ports are reached, line by line as `docker port` prints it.
+
+use super::args;
+use super::commands::{print, print_json};
+use super::error::{Error, Exit};
+use super::instance::{self, Selector};
+use super::session::Session;
+use super::spec;
+use super::split::fixed;
+use crate::wire::{Address, Bind, Port, Protocol, Rule, Side};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use serde::Serialize;
+use std::fmt;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+/// `80`, `80/tcp`: a port inside the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerPort {
+    port: Port,
+    protocol: Protocol,
+}
+
+impl fmt::Display for ContainerPort {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.port.get(), spec::protocol_name(self.protocol))
+    }
+}
+
+impl FromStr for ContainerPort {
+    type Err = &'static str;
+
+    fn from_str(words: &str) -> Result<Self, Self::Err> {
+        let (port, protocol) = words.split_once('/').unwrap_or((words, "tcp"));
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| digits).and_then(Port::new);
+        let protocol = [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(|&known| protocol.eq_ignore_ascii_case(spec::protocol_name(known)));
+        match (port, protocol) {
+            (Some(port), Some(protocol)) => Ok(Self { port, protocol }),
+            (None, _) => Err("a port is a number from 1 to 65535, as in 80 or 80/tcp"),
+            (_, None) => Err("the protocols are tcp and udp, as in 80/tcp"),
+        }
+    }
+}
+
+/// One port that listens for one of the container's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Published {
+    container_port: u16,
+    protocol: &'static str,
+    address: Address,
+    host_port: u16,
+}
+
+impl Published {
+    fn place(&self) -> String {
+        format!("{}:{}", spec::written(self.address), self.host_port)
+    }
+}
+
+/// What listens on the host, in the order of container ports, IPv4 first.
+fn published(rules: &[Rule], wanted: Option<ContainerPort>) -> Vec<Published> {
+    let mut all = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.side == Side::Inbound && rule.active) {
+        let Some(ports) = fixed(rule) else { continue };
+        let protocol = spec::protocol_name(rule.protocol);
+        for (host, container) in
+            ports.iter().filter_map(|host| Some((host, rule.target_port(host)?)))
+        {
+            let port = ContainerPort { port: container, protocol: rule.protocol };
+            if wanted.is_none_or(|wanted| wanted == port) {
+                all.extend(addresses(rule.bind).map(|address| Published {
+                    container_port: container.get(),
+                    protocol,
+                    address,
+                    host_port: host.get(),
+                }));
+            }
+        }
+    }
+    all.sort_unstable();
+    all
+}
+
+fn addresses(bind: Bind) -> impl Iterator<Item = Address> {
+    let any = [
+        Address::V4(Ipv4Addr::UNSPECIFIED),
+        Address::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 },
+    ];
+    let addresses = bind.address().map_or(any.map(Some), |address| [Some(address), None]);
+    addresses.into_iter().flatten()
+}
+
+/// The JSON of `port`.
+#[derive(Serialize)]
+struct Report {
+    generation: u64,
+    ports: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    container_port: u16,
+    protocol: &'static str,
+    address: String,
+    host_port: u16,
+}
+
+impl From<&Published> for Entry {
+    fn from(published: &Published) -> Self {
+        let &Published { container_port, protocol, address, host_port } = published;
+        let address = spec::written(address).trim_matches(['[', ']']).to_owned();
+        Self { container_port, protocol, address, host_port }
+    }
+}
+
+/// `pesto port`
+///
+/// # Errors
+/// There is no daemon; or, when one port is asked for, it is not forwarded.
+pub fn port(args: args::Port) -> Result<(), Error> {
+    let path = Selector::from(args.which).find()?;
+    let snapshot = Session::open(&path)?.0.snapshot()?;
+    let all = published(&snapshot.rules, args.container);
+    if let (Some(wanted), true) = (args.container, all.is_empty()) {
+        let name = instance::name_of(&path);
+        return Err(Error::new(
+            Exit::Usage,
+            format!("no public port '{wanted}' published for {name}; `pesto port` shows all"),
+        ));
+    }
+    if args.json {
+        let ports = all.iter().map(Entry::from).collect();
+        return print_json(&Report { generation: snapshot.generation, ports });
+    }
+    let mut text = String::new();
+    for one in &all {
+        let _ = match args.container {
+            Some(_) => writeln!(text, "{}", one.place()),
+            None => writeln!(text, "{}/{} -> {}", one.container_port, one.protocol, one.place()),
+        };
+    }
+    print(&text)
+}

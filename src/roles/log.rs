@@ -1,0 +1,295 @@
+//! Where the supervisor's lines go: its own, and those of its children.
+//!
+//! Until the daemon is ready that is the caller's standard error. Then, if it was started with a log
+//! file, its caller is let go and the file alone is written to: bounded, since what a child writes
+//! may be under an attacker's influence. At [`LIMIT`] what is there is copied over the old log and
+//! the file is emptied; so no file is opened or renamed under the seal. An orderly end removes both.
+
+use crate::sys::fs;
+use crate::sys::{Result, clock, fd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Longest line in bytes, with its end.
+const LINE: usize = 320;
+
+/// A log file is at most so long.
+const LIMIT: u64 = 1024 * 1024;
+
+/// Lines of the children in one second; what comes beyond is counted, not written.
+const LINES: u32 = 50;
+
+/// How long that second is.
+const WINDOW_MS: u64 = 1000;
+
+/// The sink of all lines.
+#[derive(Debug)]
+pub struct Log {
+    /// The caller's standard error, while that is another one than ours.
+    caller: Option<OwnedFd>,
+    /// What our standard error is then.
+    files: Option<Files>,
+    window_ms: u64,
+    lines: u32,
+    left_out: u32,
+}
+
+/// The log file and the one before it.
+#[derive(Debug)]
+pub struct Files {
+    directory: OwnedFd,
+    names: [CString; 2],
+    file: OwnedFd,
+    old: OwnedFd,
+    size: u64,
+}
+
+impl Files {
+    /// Opens `name` and its older part below a directory; what is there already is gone on with.
+    ///
+    /// # Errors
+    /// ELOOP: a link; EACCES, ENOSPC, …
+    pub fn open(directory: OwnedFd, name: CString, old_name: CString) -> Result<Self> {
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_APPEND;
+        let file = fs::open_at(directory.as_fd(), &name, flags)?;
+        let old = fs::open_at(directory.as_fd(), &old_name, flags & !libc::O_APPEND)?;
+        let size = fs::facts(file.as_fd())?.size;
+        Ok(Self { directory, names: [name, old_name], file, old, size })
+    }
+
+    /// Makes room in the file, which is `log`.
+    fn rotate(&mut self, log: BorrowedFd<'_>) {
+        let _ = fs::replace_content(self.old.as_fd(), log, self.size);
+        // If even that fails the file grows on.
+        if fs::truncate(log).is_ok() {
+            self.size = 0;
+        }
+    }
+
+    /// Removes both.
+    pub fn remove(&self) {
+        for name in &self.names {
+            let _ = fs::unlink_at(self.directory.as_fd(), name);
+        }
+    }
+}
+
+impl Log {
+    /// A log to files, which standard error becomes, and to `caller`, which that was; without files
+    /// to standard error alone.
+    #[must_use]
+    pub fn new(files: Option<Files>, caller: OwnedFd) -> Self {
+        let caller = files.as_ref().and_then(|files| {
+            // Of two open descriptors it cannot fail.
+            fd::become_stderr(files.file.as_fd()).ok().map(|()| caller)
+        });
+        Self { caller, files, window_ms: 0, lines: 0, left_out: 0 }
+    }
+
+    /// The daemon is ready: its caller need not wait for the end of its standard error.
+    pub fn let_caller_go(&mut self) {
+        self.caller = None;
+    }
+
+    /// A line of the supervisor's own.
+    pub fn say(&mut self, parts: &[&[u8]]) {
+        let mut line = Line::new();
+        if self.files.is_some() {
+            line.push_time(clock::unix_seconds());
+            line.push(b" ");
+            line.push_all(parts);
+            self.write_file(line.end());
+        }
+        if self.files.is_none() || self.caller.is_some() {
+            line = Line::new();
+            line.push(b"pestod: ");
+            line.push_all(parts);
+            match &self.caller {
+                None => write_if_ready(fd::stderr(), line.end()),
+                Some(caller) => write_if_ready(caller.as_fd(), line.end()),
+            }
+        }
+    }
+
+    /// A line that is for a log alone: nobody at a terminal need read it.
+    pub fn note(&mut self, parts: &[&[u8]]) {
+        if self.files.is_some() {
+            self.say(parts);
+        }
+    }
+
+    /// A line of a child, unless there were too many just now.
+    pub fn copy(&mut self, child: &[u8], text: &[u8]) {
+        let now = clock::now_ms();
+        if now.saturating_sub(self.window_ms) >= WINDOW_MS {
+            self.window_ms = now;
+            self.lines = 0;
+            if self.left_out > 0 {
+                let (digits, from) = decimal(self.left_out);
+                self.left_out = 0;
+                self.say(&[&digits[from..], b" lines before this one were left out"]);
+            }
+        }
+        self.lines += 1;
+        if self.lines > LINES {
+            self.left_out = self.left_out.saturating_add(1);
+        } else {
+            self.say(&[child, b": ", text]);
+        }
+    }
+
+    /// After an orderly end, or where nothing ever ran, nobody needs the files.
+    pub fn remove_files(&self) {
+        if let Some(files) = &self.files {
+            files.remove();
+        }
+    }
+
+    fn write_file(&mut self, line: &[u8]) {
+        let Some(files) = &mut self.files else { return };
+        if files.size + line.len() as u64 > LIMIT {
+            files.rotate(fd::stderr());
+        }
+        files.size += line.len() as u64;
+        fd::write_stderr(line);
+    }
+}
+
+/// Writes a line unless nobody takes it just now: the supervisor waits for no reader.
+fn write_if_ready(sink: BorrowedFd<'_>, line: &[u8]) {
+    let mut entry = [fd::poll_entry(sink, libc::POLLOUT)];
+    // A pipe with room has room for a page.
+    if fd::poll(&mut entry, 0) == Ok(1) && entry[0].revents & libc::POLLOUT != 0 {
+        let _ = fd::write(sink, line);
+    }
+}
+
+/// A line, made without formatting: the supervisor is sealed.
+struct Line {
+    bytes: [u8; LINE],
+    len: usize,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { bytes: [0; LINE], len: 0 }
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        for &byte in part {
+            if self.len + 1 < LINE {
+                // What a child writes must not steer a terminal.
+                self.bytes[self.len] = if byte.is_ascii_control() { b'?' } else { byte };
+                self.len += 1;
+            }
+        }
+    }
+
+    fn push_all(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.push(part);
+        }
+    }
+
+    /// Seconds since 1970 as RFC 3339 has them, in UTC.
+    fn push_time(&mut self, seconds: u64) {
+        let (days, second) = (seconds / 86_400, u32::try_from(seconds % 86_400).unwrap_or(0));
+        let [year, month, day] = date(days);
+        let fields = [
+            (year, 4, b"-"),
+            (month, 2, b"-"),
+            (day, 2, b"T"),
+            (second / 3600, 2, b":"),
+            (second / 60 % 60, 2, b":"),
+            (second % 60, 2, b"Z"),
+        ];
+        for (number, width, behind) in fields {
+            let (digits, _) = decimal(number);
+            self.push(&digits[digits.len() - width..]);
+            self.push(behind);
+        }
+    }
+
+    fn end(&mut self) -> &[u8] {
+        self.bytes[self.len] = b'\n';
+        &self.bytes[..=self.len]
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar. Counted from
+/// March on, so that the leap day is a year's last (Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`).
+fn date(days: u64) -> [u32; 3] {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    [era * 400 + year + carry, month, day].map(|number| u32::try_from(number).unwrap_or(0))
+}
+
+/// A number in decimal digits, zeros before them: the digits are those from the place on.
+pub fn decimal(number: u32) -> ([u8; 10], usize) {
+    let mut digits = [b'0'; 10];
+    let mut left = number;
+    let mut from = digits.len();
+    while from == digits.len() || left > 0 {
+        from -= 1;
+        digits[from] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+    }
+    (digits, from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_what_date_says() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z\n"),
+            (951_782_400, "2000-02-29T00:00:00Z\n"),
+            (951_868_799, "2000-02-29T23:59:59Z\n"),
+            (1_795_612_565, "2026-11-25T13:16:05Z\n"),
+            (4_107_542_399, "2100-02-28T23:59:59Z\n"),
+            (4_107_542_400, "2100-03-01T00:00:00Z\n"),
+        ] {
+            let mut line = Line::new();
+            line.push_time(seconds);
+            assert_eq!(std::str::from_utf8(line.end()), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn line_is_cut_and_steers_no_terminal() {
+        let mut line = Line::new();
+        line.push(b"a\x1b[2Jb\n");
+        line.push(&[b'x'; 1000]);
+        let text = line.end();
+        assert!(text.starts_with(b"a?[2Jb?xx"));
+        assert_eq!((text.len(), text[LINE - 1]), (LINE, b'\n'));
+    }
+
+    #[test]
+    fn full_file_becomes_the_old_one() {
+        let path = std::env::temp_dir().join(format!("pesto-log-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("a new directory");
+        let directory = OwnedFd::from(std::fs::File::open(&path).expect("a directory"));
+        let mut files =
+            Files::open(directory, c"a.log".into(), c"a.log.1".into()).expect("two files");
+        for round in 0..2_u8 {
+            let line = [b'0' + round; 100];
+            fd::write(files.file.as_fd(), &line).expect("a line");
+            files.size += 100;
+            let file = files.file.try_clone().expect("a descriptor");
+            files.rotate(file.as_fd());
+            assert_eq!(std::fs::read(path.join("a.log.1")).expect("there"), line);
+            assert_eq!(std::fs::metadata(path.join("a.log")).expect("there").len(), 0);
+        }
+        files.remove();
+        std::fs::remove_dir(&path).expect("it is empty");
+    }
+}

@@ -1,0 +1,244 @@
+//! `pesto attach`: ways into namespaces that are there already, and what it says where there is none.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use support::ends::{all_end, pidfd};
+use support::{Folder, Lines, children, curl, first_port, output, program, text, until};
+
+/// Processes whose network is attached to: a server at port 8000, started by other words.
+struct Container {
+    starter: Child,
+    /// The server, in the namespace.
+    server: i32,
+    folder: Folder,
+}
+
+impl Container {
+    /// A web server, started by words that make its namespaces (unshare(1)).
+    fn start(unshare: &[&str]) -> Self {
+        let folder = Folder::new();
+        std::fs::write(folder.join("index.html"), "inside").expect("a page");
+        let mut words = unshare.to_vec();
+        words.extend(["sh", "-c", "ip link set lo up && echo $$ && exec \"$@\"", "sh"]);
+        words.extend(["python3", "-u", "-m", "http.server", "8000", "--directory"]);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut starter = command.spawn().expect("it is installed");
+        let lines = Lines::of(starter.stdout.take().expect("a pipe"));
+        let server = lines.next().parse().expect("a process id");
+        assert!(lines.next().starts_with("Serving"));
+        Self { starter, server, folder }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("a.sock")
+    }
+
+    fn attach(&self, words: &[&str]) -> Output {
+        attach(&self.socket(), words)
+    }
+
+    fn pesto(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(program("pesto"));
+        output(command.args(&words[..1]).arg("-c").arg(self.socket()).args(&words[1..]))
+    }
+
+    /// Attaches and looks whether the server answers.
+    fn answers(&self, words: &[&str]) {
+        let attached = self.attach(&[words, &["-p", "127.0.0.1::8000"]].concat());
+        assert!(attached.status.success(), "{attached:?}");
+        let port = first_port(&format!(". {}", text(attached.stdout)));
+        assert_eq!(curl(&format!("http://127.0.0.1:{port}/")), "inside");
+        let stopped = self.pesto(&["stop"]);
+        assert!(stopped.status.success(), "{stopped:?}");
+        assert!(!self.socket().exists());
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Ok(pidfd) = pesto::sys::process::open_pidfd(self.server) {
+            support::ends::signal(&pidfd, libc::SIGKILL);
+        }
+        let _ = self.starter.kill();
+        let _ = self.starter.wait();
+    }
+}
+
+fn attach(socket: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(program("pesto"));
+    output(command.arg("attach").arg("-c").arg(socket).args(words))
+}
+
+const UNSHARE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--net"];
+
+#[test]
+fn process_in_plain_namespaces() {
+    let container = Container::start(&UNSHARE);
+    container.answers(&["--pid", &container.server.to_string()]);
+    container.answers(&["--netns", &format!("/proc/{}/ns/net", container.server)]);
+}
+
+#[test]
+fn daemon_is_on_its_own_and_ends_with_the_container() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    // Whoever reads the output of attach to its end is not kept waiting by the daemon: this does.
+    let attached = container.attach(&["--pid", &pid, "-p", "127.0.0.1::8000"]);
+    assert!(attached.status.success(), "{attached:?}");
+    let status = container.pesto(&["status", "--json"]);
+    assert!(status.status.success(), "{status:?}");
+    let daemons = daemons(&container.socket());
+    assert_eq!(daemons.len(), 4);
+    let supervisor = daemons[0];
+    assert!(!children(i32::try_from(std::process::id()).expect("a pid")).contains(&supervisor));
+    let cwd = std::fs::read_link(format!("/proc/{supervisor}/cwd"));
+    assert!(cwd.is_err() || cwd.is_ok_and(|cwd| cwd == Path::new("/")));
+    let pidfds: Vec<_> = daemons.into_iter().map(pidfd).collect();
+    drop(container);
+    all_end(&pidfds);
+}
+
+/// The processes of the daemon of a control socket, the supervisor first.
+fn daemons(socket: &Path) -> Vec<i32> {
+    let supervisor = until("the daemon", || {
+        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|pid: &i32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let parent = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            parent.is_ok_and(|comm| comm == "pestod\n")
+                && words
+                    .split(|&byte| byte == 0)
+                    .any(|word| Path::new(&*String::from_utf8_lossy(word)) == socket)
+        })
+    });
+    std::iter::once(supervisor).chain(children(supervisor)).collect()
+}
+
+/// The message of an attach that must fail with this status, and leave nothing behind.
+fn refused(words: &[&str], status: i32) -> String {
+    let folder = Folder::new();
+    let refused = attach(&folder.join("a.sock"), words);
+    assert_eq!(refused.status.code(), Some(status), "{refused:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    text(refused.stderr)
+}
+
+#[test]
+fn what_cannot_be_attached_to_is_named_with_the_mend() {
+    let mut file = std::fs::File::create(Folder::new().join("x")).expect("a file");
+    let _ = file.write_all(b"x");
+    let own = std::process::id().to_string();
+    for (words, status, said) in [
+        (&["--pid", "4194304"][..], 2, "process 4194304: there is no such process"),
+        (&["--pid", "0"], 2, "process 0: there is no such process"),
+        (&["--pid", &own], 2, "is in the host's own network (as with --network=host)"),
+        (&["--netns", "/nowhere"], 2, "--netns /nowhere: No such file or directory"),
+        (&["--netns", "/etc/hostname"], 2, "/etc/hostname is not a network namespace"),
+        (&["--netns", "/proc/self/ns/user"], 2, "is not a network namespace"),
+        (&[], 1, "--container"),
+        (&["--pid", "1", "--netns", "/x"], 1, "cannot be used with"),
+    ] {
+        let message = refused(words, status);
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn attach_that_fails_leaves_nothing() {
+    let container = Container::start(&UNSHARE);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let pid = container.server.to_string();
+    let spec = format!("127.0.0.1:{port}:8000");
+    let failed = container.attach(&["--pid", &pid, "-p", &spec]);
+    assert_eq!(failed.status.code(), Some(3), "{failed:?}");
+    assert!(text(failed.stderr).contains(&spec));
+    assert!(!container.socket().exists());
+}
+
+#[test]
+fn end_by_a_signal_waits_for_open_connections_and_a_second_one_does_not() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    for signals in [1, 2] {
+        let attached = container.attach(&["--pid", &pid, "-p", "127.0.0.1::8000"]);
+        let port = first_port(&format!(". {}", text(attached.stdout)));
+        let pidfds: Vec<_> = daemons(&container.socket()).into_iter().map(pidfd).collect();
+        let mut stream = support::connect(port);
+        stream.write_all(b"GET / HTTP/1.0\r\n").expect("it is open");
+        // Relayed, not only in a backlog.
+        until("the connection", || {
+            let status = container.pesto(&["status", "--json"]).stdout;
+            let status: serde_json::Value = serde_json::from_slice(&status).ok()?;
+            (status["connections"] == 1).then_some(())
+        });
+        support::ends::signal(&pidfds[0], libc::SIGTERM);
+        until("the end of listening", || std::net::TcpStream::connect(("127.0.0.1", port)).err());
+        if signals == 2 {
+            support::ends::signal(&pidfds[0], libc::SIGTERM);
+        } else {
+            stream.write_all(b"\r\n").expect("it goes on");
+            let mut page = String::new();
+            stream.read_to_string(&mut page).expect("the page");
+            assert!(page.ends_with("inside"), "{page}");
+            drop(stream);
+        }
+        all_end(&pidfds);
+    }
+}
+
+#[test]
+fn messages_are_in_a_log_beside_the_socket_that_an_orderly_end_removes() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    let log = container.folder.join("a.log");
+    let attached = container.attach(&["--pid", &pid]);
+    assert_eq!((attached.status.code(), text(attached.stderr)), (Some(0), String::new()));
+    let before = std::fs::read_to_string(&log).expect("a log");
+    assert!(before.ends_with("Z ready\n"), "{before}");
+    assert!(container.pesto(&["stop"]).status.success());
+    for name in ["a.log", "a.log.1", "a.lock", "a.sock"] {
+        assert!(!container.folder.join(name).exists(), "{name}");
+    }
+
+    // What went wrong is there to be read afterwards, and the next start of that name goes on with it.
+    container.attach(&["--pid", &pid]);
+    let pidfds: Vec<_> = daemons(&container.socket()).into_iter().map(pidfd).collect();
+    support::ends::signal(&pidfds[1], libc::SIGKILL);
+    all_end(&pidfds);
+    let said = std::fs::read_to_string(&log).expect("a log");
+    let last = said.lines().last().expect("a line");
+    assert!(last.contains("Z the ") && last.contains(" was killed by signal 9; ending"), "{last}");
+    assert!(container.attach(&["--pid", &pid]).status.success());
+    assert!(std::fs::read_to_string(&log).expect("a log").starts_with(&said));
+}
+
+#[test]
+fn service_manager_is_told_of_readiness_and_of_the_end() {
+    let container = Container::start(&UNSHARE);
+    let path = container.folder.join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+    let next = || {
+        let mut word = [0; 256];
+        let len = manager.recv(&mut word).expect("a word");
+        text(word[..len].to_vec())
+    };
+    let mut daemon = Command::new(program("pestod"));
+    daemon.arg("--control").arg(container.socket()).env("NOTIFY_SOCKET", &path);
+    daemon.arg(format!("--netns=/proc/{}/ns/net", container.server));
+    let mut daemon = daemon.spawn().expect("it is built");
+    assert!(next().starts_with("READY=1\n"));
+    assert!(container.pesto(&["status"]).status.success());
+    let pid = i32::try_from(daemon.id()).expect("a pid");
+    support::ends::signal(&pidfd(pid), libc::SIGTERM);
+    assert!(next().starts_with("STOPPING=1\n"));
+    assert_eq!(support::wait(&mut daemon).code(), Some(0));
+}
