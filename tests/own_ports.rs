@@ -173,6 +173,23 @@ fn daemon_sets_nothing_unless_told() {
 }
 
 #[test]
+fn attach_sets_nothing_unless_told() {
+    let container = Container::new(&format!("echo 0 > {REUSE}; echo ready; exec sleep 600"), &[]);
+    assert_eq!(container.stdout.next(), "ready");
+    for (options, expected) in [(&[][..], "0\n"), (&["--tune-namespace"], "1\n")] {
+        let folder = Folder::new();
+        let socket = folder.join("s").display().to_string();
+        let pesto = |words: &[&str]| {
+            let mut pesto = Command::new(program("pesto"));
+            stdout(pesto.args(words).args(["-c", &socket]));
+        };
+        pesto(&[&["attach", "--netns", &container.network()], options].concat());
+        assert_eq!(container.file(REUSE), expected, "{options:?}");
+        pesto(&["stop"]);
+    }
+}
+
+#[test]
 fn network_that_cannot_be_set_is_a_warning_and_no_failure() {
     let folder = Folder::new();
     let script = "mount --bind /proc/sys /proc/sys && \

@@ -100,3 +100,25 @@ fn same_target_again_is_nothing_to_do_and_another_names_both() {
     assert_eq!(gone["forwards"][0]["spec"], format!("{there}/tcp"));
     assert_eq!(run.json(&["list"])["forwards"], json!([]));
 }
+
+#[test]
+fn part_of_a_range_with_a_target_is_removed_by_that_target_alone() {
+    let run = Run::peer(&["127.0.0.1::127.0.0.2:7999-8001"], "echo", &["127.0.0.2"]);
+    let first = run.port();
+    let middle = format!("127.0.0.1:{}:127.0.0.2:8000", first + 1);
+    let other = format!("127.0.0.1:{}:127.0.0.3:8000", first + 1);
+    let (status, said) = failed(run.pesto(&["rm", "-p", &other]));
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("127.0.0.2"), "what is there instead is named: {said}");
+    echoes(first + 1);
+    run.json(&["rm", "-p", &middle]);
+    let list = run.json(&["list"]);
+    let specs: Vec<&str> = list["forwards"]
+        .as_array()
+        .expect("an array")
+        .iter()
+        .filter_map(|one| one["spec"].as_str())
+        .collect();
+    let left = [(first, 7999), (first + 2, 8001)];
+    assert_eq!(specs, left.map(|(host, to)| format!("127.0.0.1:{host}:127.0.0.2:{to}/tcp")));
+}
