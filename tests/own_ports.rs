@@ -45,11 +45,17 @@ fn request(host: &str, port: u16) -> std::io::Result<String> {
     }
 }
 
+/// Waits until the kernel has told of an address: of one of IPv6 it does so a moment later.
+fn is_reached(own: &str, host: &str, port: u16) {
+    until("the kernel's word", || request(host, port).ok().filter(|reached| reached == own));
+}
+
 /// So many connections, one after the other, to the own address of a client's family, with this
 /// range of ports inside: none may fail.
 fn all_are_served(own: &str, host: &str, count: u32, ports: &str) {
     let set_up = network_of(own) + "; echo " + ports + " > /proc/sys/net/ipv4/ip_local_port_range";
     let network = Network::with_nginx(&set_up, &["0.0.0.0", "[::]"], &[]);
+    is_reached(own, host, network.run.port());
     let start = Instant::now();
     for number in 0..count {
         match request(host, network.run.port()) {
@@ -114,7 +120,7 @@ fn no_local_port(daemon: &Daemon) -> u64 {
 fn ports_that_run_out_are_counted_and_status_names_the_mend() {
     for (own, host) in [("10.0.2.100", "127.0.0.1"), ("fd00::2", "::1")] {
         let (_container, daemon, port, _folder) = with_few_ports(&network_of(own));
-        assert_eq!(request(host, port).expect("it has ports"), own);
+        is_reached(own, host, port);
         assert_eq!(no_local_port(&daemon), 0);
         assert!(!daemon.pesto(&["status"]).contains("no free port"));
         let failed = (0..200).filter(|_| request(host, port).is_err()).count();
@@ -131,6 +137,7 @@ fn ports_that_run_out_are_counted_and_status_names_the_mend() {
 fn client_for_whom_one_family_has_no_port_left_is_led_to_the_other() {
     let both = network_of("10.0.2.100") + "; ip addr add fd00::2 dev eth0 nodad";
     let (_container, daemon, port, _folder) = with_few_ports(&both);
+    is_reached("fd00::2", "::1", port);
     // No more than the ports of both.
     let reached: Vec<String> =
         (0..100).map(|_| request("127.0.0.1", port).expect("either has a port")).collect();
@@ -146,7 +153,7 @@ fn way_that_is_not_there_is_no_lack_of_ports() {
     let set_up = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
     let network = Network::with_nginx(set_up, &["127.0.0.1"], &["127.0.0.1::[::1]:8000"]);
     assert_eq!(network.reached(), ["127.0.0.1"; 2]);
-    support::network::refuses_at("127.0.0.1", network.run.ports[1]);
+    assert!(support::network::refuses("127.0.0.1", network.run.ports[1]));
     assert_eq!(network.run.json(&["status"])["no_local_port"], 0);
 }
 

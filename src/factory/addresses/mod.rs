@@ -3,9 +3,10 @@
 //! Two sockets to the kernel, opened before the seal. One hears of every change of an interface or
 //! address; what it hears is not looked at (a container's root could send it too): it means that
 //! all is to be asked for anew. The other asks, and only the kernel can answer it. The kernel tells
-//! of a change before the call that made it returns, and what was told is looked at before any
-//! request of the core: so a connection is never led by addresses of before its time. At rest
-//! nothing wakes the process. Where the kernel gives no such sockets (some sandboxes), the loopback
+//! of a change before the call that made it returns (of a new IPv6 address a moment later, when it
+//! has settled that nobody else has it), and what was told is looked at before any request of the
+//! core: so a connection is never led by what was known to be over. At rest nothing wakes the
+//! process. Where the kernel gives no such sockets (some sandboxes), the loopback
 //! is all there is.
 
 mod choice;
