@@ -55,6 +55,8 @@ pub enum Command {
     /// Show where the container's ports are reached, as `docker port` does
     #[command(after_help = PORT_HELP)]
     Port(Port),
+    /// Show your daemons: what they forward into, and which ports
+    Ps(Ps),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -310,6 +312,14 @@ pub struct Look {
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ps`
+#[derive(Args, Debug)]
+pub struct Ps {
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use super::error::{Error, Exit};
 use super::forward::{Forward, size};
 use super::instance::{self, Selector};
 use super::session::Session;
-use super::{attach, list, port, run};
+use super::{attach, list, port, ps, run};
 use crate::sys::Errno;
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
@@ -56,6 +56,7 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Rm(args) => remove(args),
         Command::List(args) => list::list(args),
         Command::Port(args) => port::port(args),
+        Command::Ps(args) => ps::ps(&args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }

@@ -34,6 +34,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         network: target.network.as_fd(),
         watched: target.process.as_ref().map(AsFd::as_fd),
         target: &target.words,
+        title: &target.words,
         sandbox: args.sandbox,
         life: if args.foreground { Life::Child } else { Life::Detached },
     };
