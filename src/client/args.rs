@@ -94,8 +94,13 @@ It returns when every port listens, and the daemon goes on until the process end
 is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
 do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
 
+With --follow a second process stays. When the container ends it keeps the table, as it is then, and
+gives it to a new daemon once the container runs again. It ends with `pesto stop`, and when there is
+no such container any more.
+
 Examples:
   pesto attach --container web -p 8080:80
+  pesto attach --container web -p 8080:80 --follow
   pesto attach --pid 4711 -p 127.0.0.1::80
   pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
   pesto list -n web";
@@ -211,6 +216,9 @@ pub struct Attach {
     /// Stay, with the daemon's messages on standard error, and end with it
     #[arg(long)]
     pub foreground: bool,
+    /// When the container is started again, forward the same into it
+    #[arg(long, requires = "container")]
+    pub follow: bool,
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,

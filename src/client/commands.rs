@@ -40,9 +40,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {
-            for line in error.message.lines() {
-                super::say(line);
-            }
+            super::say_error(&error);
             failed(error.exit)
         }
     }
