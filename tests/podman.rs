@@ -36,7 +36,15 @@ impl Container {
         for runtime in ["crun", "runc"] {
             container.runtime = runtime;
             let mut run = container.podman(&["run", "--detach", "--network=none"]);
-            run.args(["--cgroups=no-conmon", "--name", &container.name, "--rootfs"]).arg(&rootfs);
+            run.args([
+                "--ulimit=nofile=1024:1024",
+                "--ulimit=nproc=500:500",
+                "--cgroups=no-conmon",
+                "--name",
+                &container.name,
+                "--rootfs",
+            ])
+            .arg(&rootfs);
             run.args(["/bin/busybox", "httpd", "-f", "-p", "8000", "-h", "/www"]);
             match run.stdin(Stdio::null()).output() {
                 Ok(ran) if ran.status.success() => return Some(container),
