@@ -257,6 +257,45 @@ fn runtime_directory_holds_the_socket_under_its_name() {
 }
 
 #[test]
+fn ps_shows_every_daemon_and_removes_what_dead_ones_left() {
+    let folder = Folder::new();
+    let command = |words: &[&str]| {
+        let mut command = as_user(words, Path::new("/nowhere"));
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        command
+    };
+    assert_eq!(stdout(&mut command(&["ps"])), "NAME  TARGET  NETWORK  PID  PORTS\n");
+    let ports = ["-p", "127.0.0.1::80", "-p", "127.0.0.1::81"];
+    let web = Held::start(command(&[&["run", "-n", "web"], &ports[..], &["--"]].concat()), "sh");
+    let other = Held::start(command(&["run", "-n", "other", "--"]), "sh");
+    let ps = || -> serde_json::Value {
+        serde_json::from_str(&stdout(&mut command(&["ps", "--json"]))).expect("JSON")
+    };
+    let both = ps();
+    let instances = both["instances"].as_array().expect("a list");
+    assert_eq!((&instances[0]["name"], &instances[1]["name"]), (&"other".into(), &"web".into()));
+    assert_eq!(instances[1]["target"], "command sh");
+    assert_ne!(instances[0]["network"], instances[1]["network"]);
+    assert_eq!(instances[1]["forwards"].as_array().map(Vec::len), Some(2));
+    let shown = stdout(&mut command(&["ps"]));
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    assert!(shown.contains(" -> 80/tcp\n") && shown.contains(" -> 81/tcp\n"), "{shown}");
+
+    let pid = instances[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let pidfd = pesto::sys::process::open_pidfd(pid.expect("a pid")).expect("it runs");
+    pesto::sys::process::send_signal(pidfd.as_fd(), libc::SIGKILL).expect("a signal");
+    assert!(support::has_ended(pidfd.as_fd(), support::PATIENCE));
+    assert!(folder.join("pesto/other.sock").exists(), "nobody was there to remove it");
+    assert_eq!(ps()["instances"].as_array().map(Vec::len), Some(1));
+    for name in ["other.sock", "other.lock"] {
+        assert!(!folder.join("pesto").join(name).exists(), "{name}");
+    }
+    web.end();
+    other.end();
+    assert_eq!(fs::read_dir(folder.join("pesto")).expect("it is there").count(), 0);
+}
+
+#[test]
 fn without_a_runtime_directory_a_temporary_one_of_the_user_is_used() {
     let folder = Folder::new();
     for empty in [false, true] {

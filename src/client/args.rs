@@ -55,6 +55,8 @@ pub enum Command {
     /// Show where the container's ports are reached, as `docker port` does
     #[command(after_help = PORT_HELP)]
     Port(Port),
+    /// Show your daemons: what they forward into, and which ports
+    Ps(Ps),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -94,8 +96,13 @@ It returns when every port listens, and the daemon goes on until the process end
 is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
 do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
 
+With --follow a second process stays. When the container ends it keeps the table, as it is then, and
+gives it to a new daemon once the container runs again. It ends with `pesto stop`, and when there is
+no such container any more.
+
 Examples:
   pesto attach --container web -p 8080:80
+  pesto attach --container web -p 8080:80 --follow
   pesto attach --pid 4711 -p 127.0.0.1::80
   pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
   pesto list -n web";
@@ -212,6 +219,9 @@ pub struct Attach {
     /// Stay, with the daemon's messages on standard error, and end with it
     #[arg(long)]
     pub foreground: bool,
+    /// When the container is started again, forward the same into it
+    #[arg(long, requires = "container")]
+    pub follow: bool,
     /// Set net.ipv4.tcp_tw_reuse=1 in there, for many short connections to its own address
     #[arg(long)]
     pub tune_namespace: bool,
@@ -316,6 +326,14 @@ pub struct Look {
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ps`
+#[derive(Args, Debug)]
+pub struct Ps {
     /// Print JSON
     #[arg(long)]
     pub json: bool,

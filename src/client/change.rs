@@ -31,6 +31,8 @@ pub enum Change<'a> {
     Add(&'a [Spec], Option<Label>),
     /// Forward this no longer: specs, or all that has a label, or specs that have it.
     Remove(&'a [Spec], Option<Label>),
+    /// Forward these rules of another daemon, whose table is empty as yet.
+    Restore(&'a [Rule]),
 }
 
 /// What came of a change.
@@ -79,6 +81,7 @@ pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<
         let steps = match change {
             Change::Add(specs, label) => add::steps(hello, snapshot, specs, label)?,
             Change::Remove(specs, label) => remove::steps(hello, snapshot, specs, label)?,
+            Change::Restore(rules) => restoring(rules),
         };
         if steps.requests.is_empty() {
             return Ok(Done { generation, rules: steps.settled, changed: false });
@@ -107,6 +110,14 @@ pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<
                 ));
             }
         }
+    }
+}
+
+fn restoring(rules: &[Rule]) -> Steps {
+    Steps {
+        requests: rules.iter().map(|&rule| Request::Insert { rule, replace: false }).collect(),
+        words: rules.iter().map(|rule| (rule.id, spec::of_rule(rule))).collect(),
+        ..Steps::default()
     }
 }
 

@@ -6,7 +6,7 @@ use super::error::{Error, Exit};
 use super::forward::{Forward, size};
 use super::instance::{self, Selector};
 use super::session::Session;
-use super::{attach, list, port, run};
+use super::{attach, list, port, ps, run};
 use crate::sys::Errno;
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
@@ -40,9 +40,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {
-            for line in error.message.lines() {
-                super::say(line);
-            }
+            super::say_error(&error);
             failed(error.exit)
         }
     }
@@ -56,6 +54,7 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Rm(args) => remove(args),
         Command::List(args) => list::list(args),
         Command::Port(args) => port::port(args),
+        Command::Ps(args) => ps::ps(&args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }

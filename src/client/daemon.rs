@@ -31,6 +31,8 @@ pub struct Launch<'a> {
     pub watched: Option<BorrowedFd<'a>>,
     /// What that process is, for messages.
     pub target: &'a str,
+    /// What the daemon is there for, in `pesto ps`.
+    pub title: &'a str,
     /// How much of its sandbox must be there.
     pub sandbox: Sandbox,
     /// Whether the network is set up for many short connections.
@@ -92,7 +94,7 @@ impl Daemon {
         if launch.tune_namespace {
             words.push(c_string(b"--tune-namespace")?);
         }
-        words.push(c_string(format!("--target={}", launch.target).as_bytes())?);
+        words.push(c_string(format!("--target={}", launch.title).as_bytes())?);
         if let Some(watched) = launch.watched {
             words.push(number("--pidfd", watched)?);
             passed.push(watched);

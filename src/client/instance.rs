@@ -5,9 +5,9 @@
 //! refused, never mended: whoever made it could put a socket of their own there.
 
 use super::error::{Error, Exit};
-use crate::sys::{Errno, process, unix};
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use super::running::{self, Running};
+use crate::sys::{Errno, process};
+use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,8 @@ impl Selector {
         if let Some(name) = &self.name {
             return Ok(directory.join(file_name(name)?));
         }
-        let mut running = running(&directory)?;
+        let running = running_in(&directory)?;
+        let mut running: Vec<String> = running.into_iter().map(|daemon| daemon.name).collect();
         match (running.pop(), running.is_empty()) {
             (Some(only), true) => Ok(directory.join(file_name(&only)?)),
             (None, _) => Err(Error::unreachable(format!(
@@ -153,34 +154,29 @@ fn check(directory: &Path) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The names of the daemons that listen in a directory, in order. Stale files are passed over.
-fn running(directory: &Path) -> Result<Vec<String>, Error> {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
+/// The daemons of the usual directory.
+///
+/// # Errors
+/// It is somebody else's, or cannot be read.
+pub fn running() -> Result<Vec<Running>, Error> {
+    running_in(&directory()?)
+}
+
+fn running_in(directory: &Path) -> Result<Vec<Running>, Error> {
+    match std::fs::symlink_metadata(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             let errno = Errno::from(error);
             return Err(Error::unreachable(format!("{}: {errno}", directory.display())));
         }
-    };
+        Ok(_) => {}
+    }
     check(directory).map_err(|why| Error::refused(format!("{}: {why}", directory.display())))?;
-    let names = entries.flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let name = name.strip_suffix(SUFFIX)?;
-        is_alive(&entry.path()).then(|| name.to_owned())
-    });
-    let mut names: Vec<String> = names.collect();
-    names.sort_unstable();
-    Ok(names)
+    running::in_directory(directory)
 }
 
 /// What follows a daemon's name in the name of its socket.
-const SUFFIX: &str = ".sock";
-
-fn is_alive(path: &Path) -> bool {
-    CString::new(path.as_os_str().as_bytes())
-        .is_ok_and(|path| unix::is_alive(&path).unwrap_or(false))
-}
+pub(super) const SUFFIX: &str = ".sock";
 
 /// The file of a daemon's name.
 fn file_name(name: &str) -> Result<String, Error> {
@@ -214,11 +210,13 @@ fn free_name(directory: &Path, command: &OsStr) -> Result<PathBuf, Error> {
     if !base.starts_with(|char: char| char.is_ascii_alphanumeric()) {
         base.insert(0, 'x');
     }
+    let running = running_in(directory)?;
     let names =
         (1..NAMES).map(|count| if count == 1 { base.clone() } else { format!("{base}-{count}") });
     names
+        .filter(|name| !running.iter().any(|daemon| daemon.name == *name))
         .map(|name| directory.join(format!("{name}{SUFFIX}")))
-        .find(|path| !is_alive(path))
+        .next()
         .ok_or_else(|| {
             Error::new(
                 Exit::Usage,

@@ -17,10 +17,20 @@ pub mod instance;
 pub mod label;
 pub mod list;
 pub mod port;
+pub mod ps;
 pub mod run;
+pub mod running;
 pub mod session;
 pub mod spec;
 pub mod split;
+
+/// Says what went wrong, a line each: the exit status.
+fn say_error(error: &error::Error) -> i32 {
+    for line in error.message.lines() {
+        say(line);
+    }
+    error.exit as i32
+}
 
 /// One line to standard error in one piece: others write there too, the command and the daemon.
 fn say(line: &str) {

@@ -4,6 +4,9 @@ use crate::client::error::Error;
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
+/// Who is asked, in this order.
+const ENGINES: [&str; 2] = ["podman", "docker"];
+
 /// A running container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -31,7 +34,7 @@ enum Answer {
 /// No engine knows it, or it does not run; with the mend.
 pub fn find(name: &str) -> Result<Running, Error> {
     let mut said = Vec::new();
-    for engine in ["podman", "docker"] {
+    for engine in ENGINES {
         match ask(engine, name)? {
             Answer::Running(pid) => return Ok(Running { engine, pid }),
             Answer::NotRunning(state) => {
@@ -51,6 +54,19 @@ pub fn find(name: &str) -> Result<Running, Error> {
     } else {
         format!("--container {name}: there is no such container ({})", said.join("; "))
     }))
+}
+
+/// Whether an engine knows a container of that name, running or not.
+///
+/// # Errors
+/// An engine cannot be asked.
+pub fn is_known(name: &str) -> Result<bool, Error> {
+    for engine in ENGINES {
+        if matches!(ask(engine, name)?, Answer::Running(_) | Answer::NotRunning(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn ask(engine: &str, name: &str) -> Result<Answer, Error> {

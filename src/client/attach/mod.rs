@@ -1,13 +1,15 @@
 //! `pesto attach`: a daemon for a network namespace that is there already.
 //!
 //! The daemon is started upon the namespace, told what to forward, and only then let go: whatever
-//! fails before, and any signal that ends pesto, ends it too.
+//! fails before, and any signal that ends pesto, ends it too. With `--follow` ([`follow`]) it is a
+//! child of a process that stays and starts the next one.
 
 mod container;
+mod follow;
 mod target;
 
-use super::args::Attach;
-use super::change::{self, Change};
+use super::args::{Attach, Sandbox};
+use super::change::{self, Change, Done};
 use super::commands;
 use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
@@ -17,6 +19,7 @@ use crate::sys::process::{self, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use target::Target;
 
 /// Attaches: 0, or the daemon's exit status when it was stayed with.
@@ -28,59 +31,114 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let _ = signal::restore_default(libc::SIGCHLD);
     let program = daemon::find_program()?;
     let target = Target::find(&args.target)?;
-    let path = Selector::from(args.which).place(&target.name)?;
-    let launch = Launch {
-        control: &path,
-        network: target.network.as_fd(),
-        watched: target.process.as_ref().map(AsFd::as_fd),
-        target: &target.words,
+    let control = Selector::from(args.which).place(&target.name)?;
+    let place = Place {
+        program: &program,
+        control,
         sandbox: args.sandbox,
         tune_namespace: args.tune_namespace,
-        life: if args.foreground { Life::Child } else { Life::Detached },
     };
-    let signals = if args.foreground { Some(take_signals()?) } else { None };
-    let daemon = Daemon::start(&program, &launch)?;
-    let (mut session, hello) = Session::open(&path)?;
-    if !args.publish.is_empty() {
-        let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
-        commands::print(&commands::lines(&done))?;
+    let change = Change::Add(&args.publish, None);
+    if args.follow {
+        return follow::follow(&place, &args.target, target, change, args.foreground);
     }
-    drop(session);
+    let life = if args.foreground { Life::Child } else { Life::Detached };
+    let signals = if args.foreground { Some(take_signals()?) } else { None };
+    let watched = target.process.as_ref().map(AsFd::as_fd);
+    let (daemon, done) = place.start(&target, watched, life, change)?;
+    commands::print(&commands::lines(&done))?;
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         daemon.let_go();
         return Ok(0);
     };
-    Ok(stay(pidfd, &signals))
+    loop {
+        match wait(pidfd, None, &signals) {
+            Event::DaemonEnded => return Ok(status(process::wait(pidfd))),
+            Event::Signal => drop(process::send_signal(pidfd, libc::SIGTERM)),
+            Event::TargetEnded | Event::Nothing => {}
+        }
+    }
 }
 
-/// Signals that are passed on to a daemon in the foreground.
-const PASSED_ON: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// How daemons are started, and where.
+struct Place<'a> {
+    program: &'a Path,
+    control: PathBuf,
+    sandbox: Sandbox,
+    tune_namespace: bool,
+}
+
+impl Place<'_> {
+    /// Starts a daemon that ends with `watched`, and makes the first change of its table.
+    fn start(
+        &self,
+        target: &Target,
+        watched: Option<BorrowedFd<'_>>,
+        life: Life,
+        change: Change<'_>,
+    ) -> Result<(Daemon, Done), Error> {
+        let launch = Launch {
+            control: &self.control,
+            network: target.network.as_fd(),
+            watched,
+            target: &target.words,
+            title: &target.words,
+            sandbox: self.sandbox,
+            tune_namespace: self.tune_namespace,
+            life,
+        };
+        let daemon = Daemon::start(self.program, &launch)?;
+        let (mut session, hello) = Session::open(&self.control)?;
+        let done = change::make(&mut session, &hello, change)?;
+        Ok((daemon, done))
+    }
+}
+
+/// Signals that end a process that stays.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 fn take_signals() -> Result<OwnedFd, Error> {
-    let signals = Signals::of(&PASSED_ON);
+    let signals = Signals::of(&ENDING);
     let taken = signal::block(&signals).and_then(|_| signal::descriptor(&signals));
     taken.map_err(|errno| Error::refused(format!("signals: {errno}")))
 }
 
-/// Passes signals on until the daemon has ended: its exit status, or 128 and its signal.
-fn stay(daemon: BorrowedFd<'_>, signals: &OwnedFd) -> u8 {
-    loop {
-        let mut entries =
-            [fd::poll_entry(daemon, libc::POLLIN), fd::poll_entry(signals.as_fd(), libc::POLLIN)];
-        match fd::poll(&mut entries, -1) {
-            Ok(_) | Err(Errno(libc::EINTR)) => {}
-            Err(_) => return 1,
-        }
-        if entries[0].revents != 0 {
-            let status = match process::wait(daemon) {
-                Ok(End::Exited(status)) => status,
-                Ok(End::Killed(number)) => 128 + number,
-                Err(_) => 1,
-            };
-            return u8::try_from(status & 0xff).unwrap_or(1);
-        }
-        if entries[1].revents != 0 && signal::take(signals.as_fd()).is_ok() {
-            let _ = process::send_signal(daemon, libc::SIGTERM);
-        }
+/// What a process that stays waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    DaemonEnded,
+    TargetEnded,
+    Signal,
+    Nothing,
+}
+
+fn wait(daemon: BorrowedFd<'_>, target: Option<BorrowedFd<'_>>, signals: &OwnedFd) -> Event {
+    let mut entries = [
+        fd::poll_entry(daemon, libc::POLLIN),
+        fd::poll_entry(signals.as_fd(), libc::POLLIN),
+        target.map_or_else(fd::poll_nothing, |target| fd::poll_entry(target, libc::POLLIN)),
+    ];
+    match fd::poll(&mut entries, -1) {
+        Ok(_) | Err(Errno(libc::EINTR)) => {}
+        Err(_) => return Event::DaemonEnded,
     }
+    if entries[0].revents != 0 {
+        Event::DaemonEnded
+    } else if entries[1].revents != 0 && signal::take(signals.as_fd()).is_ok() {
+        Event::Signal
+    } else if entries[2].revents != 0 {
+        Event::TargetEnded
+    } else {
+        Event::Nothing
+    }
+}
+
+/// An exit status, or 128 and a signal.
+fn status(end: Result<End, Errno>) -> u8 {
+    let status = match end {
+        Ok(End::Exited(status)) => status,
+        Ok(End::Killed(number)) => 128 + number,
+        Err(_) => 1,
+    };
+    u8::try_from(status & 0xff).unwrap_or(1)
 }

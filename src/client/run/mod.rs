@@ -40,11 +40,13 @@ pub fn run(args: Run) -> Result<u8, Error> {
     };
     let path = Selector::from(args.which).place(&args.command[0])?;
     let mut command = Process::start(&args.command, mapping)?;
+    let title = format!("command {}", args.command[0].display());
     let launch = Launch {
         control: &path,
         network: command.network(),
         watched: Some(command.pidfd()),
         target: "the command's process",
+        title: &title,
         sandbox: args.sandbox,
         tune_namespace: true,
         life: Life::Child,

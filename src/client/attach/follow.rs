@@ -1,0 +1,171 @@
+//! `pesto attach --follow`: one daemon after the other, one for each life of a container.
+//!
+//! The process that follows is what its daemons end with, not the container: so when that ends, the
+//! table can still be read before the daemon is stopped. Then the engine is asked once a second
+//! whether the container runs again.
+
+use super::container;
+use super::target::Target;
+use super::{Event, Place, status, take_signals, wait};
+use crate::client::change::Change;
+use crate::client::daemon::{Daemon, Life};
+use crate::client::error::Error;
+use crate::client::session::Session;
+use crate::client::{args, commands, say_error};
+use crate::sys::process::{self, Fork};
+use crate::sys::{Errno, fd, fs, signal};
+use crate::wire::{Request, Rule};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How often the engine is asked while the container does not run.
+const PAUSE_MS: i64 = 1000;
+
+/// How long a daemon may take to end.
+const END_MS: i64 = 10_000;
+
+/// How often in a row nobody must know the container until it is taken for removed.
+const UNKNOWN: u32 = 3;
+
+/// What is told behind the first lines.
+const ALL_IS_WELL: &str = "\0";
+
+/// Follows the container: in the foreground until its end; else until all is forwarded the first
+/// time.
+///
+/// # Errors
+/// What happened before that.
+pub(super) fn follow(
+    place: &Place<'_>,
+    wanted: &args::Target,
+    target: Target,
+    change: Change<'_>,
+    foreground: bool,
+) -> Result<u8, Error> {
+    let follower = Follower { place, wanted };
+    if foreground {
+        return follower.stay(target, change, Life::Child, commands::print);
+    }
+    let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
+    match process::fork().map_err(|errno| failed("fork", errno))? {
+        Fork::Child => {
+            drop(said);
+            let _ = process::new_session();
+            let tell = |lines: &str| {
+                let told = let_caller_go(&say, lines);
+                drop(say);
+                told
+            };
+            let done = follower.stay(target, change, Life::Detached, tell);
+            process::exit(done.map_or_else(|error| say_error(&error), i32::from))
+        }
+        Fork::Parent(child) => {
+            drop(say);
+            let mut lines = String::new();
+            let _ = File::from(said).read_to_string(&mut lines);
+            match lines.strip_suffix(ALL_IS_WELL) {
+                Some(lines) => commands::print(lines).map(|()| 0),
+                // It has said why.
+                None => Ok(status(process::wait(child.pidfd.as_fd()))),
+            }
+        }
+    }
+}
+
+/// All is forwarded: whoever waits for that, or reads to the end of what we print, is done.
+fn let_caller_go(say: &OwnedFd, lines: &str) -> Result<(), Error> {
+    let null = fs::dev_null().map_err(|errno| failed("/dev/null", errno))?;
+    let _ = std::env::set_current_dir("/");
+    fs::set_umask(0o077);
+    fd::become_stdin_stdout(null.as_fd())
+        .and_then(|()| fd::become_stderr(null.as_fd()))
+        .and_then(|()| fd::write(say.as_fd(), format!("{lines}{ALL_IS_WELL}").as_bytes()))
+        .map(drop)
+        .map_err(|errno| failed("pipe", errno))
+}
+
+fn failed(what: &str, errno: Errno) -> Error {
+    Error::refused(format!("{what}: {errno}"))
+}
+
+struct Follower<'a> {
+    place: &'a Place<'a>,
+    wanted: &'a args::Target,
+}
+
+impl Follower<'_> {
+    /// Stays until the container is removed, a daemon has ended by itself, or a signal comes.
+    /// `tell` gets the lines of the first change.
+    fn stay(
+        &self,
+        mut target: Target,
+        change: Change<'_>,
+        life: Life,
+        tell: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<u8, Error> {
+        let signals = take_signals()?;
+        let own = process::open_pidfd(process::id()).map_err(|errno| failed("pidfd", errno))?;
+        let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
+        tell(&commands::lines(&done))?;
+        loop {
+            let Some(pidfd) = daemon.pidfd() else { return Ok(0) };
+            match wait(pidfd, target.process.as_ref().map(AsFd::as_fd), &signals) {
+                // One in the background is nobody's child: its log has how it ended.
+                Event::DaemonEnded if life == Life::Detached => return Ok(0),
+                Event::DaemonEnded => return Ok(status(process::wait(pidfd))),
+                Event::Signal => drop(process::send_signal(pidfd, libc::SIGTERM)),
+                Event::Nothing => {}
+                Event::TargetEnded => {
+                    let rules = self.take_table()?;
+                    drop(daemon);
+                    let Some(next) = self.restore(&own, life, &rules, &signals)? else {
+                        return Ok(0);
+                    };
+                    (target, daemon) = next;
+                }
+            }
+        }
+    }
+
+    /// Reads the table of the daemon, and stops that.
+    fn take_table(&self) -> Result<Vec<Rule>, Error> {
+        let (mut session, _) = Session::open(&self.place.control)?;
+        let rules = session.snapshot()?.rules;
+        let end = session.end()?;
+        session.ask(Request::Stop { drain_ms: 0 })?;
+        session.wait_for_end(&end, END_MS)?;
+        Ok(rules)
+    }
+
+    /// Waits until the container runs again, and forwards these rules into it; `None` when it was
+    /// removed, or a signal came.
+    fn restore(
+        &self,
+        own: &OwnedFd,
+        life: Life,
+        rules: &[Rule],
+        signals: &OwnedFd,
+    ) -> Result<Option<(Target, Daemon)>, Error> {
+        let name = self.wanted.container.as_deref().unwrap_or_default();
+        let mut unknown = 0;
+        loop {
+            let mut entries = [fd::poll_entry(signals.as_fd(), libc::POLLIN)];
+            let _ = fd::poll(&mut entries, PAUSE_MS);
+            if entries[0].revents != 0 && signal::take(signals.as_fd()).is_ok() {
+                return Ok(None);
+            }
+            unknown = if container::is_known(name)? { 0 } else { unknown + 1 };
+            if unknown == UNKNOWN {
+                return Ok(None);
+            }
+            // Not yet, or not for long.
+            let Ok(target) = Target::find(self.wanted) else { continue };
+            match self.place.start(&target, Some(own.as_fd()), life, Change::Restore(rules)) {
+                Ok((daemon, _)) => return Ok(Some((target, daemon))),
+                // Somebody may have taken a port meanwhile, and give it back.
+                Err(error) => drop(say_error(&error)),
+            }
+        }
+    }
+}

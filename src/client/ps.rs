@@ -1,0 +1,88 @@
+//! `pesto ps`: the user's daemons, what they forward into, and which ports.
+
+use super::args;
+use super::commands::{print, print_json};
+use super::error::Error;
+use super::forward::Forward;
+use super::instance;
+use super::running::Running;
+use super::session::Session;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+const HEAD: [&str; 5] = ["NAME", "TARGET", "NETWORK", "PID", "PORTS"];
+
+/// The JSON of `ps`.
+#[derive(Serialize)]
+struct Listed {
+    instances: Vec<Instance>,
+}
+
+#[derive(Serialize)]
+struct Instance {
+    name: String,
+    socket: String,
+    pid: Option<u32>,
+    /// What it was started for.
+    target: Option<String>,
+    /// The network namespace: two instances with the same one forward into the same.
+    network: Option<String>,
+    /// Null where it does not answer.
+    forwards: Option<Vec<Forward>>,
+}
+
+/// Lists the daemons of the usual directory.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn ps(args: &args::Ps) -> Result<(), Error> {
+    let instances = instance::running()?.into_iter().map(look).collect();
+    let listed = Listed { instances };
+    if args.json { print_json(&listed) } else { print(&table(&listed.instances)) }
+}
+
+fn look(running: Running) -> Instance {
+    let rules = Session::open(&running.socket).and_then(|(mut session, _)| session.snapshot());
+    let Running { name, socket, pid, network, target } = running;
+    let forwards = rules
+        .ok()
+        .map(|snapshot| snapshot.rules.iter().map(|rule| Forward::new(rule, None)).collect());
+    Instance { name, socket: socket.display().to_string(), pid, target, network, forwards }
+}
+
+/// A line for each instance, and one more for each further rule.
+fn table(instances: &[Instance]) -> String {
+    let mut rows: Vec<[String; HEAD.len()]> = vec![HEAD.map(str::to_owned)];
+    for instance in instances {
+        let lines: Vec<String> = match &instance.forwards {
+            None => vec!["does not answer".to_owned()],
+            Some(forwards) => forwards.iter().map(Forward::line).collect(),
+        };
+        let mut lines = lines.into_iter();
+        // The device of namespace files is always the same one.
+        let network = instance.network.as_deref().and_then(|id| id.split(':').nth(1));
+        rows.push([
+            instance.name.clone(),
+            instance.target.clone().unwrap_or_default(),
+            network.unwrap_or_default().to_owned(),
+            instance.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            lines.next().unwrap_or_default(),
+        ]);
+        let further = |line| [String::new(), String::new(), String::new(), String::new(), line];
+        rows.extend(lines.map(further));
+    }
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

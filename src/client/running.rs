@@ -1,0 +1,87 @@
+//! The daemons that run in a directory, by their lock files; what dead ones left there is removed.
+//!
+//! A daemon holds the lock of NAME.lock while it lives. Whoever looks holds the lock of the
+//! directory meanwhile, as a daemon does that starts: so none is taken for dead while it is made.
+
+use super::error::Error;
+use super::instance::SUFFIX;
+use crate::sys::{Errno, fs, unix};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// A daemon that runs, as its lock file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Its supervisor's process id, as that sees it.
+    pub pid: Option<u32>,
+    /// The network namespace that it forwards into, `DEVICE:INODE`.
+    pub network: Option<String>,
+    /// What its starter called that.
+    pub target: Option<String>,
+}
+
+/// The daemons of a directory that is the caller's own, in the order of their names.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn in_directory(directory: &Path) -> Result<Vec<Running>, Error> {
+    let failed = |errno: Errno| Error::unreachable(format!("{}: {errno}", directory.display()));
+    let own = fs::open_directory(directory).map_err(failed)?;
+    fs::lock(own.as_fd()).map_err(failed)?;
+    let entries = std::fs::read_dir(directory).map_err(|error| failed(error.into()))?;
+    let mut running = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some(name) = name.strip_suffix(SUFFIX) else { continue };
+        if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+            continue;
+        }
+        running.extend(look(directory, name));
+    }
+    running.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(running)
+}
+
+/// The daemon of a name; a dead one's files are removed, but for its log.
+fn look(directory: &Path, name: &str) -> Option<Running> {
+    let socket = directory.join(format!("{name}{SUFFIX}"));
+    let path = directory.join(format!("{name}.lock"));
+    let mut lock = File::open(&path).ok();
+    let is_held = lock.as_ref().is_some_and(|lock| fs::try_lock(lock.as_fd()) == Ok(false));
+    // What listens without a lock is not ours to remove.
+    if !is_held && !is_alive(&socket) {
+        let _ = std::fs::remove_file(&socket);
+        if lock.is_some() {
+            let _ = std::fs::remove_file(&path);
+        }
+        return None;
+    }
+    let mut text = String::new();
+    if let Some(lock) = &mut lock {
+        let _ = lock.read_to_string(&mut text);
+    }
+    let value = |key: &str| {
+        text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(' ')?.to_owned()))
+    };
+    Some(Running {
+        name: name.to_owned(),
+        socket,
+        pid: value("pid").and_then(|pid| pid.parse().ok()),
+        network: value("network"),
+        target: value("target"),
+    })
+}
+
+fn is_alive(path: &Path) -> bool {
+    CString::new(path.as_os_str().as_bytes())
+        .is_ok_and(|path| unix::is_alive(&path).unwrap_or(false))
+}
