@@ -57,6 +57,8 @@ pub enum Command {
     Port(Port),
     /// Show your daemons: what they forward into, and which ports
     Ps(Ps),
+    /// Look at this system: what forwarding needs, what is missing, and how to mend it
+    Doctor(Ps),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),
     /// End the daemon; the command that it was started for goes on
@@ -331,7 +333,7 @@ pub struct Look {
     pub json: bool,
 }
 
-/// `ps`
+/// `ps` and `doctor`
 #[derive(Args, Debug)]
 pub struct Ps {
     /// Print JSON

@@ -6,7 +6,7 @@ use super::error::{Error, Exit};
 use super::forward::{Forward, size};
 use super::instance::{self, Selector};
 use super::session::Session;
-use super::{attach, list, port, ps, run};
+use super::{attach, doctor, list, port, ps, run};
 use crate::sys::Errno;
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
@@ -55,6 +55,7 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::List(args) => list::list(args),
         Command::Port(args) => port::port(args),
         Command::Ps(args) => ps::ps(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => status(args),
         Command::Stop(args) => stop(args),
     }

@@ -154,6 +154,26 @@ fn check(directory: &Path) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether the usual directory can be used: what it is.
+///
+/// # Errors
+/// It is somebody else's, or cannot be made.
+pub fn look_at_directory() -> Result<String, Error> {
+    let directory = directory()?;
+    if directory.exists() {
+        running_in(&directory)?;
+        return Ok(directory.display().to_string());
+    }
+    let above = directory.parent().unwrap_or(Path::new("/"));
+    if !above.is_dir() {
+        return Err(Error::refused(format!(
+            "{} is not there; set XDG_RUNTIME_DIR to a directory of yours, or unset it",
+            above.display()
+        )));
+    }
+    Ok(format!("{}, to be made", directory.display()))
+}
+
 /// The daemons of the usual directory.
 ///
 /// # Errors

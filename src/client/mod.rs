@@ -10,6 +10,7 @@ pub mod attach;
 pub mod change;
 pub mod commands;
 pub mod daemon;
+pub mod doctor;
 pub mod error;
 pub mod failure;
 pub mod forward;

@@ -107,12 +107,18 @@ fn close_range(first: RawFd, last: RawFd) -> Result<()> {
     if done == -1 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns it.
-pub fn raise_descriptor_limit() -> Result<u64> {
+/// The hard limit of open descriptors.
+pub fn descriptor_limit() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit to a valid address.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    limit.rlim_cur = limit.rlim_max;
+    Ok(limit.rlim_max)
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns it.
+pub fn raise_descriptor_limit() -> Result<u64> {
+    let hard = descriptor_limit()?;
+    let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: the kernel reads one rlimit from a valid address.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     Ok(limit.rlim_cur)

@@ -176,7 +176,13 @@ fn not_reached(stage: u8, errno: Errno) -> Error {
         UNSHARED => "make a user and a network namespace",
         _ => "use its own user namespace",
     };
-    let mend = match errno.0 {
+    Error::refused(format!("cannot {what}: {errno}; {}", namespaces_mend(errno)))
+}
+
+/// What to set where namespaces cannot be made.
+#[must_use]
+pub const fn namespaces_mend(errno: Errno) -> &'static str {
+    match errno.0 {
         libc::ENOSPC => {
             "there may be no more of them; as root: sysctl -w user.max_user_namespaces=10000 \
              user.max_net_namespaces=10000"
@@ -188,8 +194,7 @@ fn not_reached(stage: u8, errno: Errno) -> Error {
              sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; inside a container: \
              allow unshare in its seccomp profile"
         }
-    };
-    Error::refused(format!("cannot {what}: {errno}; {mend}"))
+    }
 }
 
 /// The forked process. Whatever it cannot do it says; when its pipe is closed it ends.

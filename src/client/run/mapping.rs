@@ -83,10 +83,7 @@ fn map_subordinate(pid: i32, program: &str, id: u32, file: &str) -> Result<(), E
     }
     let output = Command::new(program).args(&words).output().map_err(|error| {
         Error::refused(match error.kind() {
-            ErrorKind::NotFound => format!(
-                "--map-auto: {program} is not installed; install it (Debian: apt install uidmap, \
-                 Fedora: dnf install shadow-utils), or leave --map-auto out"
-            ),
+            ErrorKind::NotFound => not_installed(program),
             _ => format!("--map-auto: {program}: {error}"),
         })
     })?;
@@ -95,6 +92,30 @@ fn map_subordinate(pid: i32, program: &str, id: u32, file: &str) -> Result<(), E
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::refused(format!("--map-auto: {program} failed: {}", said.trim())))
+}
+
+/// How many subordinate user ids the caller has, and can use.
+///
+/// # Errors
+/// It has none, or the helper program is missing.
+pub fn check_subordinate() -> Result<u64, Error> {
+    let count = subordinate("/etc/subuid")?.iter().map(|&(_, count)| u64::from(count)).sum();
+    subordinate("/etc/subgid")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    for program in ["newuidmap", "newgidmap"] {
+        if !is_there(program) {
+            return Err(Error::refused(not_installed(program)));
+        }
+    }
+    Ok(count)
+}
+
+fn not_installed(program: &str) -> String {
+    format!(
+        "--map-auto: {program} is not installed; install it (Debian: apt install uidmap, \
+         Fedora: dnf install shadow-utils), or leave --map-auto out"
+    )
 }
 
 /// The caller's ranges in a file of subordinate ids: (first, count).

@@ -6,8 +6,8 @@
 //! process ends when its pipe does, the daemon when that process does. From then on the two only
 //! hang together by that last thread: the daemon ends with the command.
 
-mod command;
-mod mapping;
+pub(super) mod command;
+pub(super) mod mapping;
 
 use super::args::Run;
 use super::change::{self, Change};
