@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::Barrier;
-use support::{Run, connect, curl, output, stdout, until};
+use support::{Folder, Run, connect, curl, output, stdout, until};
 
 /// As `sha256sum` prints it.
 fn hex(digest: Sha256) -> String {
@@ -253,4 +253,24 @@ fn two_hundred_connections_at_once_are_all_served() {
     let counters = run.json(&["list"]);
     assert_eq!(counters["forwards"][0]["accepted"], COUNT);
     assert_eq!(counters["forwards"][0]["connected"], COUNT);
+}
+
+#[test]
+fn target_port_where_nobody_listens_is_never_connected_to_itself() {
+    // The container's connections have four ports to choose from, the target's among them.
+    let script = "echo 40000 40003 >/proc/sys/net/ipv4/ip_local_port_range && mkfifo $0 && \
+                  echo up && read line <$0; exec python3 -u -m http.server --bind 127.0.0.1 40000";
+    let folder = Folder::new();
+    let go = folder.join("go");
+    let words = ["sh", "-c", script, go.to_str().expect("UTF-8")];
+    let run = Run::command(&["127.0.0.1::40000"], &words);
+    assert_eq!(run.stdout.next(), "up");
+    for _ in 0..200 {
+        let stream = run.connect();
+        let end = (&stream).read(&mut [0; 16]).expect_err("no end, no echo, but a reset");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+    // Nothing holds the port in there.
+    std::fs::write(go, "go\n").expect("it waits");
+    assert!(run.stdout.next().starts_with("Serving"));
 }

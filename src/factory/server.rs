@@ -18,7 +18,13 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
 /// the loopback.
-pub fn serve(channel: BorrowedFd<'_>, policy: Policy, mut addresses: Option<Addresses>) -> bool {
+///
+/// What is borrowed must stay open: a sealed factory may not close it.
+pub fn serve(
+    channel: BorrowedFd<'_>,
+    policy: Policy,
+    mut addresses: Option<&mut Addresses>,
+) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
     let mut made = Descriptors::new();
@@ -45,7 +51,7 @@ pub fn serve(channel: BorrowedFd<'_>, policy: Policy, mut addresses: Option<Addr
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            *place = carry_out(&request, policy, addresses.as_ref(), &mut made).encode();
+            *place = carry_out(&request, policy, addresses.as_deref(), &mut made).encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -122,9 +128,16 @@ fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
     let socket = socket::tcp(address)?;
     socket::set_no_delay(socket.as_fd())?;
     match socket::connect(socket.as_fd(), address) {
-        Ok(()) | Err(Errno(libc::EINPROGRESS)) => Ok(socket),
-        Err(errno) => Err(errno),
+        Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}
+        Err(errno) => return Err(errno),
     }
+    // Where nobody listens the kernel may choose the target's own port for the source, and then the
+    // socket is connected to itself (simultaneous open, RFC 9293 section 3.5).
+    if socket::local_address(socket.as_fd()).is_ok_and(|local| local == *address) {
+        socket::reset_on_close(socket.as_fd())?;
+        return Err(Errno(libc::ECONNREFUSED));
+    }
+    Ok(socket)
 }
 
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> SocketAddr {

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Ends {
     /// The core's channel.
     pub channel: OwnedFd,
-    /// The supervisor's link; closed once the seal is reported.
+    /// The supervisor's link.
     pub supervisor: OwnedFd,
     /// The container's network, for the guest factory.
     pub target: Option<Target>,
@@ -44,11 +44,19 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
             reuse_ports();
         }
     }
+    // The policy knows descriptors by number: CHANNEL, LINK, and then those of the addresses.
+    let [channel, supervisor] =
+        fd::arrange([channel, supervisor]).doing("give its descriptors their numbers")?;
     capabilities::drop_all(Keep::BindService)?;
     // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
-    let addresses = match side {
+    let mut addresses = match side {
         Side::Host => None,
         Side::Guest => follow_addresses(),
+    };
+    let _places = match (side, &addresses) {
+        // Nothing that is made later may get their numbers.
+        (Side::Guest, None) => Some(hold_numbers(&supervisor)?),
+        _ => None,
     };
     flags::hide()?;
     flags::end_with(parent)?;
@@ -60,8 +68,17 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
     // Its policy has one way to send.
     message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
         .doing("report its seal")?;
-    drop(supervisor);
-    process::exit(if server::serve(channel.as_fd(), side, addresses) { FOLLOWED } else { 1 })
+    process::exit(if server::serve(channel.as_fd(), side, addresses.as_mut()) {
+        FOLLOWED
+    } else {
+        1
+    })
+}
+
+/// Holds NEWS and QUESTIONS where there are no such sockets.
+fn hold_numbers(link: &OwnedFd) -> Result<[OwnedFd; 2], Failure> {
+    let hold = || link.try_clone().map_err(Errno::from).doing("hold a descriptor's number");
+    Ok([hold()?, hold()?])
 }
 
 /// The container's own addresses. Without them the loopback is all that is known of its network.

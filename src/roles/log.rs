@@ -2,7 +2,7 @@
 //!
 //! Until the daemon is ready that is the caller's standard error. Then, if it was started with a log
 //! file, its caller is let go and the file alone is written to: bounded, since what a child writes
-//! may be under an attacker's influence. At [`LIMIT`] what is there is copied over the old log and
+//! may be under an attacker's influence. At 1 MiB what is there is copied over the old log and
 //! the file is emptied; so no file is opened or renamed under the seal. An orderly end removes both.
 
 use crate::sys::fs;

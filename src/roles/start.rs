@@ -239,6 +239,11 @@ fn run_core(
     sandbox: SandboxMode,
     parent: i32,
 ) -> Result<Infallible, Failure> {
+    // The policy knows the channels by number: HOST_CHANNEL, GUEST_CHANNEL.
+    let core::Ends { control, supervisor, host, guest } = ends;
+    let [host, guest, supervisor, control] = fd::arrange([host, guest, supervisor, control])
+        .doing("give its descriptors their numbers")?;
+    let ends = core::Ends { control, supervisor, host, guest };
     let core = Core::new(ends, limit, sandbox).doing("make its event loop")?;
     let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
     match namespaces::leave_for_empty() {

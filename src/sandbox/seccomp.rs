@@ -18,6 +18,24 @@ mod policies {
 /// end at 2^22 (proc(5), `pid_max`).
 pub const OWN_PROCESS: u32 = 0xffff_f000;
 
+/// The number of a factory's channel to the core: what its policy lets it read from and send on.
+pub const CHANNEL: u32 = 3;
+
+/// The number of a factory's link to the supervisor, which it keeps so that nothing else gets it.
+pub const LINK: u32 = 4;
+
+/// The number of the guest factory's socket that hears of changes of addresses.
+pub const NEWS: u32 = 5;
+
+/// The number of its socket that asks for addresses.
+pub const QUESTIONS: u32 = 6;
+
+/// The number of the core's channel to the host factory: where it takes descriptors from.
+pub const HOST_CHANNEL: u32 = 3;
+
+/// The number of the core's channel to the guest factory.
+pub const GUEST_CHANNEL: u32 = 4;
+
 /// "Equal to this number?" (linux/bpf_common.h: `BPF_JMP | BPF_JEQ | BPF_K`).
 const IS_EQUAL: u16 = 0x15;
 

@@ -84,6 +84,34 @@ pub fn become_stdin_stdout(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Gives descriptors the first numbers above standard error, in their order. Whatever has one of
+/// these numbers is closed: for the first moments of a process that knows all that it has open.
+///
+/// # Errors
+/// EMFILE.
+pub fn arrange<const N: usize>(fds: [OwnedFd; N]) -> Result<[OwnedFd; N]> {
+    const FIRST: RawFd = libc::STDERR_FILENO + 1;
+    let above = FIRST + RawFd::try_from(N).unwrap_or(RawFd::MAX);
+    // Out of the way of each other first; the old ones are closed by that.
+    let mut moved = [const { None }; N];
+    for (place, fd) in moved.iter_mut().zip(fds) {
+        // SAFETY: fcntl with an integer argument on an owned descriptor.
+        let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        *place = Some(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    let mut number = FIRST;
+    for place in &mut moved {
+        let Some(fd) = place.take() else { continue };
+        // SAFETY: takes integers; see above for what has the number now.
+        check(unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) })?;
+        // SAFETY: the descriptor is open, and whoever owned the number before is forgotten.
+        *place = Some(unsafe { OwnedFd::from_raw_fd(number) });
+        number += 1;
+    }
+    Ok(moved.map(|fd| fd.unwrap_or_else(|| unreachable!("each place was filled"))))
+}
+
 /// Closes every descriptor above standard error that is not in `keep`.
 ///
 /// For the very start of a process and the first moment of a child: an owner of one of the

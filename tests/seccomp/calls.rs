@@ -45,7 +45,8 @@ fn every_entry_lets_its_call_pass() {
     }
 }
 
-/// An argument with one bit changed, at both ends of each half that the filter looks at.
+/// An argument with one bit changed, at both ends of each half that the filter looks at; of one that
+/// must be greater than a number, that number and 0.
 fn altered(entry: &Entry) -> Vec<[u64; 6]> {
     let bits = |width| if width == 64 { vec![0, 1, 31, 32, 63] } else { vec![0, 1, 31] };
     let one = |index: usize, bit: u32| {
@@ -53,10 +54,18 @@ fn altered(entry: &Entry) -> Vec<[u64; 6]> {
         arguments[index] ^= 1 << bit;
         arguments
     };
+    let other = |index: usize, value: u64| {
+        let mut arguments = entry.arguments();
+        arguments[index] = value;
+        arguments
+    };
     let conditions = entry.conditions.iter();
     conditions
         .flat_map(|condition| {
-            bits(condition.bits).into_iter().map(move |bit| one(condition.index, bit))
+            if condition.greater {
+                return vec![other(condition.index, 0), other(condition.index, condition.value)];
+            }
+            bits(condition.bits).into_iter().map(|bit| one(condition.index, bit)).collect()
         })
         .collect()
 }

@@ -1,5 +1,7 @@
 //! Numbers of the system calls and constants that the policies name, from libc, not from them.
 
+use pesto::sandbox::seccomp;
+
 macro_rules! table {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name as i64)),*] };
 }
@@ -49,9 +51,20 @@ const OLD_CALLS: &[(&str, libc::c_long)] = &[];
 /// The constants that comments in the policies name.
 const CONSTANTS: &[(&str, i64)] = table! {
     AF_INET AF_INET6 CLOCK_MONOTONIC CLOCK_REALTIME EPOLL_CTL_ADD EPOLL_CTL_MOD F_GETFD IPPROTO_IPV6 IPPROTO_TCP
-    IPV6_V6ONLY P_PIDFD SEEK_SET SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET
+    IPV6_V6ONLY MSG_CMSG_CLOEXEC MSG_NOSIGNAL MSG_TRUNC P_PIDFD SEEK_SET SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET
     SO_ERROR SO_LINGER SO_PEERCRED SO_REUSEADDR STDERR_FILENO TCP_NODELAY WEXITED
 };
+
+/// Numbers of our own.
+const OWN: &[(&str, u32)] = &[
+    ("OWN_PROCESS", seccomp::OWN_PROCESS),
+    ("CHANNEL", seccomp::CHANNEL),
+    ("LINK", seccomp::LINK),
+    ("NEWS", seccomp::NEWS),
+    ("QUESTIONS", seccomp::QUESTIONS),
+    ("HOST_CHANNEL", seccomp::HOST_CHANNEL),
+    ("GUEST_CHANNEL", seccomp::GUEST_CHANNEL),
+];
 
 /// The number of a call on this architecture.
 pub fn number(name: &str) -> Option<libc::c_long> {
@@ -61,8 +74,8 @@ pub fn number(name: &str) -> Option<libc::c_long> {
 
 /// The value of a constant.
 pub fn constant(name: &str) -> Option<i64> {
-    if name == "OWN_PROCESS" {
-        return Some(pesto::sandbox::seccomp::OWN_PROCESS.into());
+    if let Some((_, value)) = OWN.iter().find(|(known, _)| *known == name) {
+        return Some((*value).into());
     }
     CONSTANTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

@@ -21,6 +21,8 @@ pub const DEBUG: &str = include_str!("../../seccomp/debug.json");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     pub index: usize,
+    /// Whether it must be greater than the value, instead of equal to it.
+    pub greater: bool,
     /// 32 or 64: how many bits of the argument are looked at.
     pub bits: u32,
     pub value: u64,
@@ -29,8 +31,10 @@ pub struct Condition {
 
 impl Condition {
     fn parse(json: &Value) -> Self {
-        assert_eq!(json["op"], "eq", "{json}: these tests know no other comparison");
+        let op = json["op"].as_str().expect("a comparison");
+        assert!(["eq", "gt"].contains(&op), "{json}: these tests know no other comparison");
         Self {
+            greater: op == "gt",
             index: usize::try_from(json["index"].as_u64().expect("an index")).expect("small"),
             bits: match json["type"].as_str() {
                 Some("dword") => 32,
@@ -44,7 +48,8 @@ impl Condition {
 
     fn holds(&self, arguments: &[u64; 6]) -> bool {
         let mask = u64::MAX >> (64 - self.bits);
-        arguments[self.index] & mask == self.value
+        let argument = arguments[self.index] & mask;
+        if self.greater { argument > self.value } else { argument == self.value }
     }
 }
 
@@ -70,7 +75,8 @@ impl Entry {
     pub fn covers(&self, other: &Self) -> bool {
         let same = |condition: &Condition| {
             other.conditions.iter().any(|of| {
-                (of.index, of.value) == (condition.index, condition.value)
+                (of.index, of.greater, of.value)
+                    == (condition.index, condition.greater, condition.value)
                     && of.bits >= condition.bits
             })
         };
@@ -81,7 +87,7 @@ impl Entry {
     /// the call fails at once whatever it is, and never waits.
     pub fn arguments(&self) -> [u64; 6] {
         let mut arguments = [u64::MAX; 6];
-        for condition in &self.conditions {
+        for condition in self.conditions.iter().filter(|condition| !condition.greater) {
             arguments[condition.index] = condition.value;
         }
         arguments

@@ -1,7 +1,7 @@
 //! `pesto attach`: a daemon for a network namespace that is there already.
 //!
 //! The daemon is started upon the namespace, told what to forward, and only then let go: whatever
-//! fails before, and any signal that ends pesto, ends it too. With `--follow` ([`follow`]) it is a
+//! fails before, and any signal that ends pesto, ends it too. With `--follow` it is a
 //! child of a process that stays and starts the next one.
 
 mod container;
