@@ -123,7 +123,6 @@ fn removing_what_is_not_there_in_full_changes_nothing_and_says_what_is_missing()
             format!("127.0.0.1:{}-{}:8001-8002/tcp", first + 1, first + 2),
         ),
         (format!("{}:8001", first + 1), format!("127.0.0.1:{}:8001/tcp", first + 1)),
-        ("8009".to_owned(), format!("127.0.0.1:{}:8009/tcp", first + 9)),
     ] {
         let (status, said) = failed(run.pesto(&["rm", "-p", &words]));
         assert_eq!(status, 2);
@@ -138,6 +137,17 @@ fn container_port_names_its_part_of_a_range() {
     let run = ten_ports();
     done(run.pesto(&["rm", "-p", "127.0.0.1::8003-8004"]));
     assert_eq!(table(&run), [row(&run, 0, 2), row(&run, 5, 9)]);
+    // Without an address, at whatever address it is; but there must be only one.
+    done(run.pesto(&["rm", "-p", "8009"]));
+    assert_eq!(table(&run), [row(&run, 0, 2), row(&run, 5, 8)]);
+    let port = run.json(&["add", "-p", "127.0.0.2::8001"])["forwards"][0]["host_port"].clone();
+    let (status, said) = failed(run.pesto(&["rm", "-p", "8001"]));
+    assert_eq!(status, 2);
+    let one = format!("127.0.0.1:{}:8001/tcp", run.port() + 1);
+    let expected = format!(
+        "pesto: 8001: several forwards lead there; name one: {one}, 127.0.0.2:{port}:8001/tcp"
+    );
+    assert!(said.starts_with(&expected), "{said}");
 }
 
 #[test]

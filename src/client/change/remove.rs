@@ -67,7 +67,7 @@ fn named(rules: &[Rule], spec: &Spec, wish: &Wish) -> Result<Rule, Error> {
     }
     let found: Vec<Rule> = rules
         .iter()
-        .filter(|rule| rule.bind == wanted.bind)
+        .filter(|rule| wanted.bind == Bind::Any || rule.bind == wanted.bind)
         .filter_map(|rule| part_to(rule, &wanted))
         .collect();
     match found[..] {
