@@ -5,21 +5,8 @@ mod support;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::process::Output;
+use support::words::{echoes, failed};
 use support::{Run, connect, text};
-
-/// What a command that failed said, and how it exited.
-fn failed(output: Output) -> (i32, String) {
-    assert!(output.stdout.is_empty(), "{output:?}");
-    (output.status.code().expect("no signal"), text(output.stderr))
-}
-
-fn echoes(port: u16) {
-    let mut stream = connect(port);
-    stream.write_all(b"hello").expect("it listens");
-    let mut echo = [0; 5];
-    stream.read_exact(&mut echo).expect("an echo");
-    assert_eq!(&echo, b"hello");
-}
 
 fn is_reset(port: u16) {
     let error = connect(port).read(&mut [0]).expect_err("nobody listens there");

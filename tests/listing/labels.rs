@@ -1,7 +1,8 @@
 //! Labels: added, shown, chosen by.
 
+use crate::support::words::{done, empty, failed, specs};
 use crate::support::{Run, output, program};
-use crate::{done, empty, failed, specs, table};
+use crate::table;
 use std::process::Command;
 
 /// Adds a free port of 127.0.0.1 that leads to a container port: its spec.

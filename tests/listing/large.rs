@@ -1,7 +1,8 @@
 //! Ranges of thousands of ports, thousands of rules, and what does not fit.
 
+use crate::generation;
+use crate::support::words::{done, failed, specs};
 use crate::support::{Folder, Run, output, program, stdout, text};
-use crate::{done, failed, generation, specs};
 use std::process::Command;
 
 /// Answers each connection to one of these ports inside with the port's number.

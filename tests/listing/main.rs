@@ -14,27 +14,7 @@ use pesto::client::session::Session;
 use pesto::client::spec::Spec;
 use pesto::wire::{Base, Request, Rule, RuleId};
 use std::fs;
-use std::process::Output;
-use support::{Run, text};
-
-/// A daemon with nothing forwarded, and nobody who listens inside.
-fn empty() -> Run {
-    let run = Run::command::<&str>(&[], &["sh", "-c", "echo up; exec sleep 600"]);
-    assert_eq!(run.stdout.next(), "up");
-    run
-}
-
-/// What a command that did its work printed.
-fn done(output: Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    text(output.stdout)
-}
-
-/// What a command that failed said, and how it exited.
-fn failed(output: Output) -> (i32, String) {
-    assert!(output.stdout.is_empty(), "{output:?}");
-    (output.status.code().expect("no signal"), text(output.stderr))
-}
+use support::Run;
 
 /// Each rule of the active table: its spec and its label.
 fn table(run: &Run) -> Vec<(String, Option<String>)> {
@@ -42,11 +22,6 @@ fn table(run: &Run) -> Vec<(String, Option<String>)> {
     let forwards = list["forwards"].as_array().expect("an array");
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     forwards.iter().map(|one| (text(&one["spec"]).expect("text"), text(&one["label"]))).collect()
-}
-
-/// The specs of the active table.
-fn specs(run: &Run) -> Vec<String> {
-    table(run).into_iter().map(|(spec, _)| spec).collect()
 }
 
 fn generation(run: &Run) -> u64 {

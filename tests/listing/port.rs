@@ -1,7 +1,8 @@
 //! `port`: what `docker port` would print.
 
+use crate::insert_inactive;
+use crate::support::words::{done, empty, failed};
 use crate::support::{Run, output, program};
-use crate::{done, empty, failed, insert_inactive};
 use serde_json::json;
 use std::process::Command;
 

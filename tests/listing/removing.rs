@@ -1,8 +1,9 @@
 //! `rm` of a part: ports of a range, one family of any address.
 
 use crate::support::ends::{echo, port_is_free};
+use crate::support::words::{done, empty, failed, specs};
 use crate::support::{Run, connect};
-use crate::{add_range, done, empty, failed, generation, listening, specs, table};
+use crate::{add_range, generation, listening, table};
 use std::net::TcpStream;
 
 /// Ten ports of 127.0.0.1 that lead to 8000-8009, and an echo at 8000.

@@ -1,8 +1,9 @@
 //! `list`: what each rule is doing, on any terminal.
 
 use crate::support::fake::{Client, daemon};
+use crate::support::words::{done, empty};
 use crate::support::{Folder, Run, output, program};
-use crate::{add_range, done, empty, insert_inactive, rule};
+use crate::{add_range, insert_inactive, rule};
 use pesto::wire::{
     Address, Answer, Counters, Failure, NoEntry, Port, ReadRule, Request, RuleId, Which,
 };

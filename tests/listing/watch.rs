@@ -2,8 +2,8 @@
 
 use crate::shown::TERMINAL;
 use crate::support::ends::signal;
+use crate::support::words::{done, empty, failed};
 use crate::support::{Lines, Run, ends, output, program, text, until, wait};
-use crate::{done, empty, failed};
 use pesto::client::session::Session;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};

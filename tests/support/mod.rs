@@ -6,6 +6,7 @@
 pub mod ends;
 pub mod fake;
 pub mod network;
+pub mod words;
 
 use pesto::sys::{Errno, fd, process};
 use std::ffi::OsStr;
