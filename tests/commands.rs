@@ -7,9 +7,9 @@ use pesto::wire::{Base, Request};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Command;
 use support::words::{done, echoes, empty, failed, specs};
-use support::{Folder, Run, connect, first_port, output, program, text};
+use support::{Folder, Run, connect, first_port, output, program};
 
 #[test]
 fn free_port_is_printed_and_answers() {
