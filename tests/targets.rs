@@ -4,7 +4,6 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::process::Output;
 use support::words::{echoes, failed};
 use support::{Run, connect, text};
 
