@@ -5,6 +5,7 @@ use super::label;
 use super::list::watch::parse_seconds;
 use super::port::ContainerPort;
 use super::spec::Spec;
+use crate::factory::allowed::Allowed;
 use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -198,6 +199,9 @@ pub struct Run {
     /// Map your subordinate ids too (newuidmap), for commands that change their user
     #[arg(long)]
     pub map_auto: bool,
+    /// The only addresses and ports that the daemon may ever bind; may be given several times
+    #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
+    pub allow_bind: Vec<Allowed>,
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,
@@ -227,6 +231,9 @@ pub struct Attach {
     /// Set net.ipv4.tcp_tw_reuse=1 in there, for many short connections to its own address
     #[arg(long)]
     pub tune_namespace: bool,
+    /// The only addresses and ports that the daemon may ever bind; may be given several times
+    #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
+    pub allow_bind: Vec<Allowed>,
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,

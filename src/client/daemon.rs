@@ -2,6 +2,7 @@
 
 use super::args::Sandbox;
 use super::error::Error;
+use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use std::ffi::{CStr, CString};
@@ -37,6 +38,8 @@ pub struct Launch<'a> {
     pub sandbox: Sandbox,
     /// Whether the network is set up for many short connections.
     pub tune_namespace: bool,
+    /// Where alone it may bind listeners.
+    pub allow_bind: &'a [Allowed],
     /// Whether it outlives its caller.
     pub life: Life,
 }
@@ -90,6 +93,9 @@ impl Daemon {
         let mut passed = vec![launch.network, tell_ready.as_fd()];
         if launch.life == Life::Detached {
             words.push(c_string(b"--log")?);
+        }
+        for allowed in launch.allow_bind {
+            words.push(c_string(format!("--allow-bind={allowed}").as_bytes())?);
         }
         if launch.tune_namespace {
             words.push(c_string(b"--tune-namespace")?);

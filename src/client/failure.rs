@@ -74,7 +74,9 @@ fn mend(errno: Errno, address: Address, port: u16) -> String {
             "; a link-local address needs its interface, as in [fe80::1%eth0]".to_owned()
         }
         libc::EAFNOSUPPORT => "; this host has no IPv6, write an IPv4 address".to_owned(),
-        libc::EPERM => "; the daemon's policy does not allow it".to_owned(),
+        libc::EPERM => {
+            "; the daemon was started with --allow-bind, which does not allow that".to_owned()
+        }
         libc::EMFILE | libc::ENFILE => {
             "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
         }

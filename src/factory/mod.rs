@@ -6,6 +6,7 @@
 //! it: the only sender is the core, and a core that sends garbage is no longer ours.
 
 pub mod addresses;
+pub mod allowed;
 pub mod channel;
 pub mod message;
 pub mod policy;

@@ -1,13 +1,18 @@
 //! What a factory may do, whatever the core asks for: its own copy, fixed at start.
 
+use super::allowed::{Allowed, allows};
 use super::message::{Destination, Work};
 use crate::sys::Errno;
+use core::net::SocketAddr;
 
 /// On which side of the daemon a factory stands, and so what it may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// In the host's network: binds listeners; connects nowhere.
-    Host,
+    Host {
+        /// Where alone; without any, wherever its user may.
+        allowed: Vec<Allowed>,
+    },
     /// In the container's network: connects to targets; binds nothing.
     Guest,
 }
@@ -17,9 +22,17 @@ impl Policy {
     ///
     /// # Errors
     /// EPERM when it is not.
-    pub fn check(self, work: &Work) -> Result<(), Errno> {
+    pub fn check(&self, work: &Work) -> Result<(), Errno> {
         match (self, work) {
-            (Self::Host, Work::Listen(_) | Work::Pick { .. }) => Ok(()),
+            (Self::Host { .. }, Work::Listen(address)) => {
+                if self.may_bind(Some(*address), address.port()) {
+                    Ok(())
+                } else {
+                    Err(Errno(libc::EPERM))
+                }
+            }
+            // Each port that it looks at is asked for.
+            (Self::Host { .. }, Work::Pick { .. }) => Ok(()),
             (Self::Guest, Work::Connect(destination)) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))
@@ -28,6 +41,24 @@ impl Policy {
             },
             _ => Err(Errno(libc::EPERM)),
         }
+    }
+
+    /// Whether a listener may be bound to a port of an address, or (`None`) of all of both families.
+    #[must_use]
+    pub fn may_bind(&self, address: Option<SocketAddr>, port: u16) -> bool {
+        match self {
+            Self::Host { allowed } => allows(allowed, address, port),
+            Self::Guest => false,
+        }
+    }
+
+    /// Ports from which on some may be bound there.
+    pub fn first_ports(&self) -> impl Iterator<Item = u16> {
+        let allowed = match self {
+            Self::Host { allowed } => allowed.as_slice(),
+            Self::Guest => &[],
+        };
+        allowed.iter().map(Allowed::first_port)
     }
 }
 
@@ -43,13 +74,26 @@ mod tests {
         let pick = Work::Pick { address: None, width: 1 };
         let connect = Work::Connect(Destination::Named(address));
         let automatic = Work::Connect(Destination::Automatic(Family::V6, 80));
+        let host = Policy::Host { allowed: vec![] };
         for work in [listen, pick] {
-            assert_eq!(Policy::Host.check(&work), Ok(()));
+            assert_eq!(host.check(&work), Ok(()));
             assert_eq!(Policy::Guest.check(&work), Err(Errno(libc::EPERM)));
         }
         for work in [connect, automatic] {
             assert_eq!(Policy::Guest.check(&work), Ok(()));
-            assert_eq!(Policy::Host.check(&work), Err(Errno(libc::EPERM)));
+            assert_eq!(host.check(&work), Err(Errno(libc::EPERM)));
+        }
+    }
+
+    #[test]
+    fn host_binds_where_it_is_allowed_to() {
+        let allowed = vec!["127.0.0.1:8000-8999".parse().expect("an entry")];
+        let host = Policy::Host { allowed };
+        let listen =
+            |address: &str| host.check(&Work::Listen(address.parse().expect("an address")));
+        assert_eq!(listen("127.0.0.1:8080"), Ok(()));
+        for address in ["127.0.0.1:80", "127.0.0.2:8080", "0.0.0.0:8080", "[::1]:8080"] {
+            assert_eq!(listen(address), Err(Errno(libc::EPERM)), "{address}");
         }
     }
 }

@@ -22,7 +22,7 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
     channel: BorrowedFd<'_>,
-    policy: Policy,
+    policy: &Policy,
     mut addresses: Option<&mut Addresses>,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
@@ -85,7 +85,7 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
 
 fn carry_out(
     request: &Request,
-    policy: Policy,
+    policy: &Policy,
     addresses: Option<&Addresses>,
     made: &mut Descriptors,
 ) -> Answer {
@@ -96,7 +96,7 @@ fn carry_out(
             let socket = connecting(&address);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
-        Work::Pick { address, width } => pick(address, width).map(Product::Port),
+        Work::Pick { address, width } => pick(address, width, policy).map(Product::Port),
     });
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
@@ -164,29 +164,38 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 }
 
 /// Finds `width` ports in a row that can all be bound, and lets them go again.
-fn pick(address: Option<SocketAddr>, width: u16) -> Result<u16> {
-    let (first, second): (IpAddr, Option<IpAddr>) = match address {
-        Some(address) => (address.ip(), None),
-        None => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into())),
-    };
+fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16> {
+    let first = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
     for _ in 0..PICK_ATTEMPTS {
         // The kernel's choice, somewhere in its range of ephemeral ports.
         let start = {
             let chosen = bound(&SocketAddr::new(first, 0))?;
             socket::local_address(chosen.as_fd())?.port()
         };
-        if let Some(port) = free_run(first, second, width, start)? {
+        if let Some(port) = free_run(address, width, start, policy)? {
             return Ok(port);
         }
     }
-    Err(Errno(libc::EADDRINUSE))
+    for start in policy.first_ports() {
+        if let Some(port) = free_run(address, width, start, policy)? {
+            return Ok(port);
+        }
+    }
+    let any = (1..=u16::MAX).any(|port| policy.may_bind(address, port));
+    Err(Errno(if any { libc::EADDRINUSE } else { libc::EPERM }))
 }
 
 /// The first run of so many free ports at or above `start`; `None` when there is none up to the end.
-fn free_run(first: IpAddr, second: Option<IpAddr>, width: u16, start: u16) -> Result<Option<u16>> {
+fn free_run(
+    address: Option<SocketAddr>,
+    width: u16,
+    start: u16,
+    policy: &Policy,
+) -> Result<Option<u16>> {
     let mut run = 0;
     for port in start..=u16::MAX {
-        run = if is_free(first, second, port)? { run + 1 } else { 0 };
+        let is_free = policy.may_bind(address, port) && is_free(address, port)?;
+        run = if is_free { run + 1 } else { 0 };
         if run == width {
             return Ok(Some(port - (width - 1)));
         }
@@ -194,7 +203,11 @@ fn free_run(first: IpAddr, second: Option<IpAddr>, width: u16, start: u16) -> Re
     Ok(None)
 }
 
-fn is_free(first: IpAddr, second: Option<IpAddr>, port: u16) -> Result<bool> {
+fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
+    let (first, second): (IpAddr, Option<IpAddr>) = match address {
+        Some(address) => (address.ip(), None),
+        None => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into())),
+    };
     match bound(&SocketAddr::new(first, port)) {
         Ok(_) => {}
         Err(Errno(libc::EADDRINUSE)) => return Ok(false),

@@ -36,7 +36,7 @@ pub struct Target {
 ///
 /// # Errors
 /// The stage that failed.
-pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallible, Failure> {
+pub fn run(ends: Ends, side: &Side, parent: i32) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
     if let Some(Target { network, tune }) = target {
         namespaces::enter_network(network.as_fd())?;
@@ -50,7 +50,7 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
     capabilities::drop_all(Keep::BindService)?;
     // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
     let mut addresses = match side {
-        Side::Host => None,
+        Side::Host { .. } => None,
         Side::Guest => follow_addresses(),
     };
     let _places = match (side, &addresses) {
@@ -62,7 +62,7 @@ pub fn run(ends: Ends, side: Side, parent: i32) -> Result<std::convert::Infallib
     flags::end_with(parent)?;
     let layers = flags::achieved().with(Layers::SECCOMP);
     seccomp::seal(match side {
-        Side::Host => Policy::HostFactory,
+        Side::Host { .. } => Policy::HostFactory,
         Side::Guest => Policy::GuestFactory,
     })?;
     // Its policy has one way to send.

@@ -1,6 +1,7 @@
 //! The daemon's command line. It is read before anything is sealed, and by hand: it has few options,
 //! and the client writes it.
 
+use crate::factory::allowed::Allowed;
 use crate::wire::SandboxMode;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -21,6 +22,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --log              from then on write messages to NAME.log beside the control socket, at most
                      1 MiB and 1 MiB before it, and let go of standard error
   --target TEXT      what the target is called, for `pesto ps`
+  --allow-bind ADDRESS[/PREFIX][:PORT[-END]]
+                     the only addresses and ports that may ever be bound; may be given several
+                     times; without it whatever its user may bind
   --tune-namespace   set net.ipv4.tcp_tw_reuse=1 in the target, for tens of thousands of short
                      connections to its own address; a warning where that cannot be done
   --sandbox MODE     strict (default): every layer or no start; container: without the core's own
@@ -58,6 +62,8 @@ pub struct Options {
     pub ready_fd: Option<RawFd>,
     /// Whether the target's network is set up for many short connections.
     pub tune_namespace: bool,
+    /// Where alone listeners may be bound; anywhere if there are none.
+    pub allow_bind: Vec<Allowed>,
     /// Whether messages go to a file beside the control socket.
     pub log: bool,
     /// What the target is called; for people.
@@ -116,6 +122,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
         (None, None, None, None, None);
     let mut tune = None;
+    let mut allow_bind = Vec::new();
     let (mut log, mut target) = (None, None);
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
@@ -141,6 +148,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;
             }
+            Some("--allow-bind") => allow_bind.push(allowed(value("--allow-bind")?)?),
             Some("--tune-namespace") => {
                 set(&mut tune, "--tune-namespace", no_value("--tune-namespace", inline)?)?;
             }
@@ -159,6 +167,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         pidfd,
         ready_fd,
         tune_namespace: tune.is_some(),
+        allow_bind,
         log: log.is_some(),
         target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
@@ -194,6 +203,14 @@ fn descriptor(option: &'static str, value: OsString) -> Result<RawFd, UsageError
     number.ok_or(UsageError::BadValue(option, value, "the number of an open descriptor above 2"))
 }
 
+fn allowed(value: OsString) -> Result<Allowed, UsageError> {
+    value.to_str().and_then(|text| text.parse().ok()).ok_or(UsageError::BadValue(
+        "--allow-bind",
+        value,
+        "ADDRESS[/PREFIX][:PORT[-END]]",
+    ))
+}
+
 fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
     match value.to_str() {
         Some("strict") => Ok(SandboxMode::Strict),
@@ -213,7 +230,7 @@ mod tests {
     #[test]
     fn whole_command_line_is_read() {
         let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7", "--log"];
-        let more = ["--tune-namespace", "--target", "a\nb"];
+        let more = ["--tune-namespace", "--target", "a\nb", "--allow-bind=127.0.0.1"];
         let words: Vec<&str> = words.into_iter().chain(more).collect();
         let expected = Options {
             control: "/c".into(),
@@ -221,6 +238,7 @@ mod tests {
             pidfd: Some(6),
             ready_fd: Some(7),
             tune_namespace: true,
+            allow_bind: vec!["127.0.0.1".parse().expect("an entry")],
             log: true,
             target: Some("a?b".to_owned()),
             sandbox: SandboxMode::Strict,
@@ -237,6 +255,7 @@ mod tests {
             (&["--netns", "/a", "--netns-fd", "3"], "--netns-fd: given twice"),
             (&["--netns", "/a"], "--control is missing"),
             (&["--control", "/a"], "--netns or --netns-fd is missing"),
+            (&["--allow-bind", "x"], "--allow-bind x: should be ADDRESS"),
             (&["--tune-namespace=1"], "--tune-namespace 1: should be given without a value"),
             (&["--tune-namespace", "--tune-namespace"], "--tune-namespace: given twice"),
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),

@@ -176,13 +176,13 @@ fn fork_all(
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
             factory::Ends { channel: host_channel, supervisor: host_supervisor, target: None };
-        factory::run(ends, Side::Host, parent)
+        factory::run(ends, &Side::Host { allowed: options.allow_bind.clone() }, parent)
     })?;
     let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
     let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
         let target = Some(factory::Target { network: target, tune: options.tune_namespace });
         let (channel, supervisor) = (guest_channel, guest_supervisor);
-        factory::run(factory::Ends { channel, supervisor, target }, Side::Guest, parent)
+        factory::run(factory::Ends { channel, supervisor, target }, &Side::Guest, parent)
     })?;
     let ends =
         core::Ends { control, supervisor: core_supervisor, host: core_host, guest: core_guest };

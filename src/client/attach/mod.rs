@@ -15,6 +15,7 @@ use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
 use super::session::Session;
+use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd};
@@ -37,6 +38,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         control,
         sandbox: args.sandbox,
         tune_namespace: args.tune_namespace,
+        allow_bind: args.allow_bind,
     };
     let change = Change::Add(&args.publish, None);
     if args.follow {
@@ -66,6 +68,7 @@ struct Place<'a> {
     control: PathBuf,
     sandbox: Sandbox,
     tune_namespace: bool,
+    allow_bind: Vec<Allowed>,
 }
 
 impl Place<'_> {
@@ -85,6 +88,7 @@ impl Place<'_> {
             title: &target.words,
             sandbox: self.sandbox,
             tune_namespace: self.tune_namespace,
+            allow_bind: &self.allow_bind,
             life,
         };
         let daemon = Daemon::start(self.program, &launch)?;

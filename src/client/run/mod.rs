@@ -49,6 +49,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
         title: &title,
         sandbox: args.sandbox,
         tune_namespace: true,
+        allow_bind: &args.allow_bind,
         life: Life::Child,
     };
     let daemon = Daemon::start(&program, &launch)?;

@@ -1,0 +1,199 @@
+//! `--allow-bind ADDRESS[/PREFIX][:PORT[-END]]`: what a host factory may ever bind.
+//!
+//! Written by people, read by the client, which names what is wrong, and once more by the daemon,
+//! before anything is sealed.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fmt;
+use std::str::FromStr;
+
+/// Addresses of one family, and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    network: IpAddr,
+    /// How many bits of the address count.
+    prefix: u8,
+    first_port: u16,
+    last_port: u16,
+}
+
+impl Allowed {
+    /// Whether a socket may be bound there. To bind every address of a family, every one of them
+    /// must be allowed.
+    #[must_use]
+    pub fn contains(&self, address: &SocketAddr) -> bool {
+        let port = address.port();
+        let address = address.ip().to_canonical();
+        if address.is_unspecified() && self.prefix > 0 {
+            return false;
+        }
+        (self.first_port..=self.last_port).contains(&port)
+            && masked(address, self.prefix) == masked(self.network, self.prefix)
+            && address.is_ipv4() == self.network.is_ipv4()
+    }
+
+    /// The lowest port.
+    #[must_use]
+    pub const fn first_port(&self) -> u16 {
+        self.first_port
+    }
+}
+
+/// The bits of an address that count, from the highest on.
+fn masked(address: IpAddr, prefix: u8) -> u128 {
+    let (bits, width) = match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    bits.checked_shr(width - u32::from(prefix)).unwrap_or(0)
+}
+
+/// What is wrong with such words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(&'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl FromStr for Allowed {
+    type Err = Malformed;
+
+    fn from_str(words: &str) -> Result<Self, Malformed> {
+        let form = "not ADDRESS[/PREFIX][:PORT[-END]], as in 127.0.0.1, 10.0.0.0/8:8000-8999 or \
+                    [::1]:80";
+        // A v6 address has colons of its own: ports only behind brackets.
+        let (place, ports) = if words.starts_with('[') {
+            let (place, rest) = words.split_once(']').ok_or(Malformed(form))?;
+            let (prefix, ports) = rest.split_once(':').map_or((rest, None), |(a, b)| (a, Some(b)));
+            (format!("{}{prefix}", &place[1..]), ports)
+        } else if words.matches(':').count() > 1 {
+            (words.to_owned(), None)
+        } else {
+            let (place, ports) = words.split_once(':').map_or((words, None), |(a, b)| (a, Some(b)));
+            (place.to_owned(), ports)
+        };
+        let (address, prefix) =
+            place.split_once('/').map_or((place.as_str(), None), |(a, b)| (a, Some(b)));
+        let network: IpAddr = address.parse().map_err(|_| Malformed(form))?;
+        let width = if network.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None if network.is_unspecified() => 0,
+            None => width,
+            Some(text) => text.parse().map_err(|_| Malformed(form))?,
+        };
+        if prefix > width {
+            return Err(Malformed("a prefix has at most 32 bits in IPv4, and 128 in IPv6"));
+        }
+        let (first, last) = match ports {
+            None => ("1", "65535"),
+            Some(text) => text.split_once('-').unwrap_or((text, text)),
+        };
+        let port = |text: &str| text.parse::<u16>().ok().filter(|&port| port > 0);
+        let (Some(first_port), Some(last_port)) = (port(first), port(last)) else {
+            return Err(Malformed("ports are 1 to 65535"));
+        };
+        if first_port > last_port {
+            return Err(Malformed("the first port is above the last one"));
+        }
+        Ok(Self { network, prefix, first_port, last_port })
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, prefix, first_port, last_port } = self;
+        match network {
+            IpAddr::V4(_) => write!(out, "{network}/{prefix}:{first_port}-{last_port}"),
+            IpAddr::V6(_) => write!(out, "[{network}]/{prefix}:{first_port}-{last_port}"),
+        }
+    }
+}
+
+/// Every address of either family that is asked for at one port must be allowed.
+#[must_use]
+pub fn allows(entries: &[Allowed], address: Option<SocketAddr>, port: u16) -> bool {
+    let each = match address {
+        Some(address) => [Some(SocketAddr::new(address.ip(), port)), None],
+        None => {
+            [Some((Ipv4Addr::UNSPECIFIED, port).into()), Some((Ipv6Addr::UNSPECIFIED, port).into())]
+        }
+    };
+    entries.is_empty()
+        || each.iter().flatten().all(|one| entries.iter().any(|entry| entry.contains(one)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(words: &str) -> Allowed {
+        words.parse().unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    #[test]
+    fn every_form_reads_back_as_the_same() {
+        for (words, whole) in [
+            ("127.0.0.1", "127.0.0.1/32:1-65535"),
+            ("10.0.0.0/8:8000-8999", "10.0.0.0/8:8000-8999"),
+            ("0.0.0.0", "0.0.0.0/0:1-65535"),
+            ("0.0.0.0:80", "0.0.0.0/0:80-80"),
+            ("::1", "[::1]/128:1-65535"),
+            ("fd00::/8", "[fd00::]/8:1-65535"),
+            ("[::1]:80", "[::1]/128:80-80"),
+            ("[fd00::]/8:80-90", "[fd00::]/8:80-90"),
+            ("[::]", "[::]/0:1-65535"),
+        ] {
+            assert_eq!(allowed(words).to_string(), whole);
+            assert_eq!(allowed(whole), allowed(words));
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        for words in [
+            "",
+            "x",
+            "localhost",
+            "127.0.0.1/33",
+            "::1/129",
+            "127.0.0.1:0",
+            "127.0.0.1:65536",
+            "127.0.0.1:9-8",
+            "127.0.0.1:",
+            "[::1",
+            "[127.0.0.1]x",
+            "1.2.3.4/x",
+            "[::1]:80:90",
+            "127.0.0.1/-1",
+            "127.0.0.1:1-2-3",
+        ] {
+            assert!(words.parse::<Allowed>().is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn wildcard_needs_its_whole_family() {
+        let may = |entries: &[&str], address: &str| {
+            let entries: Vec<Allowed> = entries.iter().map(|words| allowed(words)).collect();
+            let address: SocketAddr = address.parse().expect("an address");
+            allows(&entries, Some(address), address.port())
+        };
+        assert!(may(&[], "0.0.0.0:1"));
+        assert!(may(&["10.0.0.0/8"], "10.1.2.3:80"));
+        assert!(!may(&["10.0.0.0/8"], "11.1.2.3:80"));
+        assert!(!may(&["0.0.0.0/1"], "0.0.0.0:80"));
+        assert!(may(&["0.0.0.0:80-81"], "0.0.0.0:81") && may(&["0.0.0.0:80"], "1.2.3.4:80"));
+        assert!(!may(&["0.0.0.0:80-81"], "0.0.0.0:82"));
+        assert!(!may(&["0.0.0.0"], "[::]:80") && !may(&["::"], "127.0.0.1:80"));
+        assert!(may(&["fd00::/8"], "[fd12::1]:1") && !may(&["fd00::/8"], "[fe00::1]:1"));
+        assert!(may(&["127.0.0.1", "::1"], "[::1]:9"));
+        let entries = [allowed("0.0.0.0")];
+        assert!(!allows(&entries, None, 80), "IPv6 is not allowed");
+        assert!(allows(&[entries[0], allowed("::")], None, 80));
+    }
+}
