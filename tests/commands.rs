@@ -388,3 +388,16 @@ fn what_was_done_and_could_not_be_printed_has_a_status_of_its_own() {
     }
     assert!(!run.socket.exists(), "it was stopped");
 }
+
+#[test]
+fn first_port_that_is_reached_from_everywhere_is_printed_with_a_word_about_it() {
+    let run = empty();
+    let said = done(run.pesto(&["add", "-p", "127.0.0.1::80", "-p", "81", "-p", "82"]));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].ends_with(" -> 80/tcp"), "{said}");
+    assert!(lines[1].contains(" -> 81/tcp (every interface of this host; "), "{said}");
+    assert!(lines[2].ends_with(" -> 82/tcp"), "{said}");
+    // Whoever names the wildcard knows.
+    let said = done(run.pesto(&["add", "-p", "0.0.0.0::80"]));
+    assert!(said.ends_with(" -> 80/tcp\n"), "{said}");
+}

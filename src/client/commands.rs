@@ -8,7 +8,7 @@ use super::instance::{self, Selector};
 use super::session::Session;
 use super::{attach, doctor, list, port, ps, run};
 use crate::sys::Errno;
-use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
+use crate::wire::{Answer, Bind, DaemonStatus, Hello, Request, Rule, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -124,9 +124,20 @@ fn remove(args: Rm) -> Result<(), Error> {
     if args.json { print_json(&Report::from(&done)) } else { Ok(()) }
 }
 
-/// Where each forward listens and leads, a line each.
+/// Where each forward listens and leads, a line each. The first that is reached from everywhere
+/// because no address was given says so.
 pub(super) fn lines(done: &Done) -> String {
-    done.rules.iter().map(|rule| Forward::new(rule, None).line() + "\n").collect()
+    let wide = done.rules.iter().position(|rule| rule.bind == Bind::Any);
+    let line = |(at, rule): (usize, &Rule)| {
+        let line = Forward::new(rule, None).line();
+        match wide {
+            Some(first) if first == at => format!(
+                "{line} (every interface of this host; with 127.0.0.1: in front of SPEC only itself)\n"
+            ),
+            _ => line + "\n",
+        }
+    };
+    done.rules.iter().enumerate().map(line).collect()
 }
 
 #[derive(Serialize)]
