@@ -85,6 +85,134 @@ fn process_in_plain_namespaces() {
 }
 
 #[test]
+fn process_in_nested_user_namespaces() {
+    let outer = ["unshare", "--user", "--map-root-user"];
+    let container = Container::start(&[&outer[..], &UNSHARE].concat());
+    container.answers(&["--pid", &container.server.to_string()]);
+}
+
+#[test]
+fn process_whose_user_namespace_has_subordinate_ids() {
+    let folder = Folder::new();
+    let (pesto, socket) = (program("pesto"), folder.join("run.sock"));
+    let [pesto, socket] = [&pesto, &socket].map(|path| path.to_str().expect("UTF-8"));
+    let container = Container::start(&[pesto, "run", "-c", socket, "--map-auto", "--"]);
+    // A second daemon for a network that has one is nothing special.
+    container.answers(&["--pid", &container.server.to_string()]);
+}
+
+#[test]
+fn namespace_that_is_a_mounted_file_of_another_mount_namespace() {
+    let script = "touch \"$0\" && mount --bind /proc/self/ns/net \"$0\" && exec \"$@\"";
+    let folder = Folder::new();
+    let file = folder.join("netns");
+    let file = file.to_str().expect("UTF-8");
+    let words = [&UNSHARE[..], &["--mount", "sh", "-c", script, file]].concat();
+    let container = Container::start(&words);
+    assert_eq!(std::fs::read(file).expect("it is there"), b"", "here it is a plain file");
+    container.answers(&["--netns", &format!("/proc/{}/root{file}", container.server)]);
+    let refused = container.attach(&["--netns", file]);
+    let said = text(refused.stderr);
+    assert!(said.contains("is not a network namespace"), "{said}");
+}
+
+#[test]
+fn namespace_without_a_process_is_attached_to_by_its_path() {
+    let folder = Folder::new();
+    std::fs::write(folder.join("index.html"), "later").expect("a page");
+    let script = "cd \"$0\" && mkfifo go && touch netns && unshare --net=netns true && \
+                  nsenter --net=netns ip link set lo up && echo $$ && read line <go && \
+                  exec nsenter --net=netns python3 -u -m http.server 8000";
+    let mut holder = Command::new("unshare");
+    holder.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(folder.path());
+    let mut holder = holder.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("unshare");
+    let lines = Lines::of(holder.stdout.take().expect("a pipe"));
+    let pid = lines.next();
+    let path = format!("/proc/{pid}/root{}/netns", folder.path().display());
+    let socket = folder.join("a.sock");
+    let attached = attach(&socket, &["--netns", &path, "-p", "127.0.0.1::8000"]);
+    assert!(attached.status.success(), "{attached:?}");
+    let port = first_port(&format!(". {}", text(attached.stdout)));
+    std::fs::write(folder.join("go"), "go\n").expect("it waits");
+    assert!(lines.next().starts_with("Serving"));
+    assert_eq!(curl(&format!("http://127.0.0.1:{port}/")), "later");
+    let server = pidfd(pid.parse().expect("a process id"));
+    support::ends::signal(&server, libc::SIGKILL);
+    let _ = holder.wait();
+    // Nobody said whose end it should follow: it stays until it is stopped.
+    let stop = output(Command::new(program("pesto")).arg("stop").arg("-c").arg(&socket));
+    assert!(stop.status.success(), "{stop:?}");
+}
+
+/// For root alone: what `ip netns` makes.
+#[test]
+fn named_network_of_root() {
+    if pesto::sys::process::user_id() != 0 {
+        let refused = refused(&["--pid", "1"], 2);
+        return assert!(refused.contains("belongs to another user"), "{refused}");
+    }
+    let name = format!("pesto-test-{}", std::process::id());
+    let ip = |words: &[&str]| support::stdout(Command::new("ip").args(["netns"]).args(words));
+    ip(&["add", &name]);
+    let container = Container::start(&["ip", "netns", "exec", &name]);
+    container.answers(&["--netns", &format!("/run/netns/{name}")]);
+    container.answers(&["--pid", &container.server.to_string()]);
+    drop(container);
+    ip(&["del", &name]);
+}
+
+#[test]
+fn hundred_rounds_leave_nothing() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    for _ in 0..100 {
+        let attached = container.attach(&["--pid", &pid, "-p", "127.0.0.1::8000"]);
+        let port = first_port(&format!(". {}", text(attached.stdout)));
+        let stopped = container.pesto(&["stop"]);
+        assert!(stopped.status.success(), "{stopped:?}");
+        support::ends::port_is_free(port);
+        let left = std::fs::read_dir(container.folder.path()).expect("a folder").count();
+        assert_eq!(left, 1, "the page");
+    }
+    assert_eq!(find_daemon(&container.socket()), None);
+}
+
+#[test]
+fn ten_thousand_ports_of_one_rule_are_attached_and_detached() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    let ports = [20000, 25000, 29999];
+    let servers = ports.map(|port| {
+        let mut server = Command::new("nsenter");
+        server.args(["--target", &pid, "--user", "--preserve-credentials", "--net"]);
+        server.args(["python3", "-u", "-m", "http.server", &port.to_string(), "--directory"]);
+        server.arg(container.folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = server.spawn().expect("nsenter");
+        let lines = Lines::of(server.stdout.take().expect("a pipe"));
+        assert!(lines.next().starts_with("Serving"));
+        server
+    });
+    // An address that nobody else uses: these ports of it are free.
+    let spec = "127.77.88.99:20000-29999:20000-29999";
+    let attached = container.attach(&["--pid", &pid, "-p", spec]);
+    assert!(attached.status.success(), "{attached:?}");
+    for port in ports {
+        assert_eq!(curl(&format!("http://127.77.88.99:{port}/")), "inside");
+    }
+    let list = text(container.pesto(&["list", "--json"]).stdout);
+    assert!(list.contains("\"listeners\": 10000"), "{list}");
+    let stopped = container.pesto(&["stop"]);
+    assert!(stopped.status.success(), "{stopped:?}");
+    for port in ports {
+        std::net::TcpListener::bind(("127.77.88.99", port)).expect("it is free again");
+    }
+    for mut server in servers {
+        server.kill().expect("it runs");
+        let _ = server.wait();
+    }
+}
+
+#[test]
 fn daemon_is_on_its_own_and_ends_with_the_container() {
     let container = Container::start(&UNSHARE);
     let pid = container.server.to_string();
@@ -106,19 +234,20 @@ fn daemon_is_on_its_own_and_ends_with_the_container() {
 
 /// The processes of the daemon of a control socket, the supervisor first.
 fn daemons(socket: &Path) -> Vec<i32> {
-    let supervisor = until("the daemon", || {
-        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.find(|pid: &i32| {
-            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let parent = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            parent.is_ok_and(|comm| comm == "pestod\n")
-                && words
-                    .split(|&byte| byte == 0)
-                    .any(|word| Path::new(&*String::from_utf8_lossy(word)) == socket)
-        })
-    });
+    let supervisor = until("the daemon", || find_daemon(socket));
     std::iter::once(supervisor).chain(children(supervisor)).collect()
+}
+
+fn find_daemon(socket: &Path) -> Option<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        let socket = socket.as_os_str().as_encoded_bytes();
+        comm.is_ok_and(|comm| comm == "pestod\n")
+            && words.split(|&byte| byte == 0).any(|word| word == socket)
+    })
 }
 
 /// The message of an attach that must fail with this status, and leave nothing behind.
