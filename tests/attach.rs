@@ -280,6 +280,18 @@ fn what_cannot_be_attached_to_is_named_with_the_mend() {
 }
 
 #[test]
+fn container_without_an_engine_is_told_what_to_install() {
+    let folder = Folder::new();
+    let mut command = Command::new(program("pesto"));
+    command.arg("attach").arg("-c").arg(folder.join("s")).args(["--container", "web"]);
+    let refused = output(command.env("PATH", folder.path()));
+    let said = text(refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    let expected = "pesto: --container web: neither podman nor docker is in PATH; install one, or";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+#[test]
 fn attach_that_fails_leaves_nothing() {
     let container = Container::start(&UNSHARE);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
