@@ -211,6 +211,7 @@ pub struct Run {
 }
 
 /// `attach`
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Args, Debug)]
 pub struct Attach {
     /// What to attach to.
@@ -225,6 +226,9 @@ pub struct Attach {
     /// Stay, with the daemon's messages on standard error, and end with it
     #[arg(long)]
     pub foreground: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
     /// When the container is started again, forward the same into it
     #[arg(long, requires = "container")]
     pub follow: bool,

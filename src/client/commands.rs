@@ -89,9 +89,12 @@ pub(super) fn print(text: &str) -> Result<(), Error> {
 }
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::unreachable(format!("JSON: {error}")))?;
-    print(&(text + "\n"))
+    print(&to_json(value)?)
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Error::unreachable(format!("JSON: {error}")))
 }
 
 /// The JSON of `add` and `rm`.
@@ -112,10 +115,12 @@ impl From<&Done> for Report {
 fn add(args: Add) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
     let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
-    if args.json {
-        return print_json(&Report::from(&done));
-    }
-    print(&lines(&done))
+    print(&report(&done, args.json)?)
+}
+
+/// What was added, as JSON or as lines.
+pub(super) fn report(done: &Done, json: bool) -> Result<String, Error> {
+    if json { to_json(&Report::from(done)) } else { Ok(lines(done)) }
 }
 
 fn remove(args: Rm) -> Result<(), Error> {

@@ -31,48 +31,6 @@ const UNKNOWN: u32 = 3;
 /// What is told behind the first lines.
 const ALL_IS_WELL: &str = "\0";
 
-/// Follows the container: in the foreground until its end; else until all is forwarded the first
-/// time.
-///
-/// # Errors
-/// What happened before that.
-pub(super) fn follow(
-    place: &Place<'_>,
-    wanted: &args::Target,
-    target: Target,
-    change: Change<'_>,
-    foreground: bool,
-) -> Result<u8, Error> {
-    let follower = Follower { place, wanted };
-    if foreground {
-        return follower.stay(target, change, Life::Child, commands::print);
-    }
-    let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
-    match process::fork().map_err(|errno| failed("fork", errno))? {
-        Fork::Child => {
-            drop(said);
-            let _ = process::new_session();
-            let tell = |lines: &str| {
-                let told = let_caller_go(&say, lines);
-                drop(say);
-                told
-            };
-            let done = follower.stay(target, change, Life::Detached, tell);
-            process::exit(done.map_or_else(|error| say_error(&error), i32::from))
-        }
-        Fork::Parent(child) => {
-            drop(say);
-            let mut lines = String::new();
-            let _ = File::from(said).read_to_string(&mut lines);
-            match lines.strip_suffix(ALL_IS_WELL) {
-                Some(lines) => commands::print(lines).map(|()| 0),
-                // It has said why.
-                None => Ok(status(process::wait(child.pidfd.as_fd()))),
-            }
-        }
-    }
-}
-
 /// All is forwarded: whoever waits for that, or reads to the end of what we print, is done.
 fn let_caller_go(say: &OwnedFd, lines: &str) -> Result<(), Error> {
     let null = fs::dev_null().map_err(|errno| failed("/dev/null", errno))?;
@@ -89,12 +47,54 @@ fn failed(what: &str, errno: Errno) -> Error {
     Error::refused(format!("{what}: {errno}"))
 }
 
-struct Follower<'a> {
-    place: &'a Place<'a>,
-    wanted: &'a args::Target,
+/// What follows a container.
+pub(super) struct Follower<'a> {
+    pub(super) place: &'a Place<'a>,
+    pub(super) wanted: &'a args::Target,
+    pub(super) json: bool,
 }
 
 impl Follower<'_> {
+    /// Follows the container: in the foreground until its end; else until all is forwarded the first
+    /// time.
+    ///
+    /// # Errors
+    /// What happened before that.
+    pub(super) fn follow(
+        &self,
+        target: Target,
+        change: Change<'_>,
+        foreground: bool,
+    ) -> Result<u8, Error> {
+        if foreground {
+            return self.stay(target, change, Life::Child, commands::print);
+        }
+        let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
+        match process::fork().map_err(|errno| failed("fork", errno))? {
+            Fork::Child => {
+                drop(said);
+                let _ = process::new_session();
+                let tell = |lines: &str| {
+                    let told = let_caller_go(&say, lines);
+                    drop(say);
+                    told
+                };
+                let done = self.stay(target, change, Life::Detached, tell);
+                process::exit(done.map_or_else(|error| say_error(&error), i32::from))
+            }
+            Fork::Parent(child) => {
+                drop(say);
+                let mut lines = String::new();
+                let _ = File::from(said).read_to_string(&mut lines);
+                match lines.strip_suffix(ALL_IS_WELL) {
+                    Some(lines) => commands::print(lines).map(|()| 0),
+                    // It has said why.
+                    None => Ok(status(process::wait(child.pidfd.as_fd()))),
+                }
+            }
+        }
+    }
+
     /// Stays until the container is removed, a daemon has ended by itself, or a signal comes.
     /// `tell` gets the lines of the first change.
     fn stay(
@@ -107,7 +107,7 @@ impl Follower<'_> {
         let signals = take_signals()?;
         let own = process::open_pidfd(process::id()).map_err(|errno| failed("pidfd", errno))?;
         let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
-        tell(&commands::lines(&done))?;
+        tell(&commands::report(&done, self.json)?)?;
         loop {
             let Some(pidfd) = daemon.pidfd() else { return Ok(0) };
             match wait(pidfd, target.process.as_ref().map(AsFd::as_fd), &signals) {

@@ -33,6 +33,8 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let program = daemon::find_program()?;
     let target = Target::find(&args.target)?;
     let control = Selector::from(args.which).place(&target.name)?;
+    // A process that stays leaves its directory.
+    let control = std::path::absolute(&control).unwrap_or(control);
     let place = Place {
         program: &program,
         control,
@@ -42,13 +44,14 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     };
     let change = Change::Add(&args.publish, None);
     if args.follow {
-        return follow::follow(&place, &args.target, target, change, args.foreground);
+        let follower = follow::Follower { place: &place, wanted: &args.target, json: args.json };
+        return follower.follow(target, change, args.foreground);
     }
     let life = if args.foreground { Life::Child } else { Life::Detached };
     let signals = if args.foreground { Some(take_signals()?) } else { None };
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, change)?;
-    commands::print(&commands::lines(&done))?;
+    commands::print(&commands::report(&done, args.json)?)?;
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         daemon.let_go();
         return Ok(0);
