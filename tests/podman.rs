@@ -18,7 +18,7 @@ struct Container {
 
 impl Container {
     /// `None` where podman cannot run one; why is printed.
-    fn start(name: &str) -> Option<Self> {
+    fn start(name: &str, network: &str) -> Option<Self> {
         let name = format!("pesto-test-{}-{name}", std::process::id());
         let mut container = Self { name, runtime: "", folder: Folder::new() };
         let rootfs = container.folder.join("rootfs");
@@ -35,7 +35,7 @@ impl Container {
         std::fs::write(rootfs.join("www/index.html"), "inside").expect("a page");
         for runtime in ["crun", "runc"] {
             container.runtime = runtime;
-            let mut run = container.podman(&["run", "--detach", "--network=none"]);
+            let mut run = container.podman(&["run", "--detach", "--network", network]);
             run.args([
                 "--ulimit=nofile=1024:1024",
                 "--ulimit=nproc=500:500",
@@ -53,7 +53,7 @@ impl Container {
             }
             let _ = container.podman(&["rm", "--force", &container.name]).output();
         }
-        eprintln!("SKIPPED: podman cannot run a container here");
+        eprintln!("SKIPPED: podman cannot run a container with network {network} here");
         None
     }
 
@@ -101,7 +101,7 @@ impl Drop for Container {
 
 #[test]
 fn container_is_attached_to_by_its_name_until_it_ends() {
-    let Some(container) = Container::start("once") else { return };
+    let Some(container) = Container::start("once", "none") else { return };
     let port = container.attach(&[]);
     assert_eq!(curl(&format!("http://127.0.0.1:{port}/")), "inside");
     container.stop();
@@ -114,8 +114,15 @@ fn container_is_attached_to_by_its_name_until_it_ends() {
 }
 
 #[test]
+fn container_with_a_network_of_its_own_is_reached_at_its_own_address() {
+    let Some(container) = Container::start("network", "slirp4netns") else { return };
+    let port = container.attach(&[]);
+    assert_eq!(curl(&format!("http://127.0.0.1:{port}/")), "inside");
+}
+
+#[test]
 fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
-    let Some(container) = Container::start("twice") else { return };
+    let Some(container) = Container::start("twice", "none") else { return };
     let port = container.attach(&["--follow"]);
     let url = format!("http://127.0.0.1:{port}/");
     assert_eq!(curl(&url), "inside");
@@ -144,7 +151,7 @@ fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
 
 #[test]
 fn follower_ends_with_its_daemon() {
-    let Some(container) = Container::start("stopped") else { return };
+    let Some(container) = Container::start("stopped", "none") else { return };
     container.attach(&["--follow"]);
     let stopped = container.pesto(&["stop"]);
     assert!(stopped.status.success(), "{stopped:?}");
