@@ -274,3 +274,20 @@ fn target_port_where_nobody_listens_is_never_connected_to_itself() {
     std::fs::write(go, "go\n").expect("it waits");
     assert!(run.stdout.next().starts_with("Serving"));
 }
+
+#[test]
+fn peers_that_vanish_are_noticed_on_both_sides() {
+    let run = Run::one_peer("echo");
+    let _stream = support::ends::flow(&run);
+    let timers = |wrapper: &[&str], filter: &str| {
+        let mut ss = Command::new(wrapper[0]);
+        ss.args(&wrapper[1..]).args(["-Htno", "state", "established", filter]);
+        let said = support::stdout(&mut ss);
+        said.lines().filter(|line| line.contains("timer:(keepalive,")).count()
+    };
+    assert_eq!(timers(&["ss"], &format!("( sport = :{} )", run.port())), 1);
+    let inside = run.command_pid().to_string();
+    let nsenter =
+        ["nsenter", "--target", &inside, "--user", "--preserve-credentials", "--net", "ss"];
+    assert_eq!(timers(&nsenter, "( dport = :8000 )"), 1);
+}

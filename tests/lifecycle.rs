@@ -352,13 +352,9 @@ fn daemon_whose_messages_nobody_reads_ends_all_the_same() {
     let (_reader, writer) = fd::pipe(libc::O_NONBLOCK).expect("a pipe");
     while fd::write(writer.as_fd(), &[b'x'; 4096]).is_ok() {}
     let network = Run::one_peer("echo");
-    let target = support::children(network.pid());
-    let inside = target.iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "python3\n")
-    });
     let mut pestod = Command::new(program("pestod"));
     pestod.arg("--control").arg(&socket).stderr(writer);
-    pestod.arg(format!("--netns=/proc/{}/ns/net", inside.expect("the command")));
+    pestod.arg(format!("--netns=/proc/{}/ns/net", network.command_pid()));
     let mut daemon = pestod.spawn().expect("it is built");
     let pid = i32::try_from(daemon.id()).expect("a pid");
     let core = until("its core", || {

@@ -3,6 +3,7 @@
 use super::addresses::Addresses;
 use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
 use super::policy::Policy;
+use crate::limits::KEEPALIVE;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::{Errno, Result, fd, socket, unix};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -121,12 +122,14 @@ fn bound(address: &SocketAddr) -> Result<OwnedFd> {
     socket::bind(socket.as_fd(), address)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
+    socket::set_keepalive(socket.as_fd(), KEEPALIVE)?;
     Ok(socket)
 }
 
 fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
     let socket = socket::tcp(address)?;
     socket::set_no_delay(socket.as_fd())?;
+    socket::set_keepalive(socket.as_fd(), KEEPALIVE)?;
     match socket::connect(socket.as_fd(), address) {
         Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}
         Err(errno) => return Err(errno),

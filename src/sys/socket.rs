@@ -78,6 +78,30 @@ pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
     set_flag(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)
 }
 
+/// When a silent peer is asked whether it is still there, and given up. Inherited by accepted
+/// sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After so many seconds of silence.
+    pub idle_s: libc::c_int,
+    /// So many seconds apart.
+    pub interval_s: libc::c_int,
+    /// So many times.
+    pub probes: libc::c_int,
+    /// Bytes that were sent and not acknowledged for so many milliseconds end the connection.
+    pub unacknowledged_ms: libc::c_uint,
+}
+
+/// `SO_KEEPALIVE` with its times, and `TCP_USER_TIMEOUT` (tcp(7)).
+pub fn set_keepalive(socket: BorrowedFd<'_>, times: Keepalive) -> Result<()> {
+    let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = times;
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, true)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &idle_s)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &unacknowledged_ms)
+}
+
 /// Closing will send a reset instead of a FIN (`SO_LINGER` with time 0).
 pub fn reset_on_close(socket: BorrowedFd<'_>) -> Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

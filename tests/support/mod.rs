@@ -263,6 +263,15 @@ impl Run {
         i32::try_from(self.child.id()).expect("a pid")
     }
 
+    /// The process id of the command.
+    pub fn command_pid(&self) -> i32 {
+        let is_daemon = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "pestod\n")
+        };
+        let mut pids = children(self.pid()).into_iter().filter(|pid| !is_daemon(pid));
+        pids.next().expect("the command")
+    }
+
     /// The process id of each of the daemon's processes: supervisor, host, guest, core.
     pub fn daemon(&self) -> [i32; 4] {
         let pesto = i32::try_from(self.child.id()).expect("a pid");
