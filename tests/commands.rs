@@ -66,7 +66,7 @@ fn port_is_added_and_removed_while_a_flow_goes_on() {
     let second = first_port(&format!("pesto: {line}"));
     echoes(second);
     let spec = format!("127.0.0.1:{second}:8000");
-    assert_eq!(done(run.pesto(&["rm", "-p", &spec])), "");
+    assert_eq!(done(run.pesto(&["rm", "-p", &spec])), format!("removed: {line}"));
     assert!(TcpStream::connect(("127.0.0.1", second)).is_err());
     // The first port again, by its container port alone.
     done(run.pesto(&["rm", "-p", "127.0.0.1::8000"]));

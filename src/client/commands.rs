@@ -1,20 +1,19 @@
 //! What each command does, except `run`.
 
 use super::args::{Add, Cli, Command, Look, Rm, Stop};
-use super::change::{self, Change, Done};
+use super::change::{self, Change};
 use super::error::{Error, Exit};
-use super::forward::{Forward, size};
+use super::forward::size;
 use super::instance::{self, Selector};
+use super::output::{Report, print, print_json, removed, report};
 use super::session::Session;
 use super::{attach, doctor, list, port, ps, run};
-use crate::sys::Errno;
-use crate::wire::{Answer, Bind, DaemonStatus, Hello, Request, Rule, SandboxMode};
+use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::Path;
 
 /// The status of `pesto run` when pesto itself failed, as of env(1) and docker.
@@ -62,87 +61,19 @@ fn execute(command: Command) -> Result<u8, Error> {
     .map(|()| 0)
 }
 
-/// Whether anybody reads standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
-    There,
-    Gone,
-}
-
-/// Writes to standard output at once.
-pub(super) fn write(text: &str) -> Result<Reader, Error> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => {
-            let errno = Errno::from(error);
-            let message = format!("standard output: {errno}; it is done all the same");
-            Err(Error::new(Exit::Unsaid, message))
-        }
-    }
-}
-
-/// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
-pub(super) fn print(text: &str) -> Result<(), Error> {
-    write(text).map(drop)
-}
-
-pub(super) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    print(&to_json(value)?)
-}
-
-fn to_json(value: &impl Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|error| Error::unreachable(format!("JSON: {error}")))
-}
-
-/// The JSON of `add` and `rm`.
-#[derive(Serialize)]
-struct Report {
-    generation: u64,
-    changed: bool,
-    forwards: Vec<Forward>,
-}
-
-impl From<&Done> for Report {
-    fn from(done: &Done) -> Self {
-        let forwards = done.rules.iter().map(|rule| Forward::new(rule, None)).collect();
-        Self { generation: done.generation, changed: done.changed, forwards }
-    }
-}
-
 fn add(args: Add) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
     let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
     print(&report(&done, args.json)?)
 }
 
-/// What was added, as JSON or as lines.
-pub(super) fn report(done: &Done, json: bool) -> Result<String, Error> {
-    if json { to_json(&Report::from(done)) } else { Ok(lines(done)) }
-}
-
 fn remove(args: Rm) -> Result<(), Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
     let done = change::make(&mut session, &hello, Change::Remove(&args.publish, args.label))?;
-    if args.json { print_json(&Report::from(&done)) } else { Ok(()) }
-}
-
-/// Where each forward listens and leads, a line each. The first that is reached from everywhere
-/// because no address was given says so.
-pub(super) fn lines(done: &Done) -> String {
-    let wide = done.rules.iter().position(|rule| rule.bind == Bind::Any);
-    let line = |(at, rule): (usize, &Rule)| {
-        let line = Forward::new(rule, None).line();
-        match wide {
-            Some(first) if first == at => format!(
-                "{line} (every interface of this host; with 127.0.0.1: in front of SPEC only itself)\n"
-            ),
-            _ => line + "\n",
-        }
-    };
-    done.rules.iter().enumerate().map(line).collect()
+    if args.json {
+        return print_json(&Report::from(&done));
+    }
+    print(&removed(&done))
 }
 
 #[derive(Serialize)]

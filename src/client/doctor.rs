@@ -2,10 +2,10 @@
 //! and how to mend it. It changes nothing.
 
 use super::args;
-use super::commands::{print, print_json};
 use super::daemon;
 use super::error::{Error, Exit};
 use super::instance;
+use super::output::{print, print_json};
 use super::run::mapping;
 use crate::limits::{FLOW_DESCRIPTORS, RESERVED_DESCRIPTORS};
 use crate::sys::process::{self, End, Fork};

@@ -5,7 +5,7 @@
 //! refused, never mended: whoever made it could put a socket of their own there.
 
 use super::error::{Error, Exit};
-use super::running::{self, Running};
+use super::running::{self, Running, SUFFIX};
 use crate::sys::{Errno, process};
 use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
@@ -194,9 +194,6 @@ fn running_in(directory: &Path) -> Result<Vec<Running>, Error> {
     check(directory).map_err(|why| Error::refused(format!("{}: {why}", directory.display())))?;
     running::in_directory(directory)
 }
-
-/// What follows a daemon's name in the name of its socket.
-pub(super) const SUFFIX: &str = ".sock";
 
 /// The file of a daemon's name.
 fn file_name(name: &str) -> Result<String, Error> {

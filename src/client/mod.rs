@@ -17,6 +17,7 @@ pub mod forward;
 pub mod instance;
 pub mod label;
 pub mod list;
+pub mod output;
 pub mod port;
 pub mod ps;
 pub mod run;

@@ -1,9 +1,9 @@
 //! `pesto port`: where the container's ports are reached, line by line as `docker port` prints it.
 
 use super::args;
-use super::commands::{print, print_json};
 use super::error::{Error, Exit};
 use super::instance::{self, Selector};
+use super::output::{print, print_json};
 use super::session::Session;
 use super::spec;
 use super::split::fixed;

@@ -1,10 +1,10 @@
 //! `pesto ps`: the user's daemons, what they forward into, and which ports.
 
 use super::args;
-use super::commands::{print, print_json};
 use super::error::Error;
 use super::forward::Forward;
 use super::instance;
+use super::output::{print, print_json};
 use super::running::Running;
 use super::session::Session;
 use serde::Serialize;

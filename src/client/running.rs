@@ -4,7 +4,6 @@
 //! directory meanwhile, as a daemon does that starts: so none is taken for dead while it is made.
 
 use super::error::Error;
-use super::instance::SUFFIX;
 use crate::sys::{Errno, fs, unix};
 use std::ffi::CString;
 use std::fs::File;
@@ -13,6 +12,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+/// What follows a daemon's name in the name of its socket.
+pub(super) const SUFFIX: &str = ".sock";
 
 /// A daemon that runs, as its lock file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

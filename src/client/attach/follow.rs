@@ -11,7 +11,7 @@ use crate::client::change::Change;
 use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
 use crate::client::session::Session;
-use crate::client::{args, commands, say_error};
+use crate::client::{args, output, say_error};
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, fd, fs, signal};
 use crate::wire::{Request, Rule};
@@ -67,7 +67,7 @@ impl Follower<'_> {
         foreground: bool,
     ) -> Result<u8, Error> {
         if foreground {
-            return self.stay(target, change, Life::Child, commands::print);
+            return self.stay(target, change, Life::Child, output::print);
         }
         let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
         match process::fork().map_err(|errno| failed("fork", errno))? {
@@ -87,7 +87,7 @@ impl Follower<'_> {
                 let mut lines = String::new();
                 let _ = File::from(said).read_to_string(&mut lines);
                 match lines.strip_suffix(ALL_IS_WELL) {
-                    Some(lines) => commands::print(lines).map(|()| 0),
+                    Some(lines) => output::print(lines).map(|()| 0),
                     // It has said why.
                     None => Ok(status(process::wait(child.pidfd.as_fd()))),
                 }
@@ -107,7 +107,7 @@ impl Follower<'_> {
         let signals = take_signals()?;
         let own = process::open_pidfd(process::id()).map_err(|errno| failed("pidfd", errno))?;
         let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
-        tell(&commands::report(&done, self.json)?)?;
+        tell(&output::report(&done, self.json)?)?;
         loop {
             let Some(pidfd) = daemon.pidfd() else { return Ok(0) };
             match wait(pidfd, target.process.as_ref().map(AsFd::as_fd), &signals) {

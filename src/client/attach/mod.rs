@@ -10,10 +10,10 @@ mod target;
 
 use super::args::{Attach, Sandbox};
 use super::change::{self, Change, Done};
-use super::commands;
 use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
+use super::output;
 use super::session::Session;
 use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, End};
@@ -51,7 +51,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let signals = if args.foreground { Some(take_signals()?) } else { None };
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, change)?;
-    commands::print(&commands::report(&done, args.json)?)?;
+    output::print(&output::report(&done, args.json)?)?;
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         daemon.let_go();
         return Ok(0);

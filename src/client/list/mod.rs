@@ -7,10 +7,10 @@ mod table;
 pub mod watch;
 
 use super::args;
-use super::commands::{print, print_json};
 use super::error::Error;
 use super::forward::{FailedPorts, Forward};
 use super::instance::Selector;
+use super::output::{print, print_json};
 use super::session::{self, Session};
 use crate::wire::{Label, Which};
 use serde::Serialize;

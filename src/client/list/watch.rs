@@ -6,8 +6,8 @@
 //! is made.
 
 use super::{Listed, table, terminal};
-use crate::client::commands::{Reader, write};
 use crate::client::error::{Error, Exit};
+use crate::client::output::{Reader, write};
 use crate::client::session::Session;
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd};

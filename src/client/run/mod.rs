@@ -11,10 +11,10 @@ pub(super) mod mapping;
 
 use super::args::Run;
 use super::change::{self, Change};
-use super::commands;
 use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
+use super::output;
 use super::session::Session;
 use crate::sys::process::End;
 use crate::sys::signal::{self, Signals};
@@ -56,7 +56,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
         let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
-        for line in commands::lines(&done).lines() {
+        for line in output::lines(&done).lines() {
             super::say(line);
         }
     }
