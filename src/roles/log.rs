@@ -274,6 +274,29 @@ mod tests {
     }
 
     #[test]
+    fn child_that_says_too_much_is_cut_short_and_that_is_said() {
+        let (read, write) = fd::pipe(libc::O_NONBLOCK).expect("a pipe");
+        let now = clock::now_ms();
+        let mut log =
+            Log { caller: Some(write), files: None, window_ms: now, lines: 0, left_out: 0 };
+        let lines = |read: &OwnedFd| {
+            let mut text = [0; 8192];
+            let len = fd::read(read.as_fd(), &mut text).unwrap_or(0);
+            String::from_utf8_lossy(&text[..len]).lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for _ in 0..LINES + 7 {
+            // However long this takes, it is one window.
+            log.window_ms = clock::now_ms();
+            log.copy(b"core", b"noise");
+        }
+        assert_eq!(u32::try_from(lines(&read).len()), Ok(LINES));
+        log.window_ms = 0;
+        log.copy(b"core", b"later");
+        let expected = ["pestod: 7 lines before this one were left out", "pestod: core: later"];
+        assert_eq!(lines(&read), expected);
+    }
+
+    #[test]
     fn full_file_becomes_the_old_one() {
         let path = std::env::temp_dir().join(format!("pesto-log-{}", std::process::id()));
         std::fs::create_dir(&path).expect("a new directory");
