@@ -28,8 +28,8 @@ impl Allowed {
             return false;
         }
         (self.first_port..=self.last_port).contains(&port)
-            && masked(address, self.prefix) == masked(self.network, self.prefix)
             && address.is_ipv4() == self.network.is_ipv4()
+            && masked(address, self.prefix) == masked(self.network, self.prefix)
     }
 
     /// The lowest port.
@@ -45,7 +45,7 @@ fn masked(address: IpAddr, prefix: u8) -> u128 {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
         IpAddr::V6(v6) => (v6.to_bits(), 128),
     };
-    bits.checked_shr(width - u32::from(prefix)).unwrap_or(0)
+    bits.checked_shr(width.saturating_sub(prefix.into())).unwrap_or(0)
 }
 
 /// What is wrong with such words.
@@ -80,6 +80,9 @@ impl FromStr for Allowed {
         let (address, prefix) =
             place.split_once('/').map_or((place.as_str(), None), |(a, b)| (a, Some(b)));
         let network: IpAddr = address.parse().map_err(|_| Malformed(form))?;
+        if network != network.to_canonical() {
+            return Err(Malformed("an IPv4 address in IPv6 form: write it as IPv4"));
+        }
         let width = if network.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None if network.is_unspecified() => 0,
@@ -171,6 +174,7 @@ mod tests {
             "[::1]:80:90",
             "127.0.0.1/-1",
             "127.0.0.1:1-2-3",
+            "::ffff:127.0.0.1",
         ] {
             assert!(words.parse::<Allowed>().is_err(), "{words}");
         }
@@ -192,6 +196,9 @@ mod tests {
         assert!(!may(&["0.0.0.0"], "[::]:80") && !may(&["::"], "127.0.0.1:80"));
         assert!(may(&["fd00::/8"], "[fd12::1]:1") && !may(&["fd00::/8"], "[fe00::1]:1"));
         assert!(may(&["127.0.0.1", "::1"], "[::1]:9"));
+        assert!(may(&["::1", "127.0.0.1"], "127.0.0.1:9") && !may(&["::1"], "127.0.0.1:9"));
+        assert!(!may(&["127.0.0.1"], "[::1]:9") && !may(&["::1"], "0.0.0.0:9"));
+        assert!(may(&["127.0.0.1"], "[::ffff:127.0.0.1]:9"));
         let entries = [allowed("0.0.0.0")];
         assert!(!allows(&entries, None, 80), "IPv6 is not allowed");
         assert!(allows(&[entries[0], allowed("::")], None, 80));
