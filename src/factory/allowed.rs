@@ -42,7 +42,7 @@ impl Allowed {
 /// The bits of an address that count, from the highest on.
 fn masked(address: IpAddr, prefix: u8) -> u128 {
     let (bits, width) = match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32_u32),
         IpAddr::V6(v6) => (v6.to_bits(), 128),
     };
     bits.checked_shr(width.saturating_sub(prefix.into())).unwrap_or(0)
