@@ -273,12 +273,33 @@ fn what_cannot_be_attached_to_is_named_with_the_mend() {
         (&["--netns", "/nowhere"], 2, "--netns /nowhere: No such file or directory"),
         (&["--netns", "/etc/hostname"], 2, "/etc/hostname is not a network namespace"),
         (&["--netns", "/proc/self/ns/user"], 2, "is not a network namespace"),
+        (&["--netns", "/proc/self/ns/net", "--follow"], 1, "--follow needs --container"),
         (&[], 1, "--container"),
         (&["--pid", "1", "--netns", "/x"], 1, "cannot be used with"),
     ] {
         let message = refused(words, status);
         assert!(message.contains(said), "{message}");
     }
+}
+
+#[test]
+fn file_that_would_wait_for_a_writer_is_no_network() {
+    let folder = Folder::new();
+    let fifo = folder.join("fifo");
+    support::stdout(Command::new("mkfifo").arg(&fifo));
+    let said = refused(&["--netns", fifo.to_str().expect("UTF-8")], 2);
+    assert!(said.contains("is not a network namespace"), "{said}");
+}
+
+#[test]
+fn daemon_of_an_attach_that_cannot_print_lives_on() {
+    let container = Container::start(&UNSHARE);
+    let script = "exec \"$0\" attach -c \"$1\" --pid $2 -p 127.0.0.1::8000 >/dev/full";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(program("pesto")).arg(container.socket());
+    let attached = output(shell.arg(container.server.to_string()));
+    assert_eq!(attached.status.code(), Some(6), "{attached:?}");
+    assert!(container.pesto(&["stop"]).status.success(), "it is done all the same");
 }
 
 #[test]

@@ -152,7 +152,15 @@ fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
 #[test]
 fn follower_ends_with_its_daemon() {
     let Some(container) = Container::start("stopped", "none") else { return };
-    container.attach(&["--follow"]);
+    // What its caller has open it has not: here a lock, and what is read to its end.
+    let lock = container.folder.join("rootfs/lock");
+    let script = "exec \"$@\" 9>\"$0\"";
+    let attach = ["attach", "--container", &container.name, "--follow", "-c"];
+    let mut shell = Command::new("flock");
+    shell.arg(&lock).args(["sh", "-c", script]).arg(&lock).arg(program("pesto")).args(attach);
+    let attached = output(shell.arg(container.folder.join("p.sock")));
+    assert!(attached.status.success(), "{attached:?}");
+    stdout(Command::new("flock").arg("--nonblock").arg(&lock).arg("true"));
     let stopped = container.pesto(&["stop"]);
     assert!(stopped.status.success(), "{stopped:?}");
     container.is_gone();

@@ -95,13 +95,13 @@ const ATTACH_HELP: &str = "\
 SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
 docker; see pesto add.
 
-It returns when every port listens, and the daemon goes on until the process ends whose network it
-is, or until `pesto stop`. If anything fails nothing is left behind. Any namespace that you own will
+It returns when every port listens. The daemon goes on until the process or container ends that was
+named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left behind. Any namespace that you own will
 do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
 
 With --follow a second process stays. When the container ends it keeps the table, as it is then, and
-gives it to a new daemon once the container runs again. It ends with `pesto stop`, and when there is
-no such container any more.
+gives it to a new daemon once a container of that name runs again. It ends with `pesto stop`, and
+when there is no such container any more.
 
 Examples:
   pesto attach --container web -p 8080:80
@@ -230,7 +230,7 @@ pub struct Attach {
     #[arg(long)]
     pub json: bool,
     /// When the container is started again, forward the same into it
-    #[arg(long, requires = "container")]
+    #[arg(long)]
     pub follow: bool,
     /// Set net.ipv4.tcp_tw_reuse=1 in there, for many short connections to its own address
     #[arg(long)]

@@ -9,6 +9,8 @@ use crate::wire::{Address, Failure, RuleId, Which};
 /// How many failures are told one by one.
 const MOST: u32 = 20;
 
+const BOUND: &str = "; the daemon was started with --allow-bind, which does not allow that";
+
 /// The failed binds of a table.
 #[derive(Debug)]
 pub struct Failed {
@@ -50,7 +52,8 @@ fn line(words: &str, failure: &Failure) -> String {
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
-        return format!("{words}: no free port at {address}: {errno}");
+        let mend = if errno.0 == libc::EPERM { BOUND } else { "" };
+        return format!("{words}: no free port at {address}: {errno}{mend}");
     };
     let mend = mend(errno, failure.address, port);
     format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")

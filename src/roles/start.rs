@@ -22,7 +22,9 @@ use crate::wire::{Layers, SandboxMode};
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Why the daemon did not start.
 #[derive(Debug)]
@@ -143,7 +145,9 @@ fn name_of(netns: &Netns) -> String {
 fn open_target(options: &Options) -> Result<OwnedFd, StartError> {
     let opened = match &options.netns {
         Netns::Path(path) => {
-            std::fs::File::open(path).map(OwnedFd::from).map_err(crate::sys::Errno::from)
+            // A FIFO would wait for its writer.
+            let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+            opened.map(OwnedFd::from).map_err(Errno::from)
         }
         Netns::Fd(number) => fd::adopt(*number),
     };

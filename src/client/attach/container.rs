@@ -24,6 +24,8 @@ enum Answer {
     NotRunning(String),
     /// It knows no such container; in its own words.
     Unknown(String),
+    /// It cannot be asked just now; in its own words.
+    Failed(String),
     /// It is not installed.
     NoEngine,
 }
@@ -33,7 +35,7 @@ enum Answer {
 /// # Errors
 /// No engine knows it, or it does not run; with the mend.
 pub fn find(name: &str) -> Result<Running, Error> {
-    let mut said = Vec::new();
+    let (mut unknown, mut failed) = (Vec::new(), Vec::new());
     for engine in ENGINES {
         match ask(engine, name)? {
             Answer::Running(pid) => return Ok(Running { engine, pid }),
@@ -42,31 +44,54 @@ pub fn find(name: &str) -> Result<Running, Error> {
                     "container {name} is not running ({state}); start it: {engine} start {name}"
                 )));
             }
-            Answer::Unknown(words) => said.push(format!("{engine}: {words}")),
+            Answer::Unknown(words) => unknown.push(format!("{engine}: {words}")),
+            Answer::Failed(words) => failed.push(format!("{engine}: {words}")),
             Answer::NoEngine => {}
         }
     }
-    Err(Error::refused(if said.is_empty() {
-        format!(
+    Err(Error::refused(match (unknown.is_empty(), failed.is_empty()) {
+        (true, true) => format!(
             "--container {name}: neither podman nor docker is in PATH; install one, or name the \
              container's process: --pid PID"
-        )
-    } else {
-        format!("--container {name}: there is no such container ({})", said.join("; "))
+        ),
+        (true, false) => format!("--container {name}: {}", failed.join("; ")),
+        (false, true) => {
+            format!("--container {name}: there is no such container ({})", unknown.join("; "))
+        }
+        (false, false) => format!(
+            "--container {name}: there is no such container ({}), and who else may know it cannot \
+             be asked ({})",
+            unknown.join("; "),
+            failed.join("; ")
+        ),
     }))
 }
 
-/// Whether an engine knows a container of that name, running or not.
+/// What can be said of a container that was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It does not, or whoever knows it cannot be asked.
+    Down,
+    /// Nobody knows it.
+    Removed,
+}
+
+/// The state of a container.
 ///
 /// # Errors
-/// An engine cannot be asked.
-pub fn is_known(name: &str) -> Result<bool, Error> {
+/// An engine's answer is not understood.
+pub fn state(name: &str) -> Result<State, Error> {
+    let mut state = State::Removed;
     for engine in ENGINES {
-        if matches!(ask(engine, name)?, Answer::Running(_) | Answer::NotRunning(_)) {
-            return Ok(true);
+        match ask(engine, name)? {
+            Answer::Running(_) => return Ok(State::Running),
+            Answer::NotRunning(_) | Answer::Failed(_) => state = State::Down,
+            Answer::Unknown(_) | Answer::NoEngine => {}
         }
     }
-    Ok(false)
+    Ok(state)
 }
 
 fn ask(engine: &str, name: &str) -> Result<Answer, Error> {
@@ -81,7 +106,10 @@ fn ask(engine: &str, name: &str) -> Result<Answer, Error> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed");
-        return Ok(Answer::Unknown(last.trim().to_owned()));
+        let last = last.trim().to_owned();
+        // Both say "no such container", in the one case or the other.
+        let is_unknown = said.to_lowercase().contains("no such");
+        return Ok(if is_unknown { Answer::Unknown(last) } else { Answer::Failed(last) });
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let (pid, state) = said.trim().split_once(' ').unwrap_or((said.trim(), "unknown"));

@@ -4,7 +4,7 @@
 //! table can still be read before the daemon is stopped. Then the engine is asked once a second
 //! whether the container runs again.
 
-use super::container;
+use super::container::{self, State};
 use super::target::Target;
 use super::{Event, Place, status, take_signals, wait};
 use crate::client::change::Change;
@@ -17,10 +17,10 @@ use crate::sys::{Errno, fd, fs, signal};
 use crate::wire::{Request, Rule};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// How often the engine is asked while the container does not run.
-const PAUSE_MS: i64 = 1000;
+/// How soon the engine is asked again while the container does not run: at first, and after a time.
+const PAUSE_MS: [i64; 2] = [1000, 10_000];
 
 /// How long a daemon may take to end.
 const END_MS: i64 = 10_000;
@@ -74,6 +74,10 @@ impl Follower<'_> {
             Fork::Child => {
                 drop(said);
                 let _ = process::new_session();
+                // Whatever its caller had open (a lock, a pipe) is none of its own.
+                let mut keep = vec![say.as_raw_fd(), target.network.as_raw_fd()];
+                keep.extend(target.process.as_ref().map(AsRawFd::as_raw_fd));
+                let _ = fd::close_all_but(&mut keep);
                 let tell = |lines: &str| {
                     let told = let_caller_go(&say, lines);
                     drop(say);
@@ -149,15 +153,25 @@ impl Follower<'_> {
     ) -> Result<Option<(Target, Daemon)>, Error> {
         let name = self.wanted.container.as_deref().unwrap_or_default();
         let mut unknown = 0;
+        let [mut pause, longest] = PAUSE_MS;
         loop {
             let mut entries = [fd::poll_entry(signals.as_fd(), libc::POLLIN)];
-            let _ = fd::poll(&mut entries, PAUSE_MS);
+            let _ = fd::poll(&mut entries, pause);
             if entries[0].revents != 0 && signal::take(signals.as_fd()).is_ok() {
                 return Ok(None);
             }
-            unknown = if container::is_known(name)? { 0 } else { unknown + 1 };
-            if unknown == UNKNOWN {
-                return Ok(None);
+            pause = longest.min(pause + pause / 16);
+            match container::state(name)? {
+                State::Running => unknown = 0,
+                State::Down => {
+                    unknown = 0;
+                    continue;
+                }
+                State::Removed if unknown + 1 == UNKNOWN => return Ok(None),
+                State::Removed => {
+                    unknown += 1;
+                    continue;
+                }
             }
             // Not yet, or not for long.
             let Ok(target) = Target::find(self.wanted) else { continue };

@@ -11,7 +11,7 @@ mod target;
 use super::args::{Attach, Sandbox};
 use super::change::{self, Change, Done};
 use super::daemon::{self, Daemon, Launch, Life};
-use super::error::Error;
+use super::error::{Error, Exit};
 use super::instance::Selector;
 use super::output;
 use super::session::Session;
@@ -30,11 +30,24 @@ use target::Target;
 pub fn attach(args: Attach) -> Result<u8, Error> {
     // Where our caller ignores the ends of children, we would not learn how ours ended.
     let _ = signal::restore_default(libc::SIGCHLD);
+    if args.follow && args.target.container.is_none() {
+        return Err(Error::new(
+            Exit::Usage,
+            "--follow needs --container: only a container can be started again",
+        ));
+    }
     let program = daemon::find_program()?;
     let target = Target::find(&args.target)?;
-    let control = Selector::from(args.which).place(&target.name)?;
+    let selector = Selector::from(args.which);
+    let named = selector.name.is_some() || selector.path.is_some();
+    let control = selector.place(&target.name)?;
     // A process that stays leaves its directory.
     let control = std::path::absolute(&control).unwrap_or(control);
+    if args.json || control.file_stem() == Some(&target.name) || named {
+        // It is called what one would expect.
+    } else {
+        super::say(&format!("the daemon is called {}", super::instance::name_of(&control)));
+    }
     let place = Place {
         program: &program,
         control,
@@ -51,11 +64,14 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let signals = if args.foreground { Some(take_signals()?) } else { None };
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, change)?;
-    output::print(&output::report(&done, args.json)?)?;
+    let printed = output::print(&output::report(&done, args.json)?);
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         daemon.let_go();
-        return Ok(0);
+        return printed.map(|()| 0);
     };
+    if let Err(error) = printed {
+        super::say_error(&error);
+    }
     loop {
         match wait(pidfd, None, &signals) {
             Event::DaemonEnded => return Ok(status(process::wait(pidfd))),

@@ -10,6 +10,7 @@ use crate::sys::{Errno, fd, fs, namespace, process};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What is attached to.
@@ -81,7 +82,9 @@ fn has_ended(process: BorrowedFd<'_>) -> bool {
 
 fn by_path(path: &Path) -> Result<Target, Error> {
     let words = path.display().to_string();
-    let network = File::open(path).map_err(|error| match Errno::from(error) {
+    // A FIFO would wait for its writer.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let network = opened.map_err(|error| match Errno::from(error) {
         Errno(libc::EACCES | libc::EPERM) => not_ours(&words),
         errno => Error::refused(format!("--netns {words}: {errno}")),
     })?;
