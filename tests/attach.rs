@@ -386,6 +386,38 @@ fn messages_are_in_a_log_beside_the_socket_that_an_orderly_end_removes() {
 }
 
 #[test]
+fn service_manager_is_told_by_attach_when_all_is_forwarded_and_not_before() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    let path = container.folder.join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+    let next = || {
+        let mut word = [0; 256];
+        let len = manager.recv(&mut word).expect("a word");
+        text(word[..len].to_vec())
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let spec = format!("{}:8000", taken.local_addr().expect("an address"));
+    let attach = |spec: &str| {
+        let mut attach = Command::new(program("pesto"));
+        attach.arg("attach").arg("-c").arg(container.socket()).args(["--pid", &pid, "-p", spec]);
+        attach.env("NOTIFY_SOCKET", &path);
+        attach
+    };
+    assert_eq!(output(&mut attach(&spec)).status.code(), Some(3));
+    let mut foreground = attach("127.0.0.1::8000");
+    let mut foreground = foreground.arg("--foreground").spawn().expect("it is built");
+    // The first word: that of the attach that failed never came.
+    assert!(next().starts_with("READY=1\n"));
+    assert!(text(container.pesto(&["list"]).stdout).contains("listening"));
+    let main = pidfd(i32::try_from(foreground.id()).expect("a pid"));
+    support::ends::signal(&main, libc::SIGTERM);
+    assert!(next().starts_with("STOPPING=1\n"));
+    assert_eq!(support::wait(&mut foreground).code(), Some(0));
+}
+
+#[test]
 fn service_manager_is_told_of_readiness_and_of_the_end() {
     let container = Container::start(&UNSHARE);
     let path = container.folder.join("notify");

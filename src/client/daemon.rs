@@ -158,6 +158,11 @@ impl Daemon {
         self.process.as_ref().map(|child| child.pidfd.as_fd())
     }
 
+    /// Its process id, while it is ours.
+    pub fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(|child| child.pid)
+    }
+
     /// Waits for the daemon, which ends by itself when its command has.
     pub fn follow(self) {
         self.has_ended_within(END_MS);
@@ -238,7 +243,8 @@ fn detached(words: &[&CStr], passed: &[BorrowedFd<'_>]) -> Result<Child, Error> 
 fn become_daemon(words: &[&CStr], passed: &[BorrowedFd<'_>], session: crate::sys::Result<()>) -> ! {
     let started = session
         .and_then(|()| passed.iter().try_for_each(|&fd| fd::keep_over_exec(fd)))
-        .and_then(|()| process::exec(words[0], words));
+        // Its client tells a service manager when all is forwarded, which a daemon cannot know.
+        .and_then(|()| process::exec_without(words[0], words, "NOTIFY_SOCKET"));
     let Err(errno) = started;
     let program = words[0].to_string_lossy();
     fd::write_stderr(format!("pesto: {program}: {errno}\n").as_bytes());

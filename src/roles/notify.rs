@@ -1,4 +1,5 @@
-//! Words to a service manager (sd_notify(3)): that the daemon is ready, and that it ends.
+//! Words to a service manager (sd_notify(3)): that all is ready, and that it ends. From a daemon that was
+//! started by hand; for one that `pesto attach` has started, from that.
 //!
 //! The socket is connected before the seal: sending is all that is left to do then.
 
@@ -20,14 +21,18 @@ impl Notifier {
         )
     }
 
-    /// Clients are accepted.
-    pub fn ready(&self) {
+    /// It is ready; `main`: the process that is the service from now on, if that is not the sender.
+    pub fn ready(&self, main: Option<i32>) {
         self.tell(b"READY=1\nSTATUS=forwarding");
+        if let Some(pid) = main {
+            self.tell(format!("MAINPID={pid}").as_bytes());
+        }
     }
 
-    /// No connection is accepted any more.
-    pub fn stopping(&self) {
-        self.tell(b"STOPPING=1\nSTATUS=waiting for open connections");
+    /// No connection is accepted any more. Said once.
+    pub fn stopping(&mut self) {
+        self.tell(b"STOPPING=1\nSTATUS=ending");
+        self.0 = None;
     }
 
     fn tell(&self, words: &[u8]) {

@@ -96,7 +96,7 @@ impl Supervisor {
         if let Some(ready) = self.ready.take() {
             let _ = fd::write(ready.as_fd(), b"READY\n");
         }
-        self.notifier.ready();
+        self.notifier.ready(None);
         let status = self.watch();
         self.notifier.stopping();
         if status == 0 {

@@ -3,7 +3,7 @@
 use super::{Errno, Result, check};
 use core::mem::MaybeUninit;
 use std::convert::Infallible;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which side of a fork this is.
@@ -109,6 +109,25 @@ pub fn exec(program: &CStr, arguments: &[&CStr]) -> Result<Infallible> {
     pointers.push(core::ptr::null());
     // SAFETY: C strings and a null-terminated array of them, all alive for the call.
     check(unsafe { libc::execvp(program.as_ptr(), pointers.as_ptr()) })?;
+    Err(Errno(libc::EINVAL))
+}
+
+/// The same with a path, and without one variable of the environment.
+pub fn exec_without(program: &CStr, arguments: &[&CStr], variable: &str) -> Result<Infallible> {
+    let variables: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != variable)
+        .filter_map(|(name, value)| {
+            let (name, value) = (name.into_encoded_bytes(), value.into_encoded_bytes());
+            CString::new([name, b"=".to_vec(), value].concat()).ok()
+        })
+        .collect();
+    let pointers = |strings: &mut dyn Iterator<Item = *const libc::c_char>| {
+        strings.chain([core::ptr::null()]).collect::<Vec<_>>()
+    };
+    let arguments = pointers(&mut arguments.iter().map(|argument| argument.as_ptr()));
+    let variables = pointers(&mut variables.iter().map(|variable| variable.as_ptr()));
+    // SAFETY: C strings and null-terminated arrays of them, all alive for the call.
+    check(unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr()) })?;
     Err(Errno(libc::EINVAL))
 }
 

@@ -12,6 +12,7 @@ use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
 use crate::client::session::Session;
 use crate::client::{args, output, say_error};
+use crate::roles::notify::Notifier;
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, fd, fs, signal};
 use crate::wire::{Request, Rule};
@@ -112,6 +113,7 @@ impl Follower<'_> {
         let own = process::open_pidfd(process::id()).map_err(|errno| failed("pidfd", errno))?;
         let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
         tell(&output::report(&done, self.json)?)?;
+        Notifier::from_environment().ready(None);
         loop {
             let Some(pidfd) = daemon.pidfd() else { return Ok(0) };
             match wait(pidfd, target.process.as_ref().map(AsFd::as_fd), &signals) {

@@ -16,6 +16,7 @@ use super::instance::Selector;
 use super::output;
 use super::session::Session;
 use crate::factory::allowed::Allowed;
+use crate::roles::notify::Notifier;
 use crate::sys::process::{self, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd};
@@ -65,17 +66,23 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, change)?;
     let printed = output::print(&output::report(&done, args.json)?);
+    let mut notifier = Notifier::from_environment();
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
+        notifier.ready(daemon.pid());
         daemon.let_go();
         return printed.map(|()| 0);
     };
+    notifier.ready(None);
     if let Err(error) = printed {
         super::say_error(&error);
     }
     loop {
         match wait(pidfd, None, &signals) {
             Event::DaemonEnded => return Ok(status(process::wait(pidfd))),
-            Event::Signal => drop(process::send_signal(pidfd, libc::SIGTERM)),
+            Event::Signal => {
+                notifier.stopping();
+                let _ = process::send_signal(pidfd, libc::SIGTERM);
+            }
             Event::TargetEnded | Event::Nothing => {}
         }
     }
