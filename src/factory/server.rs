@@ -6,7 +6,7 @@ use super::policy::Policy;
 use crate::limits::KEEPALIVE;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::{Errno, Result, fd, socket, unix};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// From how many places on a run of free ports is looked for.
@@ -93,7 +93,7 @@ fn carry_out(
     let outcome = policy.check(&request.work).and_then(|()| match request.work {
         Work::Listen(address) => bound(&address).map(Product::Socket),
         Work::Connect(destination) => {
-            let address = resolve(destination, addresses);
+            let address = resolve(destination, addresses)?;
             let socket = connecting(&address);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
@@ -143,13 +143,13 @@ fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn resolve(destination: Destination, addresses: Option<&Addresses>) -> SocketAddr {
-    match (destination, addresses) {
+fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
+    Ok(match (destination, addresses) {
         (Destination::Named(address), _) => address,
-        (Destination::Automatic(family, port), Some(own)) => own.destination(family, port),
+        (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
         (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
         (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
-    }
+    })
 }
 
 /// EADDRNOTAVAIL means that there is no free local port, except for IPv6 addresses that the kernel
@@ -168,11 +168,11 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 
 /// Finds `width` ports in a row that can all be bound, and lets them go again.
 fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16> {
-    let first = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+    let at = |port| at_port(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), port);
     for _ in 0..PICK_ATTEMPTS {
         // The kernel's choice, somewhere in its range of ephemeral ports.
         let start = {
-            let chosen = bound(&SocketAddr::new(first, 0))?;
+            let chosen = bound(&at(0))?;
             socket::local_address(chosen.as_fd())?.port()
         };
         if let Some(port) = free_run(address, width, start, policy)? {
@@ -206,17 +206,27 @@ fn free_run(
     Ok(None)
 }
 
+/// The same address, scope and all, at another port.
+fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
 fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
-    let (first, second): (IpAddr, Option<IpAddr>) = match address {
-        Some(address) => (address.ip(), None),
-        None => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into())),
+    let (first, second) = match address {
+        Some(address) => (at_port(address, port), None),
+        None => (
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+            Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        ),
     };
-    match bound(&SocketAddr::new(first, port)) {
+    match bound(&first) {
         Ok(_) => {}
-        Err(Errno(libc::EADDRINUSE)) => return Ok(false),
+        // A low one is not free to everybody.
+        Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
         Err(errno) => return Err(errno),
     }
-    match second.map(|ip| bound(&SocketAddr::new(ip, port))) {
+    match second.map(|address| bound(&address)) {
         // A host without the other family has nothing to be free there.
         None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
         Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),

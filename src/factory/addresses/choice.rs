@@ -1,25 +1,25 @@
 //! Which of a network's addresses stands for it: at most one of each family.
 //!
-//! Of the fit ones on interfaces that are up: another interface's before the loopback's, then the
-//! lowest interface number, primary before secondary (v4) or temporary (v6), the lowest address.
-//! So the choice depends on what is there now, and not on how it came about.
+//! Of the fit ones on interfaces that are not down: those of interfaces that are known to be up first,
+//! then another interface's before the loopback's, the lowest interface number, primary before
+//! secondary (v4) or temporary (v6), the lowest address. So the choice depends on what is there now,
+//! and not on how it came about. An interface may be unknown because there are more than we look at, or
+//! than the kernel tells: its addresses still keep connections away from the network's loopback.
 
 use super::message::{Assigned, Interface};
 use crate::factory::message::Family;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Interfaces that are looked at, the first in the kernel's order that are up. 64 × 8 bytes.
+/// Interfaces that are looked at, the first in the kernel's order. 64 × 12 bytes.
 const INTERFACES: usize = 64;
 
-/// How far behind others an address stands: on the loopback, interface number, secondary.
-type Rank = (bool, u32, bool);
+/// How far behind others an address stands: interface unknown, the loopback, its number, secondary.
+type Rank = (bool, bool, u32, bool);
 
 /// The choice, also while it is being made: first all interfaces, then all addresses.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// Interfaces that are up: their numbers, and whether they are the loopback.
-    up: [(u32, bool); INTERFACES],
-    count: usize,
+    interfaces: [Option<Interface>; INTERFACES],
     v4: Option<(Rank, Ipv4Addr)>,
     v6: Option<(Rank, Ipv6Addr)>,
 }
@@ -27,25 +27,26 @@ pub struct Choice {
 impl Choice {
     /// Of a network without any interface.
     pub const fn new() -> Self {
-        Self { up: [(0, false); INTERFACES], count: 0, v4: None, v6: None }
+        Self { interfaces: [None; INTERFACES], v4: None, v6: None }
     }
 
     /// Takes note of an interface.
     pub fn interface(&mut self, interface: Interface) {
-        if interface.up
-            && let Some(place) = self.up.get_mut(self.count)
-        {
-            *place = (interface.index, interface.loopback);
-            self.count += 1;
+        if let Some(place) = self.interfaces.iter_mut().find(|place| place.is_none()) {
+            *place = Some(interface);
         }
     }
 
     /// Takes note of an address.
     pub fn assigned(&mut self, assigned: Assigned) {
         let Assigned { address, interface, fit, secondary } = assigned;
-        let up = self.up[..self.count].iter().find(|(index, _)| *index == interface);
-        let Some(&(_, loopback)) = up.filter(|_| fit) else { return };
-        let rank = (loopback, interface, secondary);
+        let mut interfaces = self.interfaces.iter().flatten();
+        let known = interfaces.find(|known| known.index == interface);
+        if !fit || known.is_some_and(|known| !known.up) {
+            return;
+        }
+        let loopback = known.is_some_and(|known| known.loopback);
+        let rank = (known.is_none(), loopback, interface, secondary);
         match address {
             IpAddr::V4(v4) => {
                 self.v4 = Some(self.v4.map_or((rank, v4), |best| best.min((rank, v4))));
@@ -140,21 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn address_of_an_interface_that_is_down_or_unknown_is_no_choice() {
+    fn address_of_an_interface_that_is_down_is_no_choice() {
         let mut choice = Choice::new();
         choice.interface(Interface { up: false, ..up(2) });
         choice.assigned(on(2, "10.0.0.1"));
-        choice.assigned(on(3, "10.0.0.1"));
         assert_eq!(choice.destination(Family::V4, 1), ([127, 0, 0, 1], 1).into());
     }
 
     #[test]
-    fn more_interfaces_than_there_is_room_for_are_passed_over() {
+    fn address_of_an_unknown_interface_is_the_last_choice_but_for_the_loopback() {
         let mut choice = Choice::new();
-        (2..1000).for_each(|index| choice.interface(up(index)));
-        choice.assigned(on(999, "10.0.0.1"));
-        assert_eq!(choice.destination(Family::V4, 1), ([127, 0, 0, 1], 1).into());
-        choice.assigned(on(65, "10.0.0.1"));
-        assert_eq!(choice.destination(Family::V4, 1), ([10, 0, 0, 1], 1).into());
+        (1..1000).for_each(|index| choice.interface(up(index)));
+        choice.assigned(on(999, "10.0.0.9"));
+        assert_eq!(choice.destination(Family::V4, 1), ([10, 0, 0, 9], 1).into());
+        choice.assigned(on(64, "10.0.0.64"));
+        assert_eq!(choice.destination(Family::V4, 1), ([10, 0, 0, 64], 1).into());
     }
 }

@@ -41,7 +41,9 @@ pub struct Addresses {
     questions: OwnedFd,
     packet: Box<[u8]>,
     sequence: u32,
-    choice: Choice,
+    /// `None` before the first whole answer: then nothing is known, not even that there is only the
+    /// loopback.
+    choice: Option<Choice>,
     /// Something changed since `choice` was made.
     stale: bool,
 }
@@ -57,11 +59,14 @@ impl Addresses {
             questions: netlink::route(0)?,
             packet: vec![0; PACKET].into_boxed_slice(),
             sequence: 0,
-            choice: Choice::new(),
+            choice: None,
             stale: true,
         };
-        addresses.refresh()?;
-        Ok(addresses)
+        match addresses.refresh() {
+            // They change faster than they can be asked for: at the next request then.
+            Ok(()) | Err(Errno(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => Ok(addresses),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Waits until there is something to read on `channel`; meanwhile, and before it returns,
@@ -90,13 +95,17 @@ impl Addresses {
     }
 
     /// Where a connection to this network itself goes; `family` is the one to prefer.
-    pub fn destination(&self, family: Family, port: u16) -> SocketAddr {
-        self.choice.destination(family, port)
+    ///
+    /// # Errors
+    /// ENETDOWN: that is not known yet.
+    pub fn destination(&self, family: Family, port: u16) -> Result<SocketAddr> {
+        let choice = self.choice.as_ref().ok_or(Errno(libc::ENETDOWN))?;
+        Ok(choice.destination(family, port))
     }
 
     /// Whether automatic targets of IPv6 are led to this address of the network.
     pub fn is_own(&self, address: Ipv6Addr) -> bool {
-        self.choice.is_own(address)
+        self.choice.as_ref().is_some_and(|choice| choice.is_own(address))
     }
 
     fn take_news(&mut self) {
@@ -116,7 +125,7 @@ impl Addresses {
             if self.dump(Dump::Interfaces, &mut choice)?
                 && self.dump(Dump::Addresses, &mut choice)?
             {
-                self.choice = choice;
+                self.choice = Some(choice);
                 self.stale = false;
                 return Ok(());
             }
