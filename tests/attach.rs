@@ -3,7 +3,9 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use support::ends::{all_end, pidfd};
@@ -300,6 +302,46 @@ fn daemon_of_an_attach_that_cannot_print_lives_on() {
     let attached = output(shell.arg(container.server.to_string()));
     assert_eq!(attached.status.code(), Some(6), "{attached:?}");
     assert!(container.pesto(&["stop"]).status.success(), "it is done all the same");
+}
+
+/// An attach that has started its daemon, was stopped, and has not changed the table yet; and the
+/// daemon's processes.
+fn attach_in_the_middle(container: &Container) -> (Child, Vec<OwnedFd>) {
+    until("an attach that is met in the middle", || {
+        let mut attach = Command::new(program("pesto"));
+        attach.arg("attach").arg("-c").arg(container.socket());
+        attach.args(["--pid", &container.server.to_string()]);
+        attach.args(["-p", "127.77.88.98:20000-24999:20000-24999"]);
+        let mut attach = attach.stdout(Stdio::null()).spawn().expect("it is built");
+        let daemon = daemons(&container.socket()).into_iter().map(pidfd).collect();
+        let own = pidfd(i32::try_from(attach.id()).expect("a pid"));
+        support::ends::signal(&own, libc::SIGSTOP);
+        let status = until("the daemon", || {
+            let status = container.pesto(&["status", "--json"]);
+            serde_json::from_slice::<serde_json::Value>(&status.stdout).ok()
+        });
+        if status["generation"] == 0 {
+            return Some((attach, daemon));
+        }
+        support::ends::signal(&own, libc::SIGCONT);
+        let _ = attach.wait();
+        container.pesto(&["stop"]);
+        None
+    })
+}
+
+#[test]
+fn attach_that_is_killed_before_all_is_forwarded_leaves_no_daemon() {
+    let container = Container::start(&UNSHARE);
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+        let (mut attach, daemon) = attach_in_the_middle(&container);
+        let own = pidfd(i32::try_from(attach.id()).expect("a pid"));
+        support::ends::signal(&own, number);
+        support::ends::signal(&own, libc::SIGCONT);
+        assert_eq!(support::wait(&mut attach).signal(), Some(number));
+        all_end(&daemon);
+        assert!(!container.socket().exists());
+    }
 }
 
 #[test]

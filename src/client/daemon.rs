@@ -6,7 +6,7 @@ use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ const END_MS: i64 = 10_000;
 #[derive(Debug)]
 pub struct Daemon {
     process: Option<Child>,
+    /// Closed without a word, even by our death, it ends a detached daemon.
+    hold: Option<OwnedFd>,
 }
 
 /// What a daemon is started for.
@@ -91,8 +93,14 @@ impl Daemon {
             c_string(format!("--sandbox={sandbox}").as_bytes())?,
         ];
         let mut passed = vec![launch.network, tell_ready.as_fd()];
-        if launch.life == Life::Detached {
+        let held = match launch.life {
+            Life::Detached => Some(fd::pipe(0).map_err(|errno| failed("pipe", errno))?),
+            Life::Child => None,
+        };
+        if let Some((held, _)) = &held {
             words.push(c_string(b"--log")?);
+            words.push(number("--hold-fd", held.as_fd())?);
+            passed.push(held.as_fd());
         }
         for allowed in launch.allow_bind {
             words.push(c_string(format!("--allow-bind={allowed}").as_bytes())?);
@@ -114,7 +122,7 @@ impl Daemon {
             Life::Detached => detached(&words, &passed)?,
         };
         drop(tell_ready);
-        let daemon = Self { process: Some(child) };
+        let daemon = Self { process: Some(child), hold: held.map(|(_, hold)| hold) };
         daemon.wait_until_ready(ready.as_fd(), launch)?;
         Ok(daemon)
     }
@@ -170,7 +178,10 @@ impl Daemon {
 
     /// Lets it live on.
     pub fn let_go(mut self) {
-        self.process = None;
+        let told = self.hold.as_ref().map(|hold| fd::write(hold.as_fd(), b"\n"));
+        if told.is_none_or(|told| told == Ok(1)) {
+            self.process = None;
+        }
     }
 
     fn has_ended_within(&self, timeout_ms: i64) -> bool {

@@ -19,6 +19,7 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --netns-fd N       the same, an open descriptor
   --pidfd N          end when the process behind this pidfd ends
   --ready-fd N       write \"READY\\n\" here once clients are accepted, then close it
+  --hold-fd N        a pipe: end when its other end is closed, unless a byte was read from it before
   --log              from then on write messages to NAME.log beside the control socket, at most
                      1 MiB and 1 MiB before it, and let go of standard error
   --target TEXT      what the target is called, for `pesto ps`
@@ -60,6 +61,8 @@ pub struct Options {
     pub pidfd: Option<RawFd>,
     /// Where readiness is told.
     pub ready_fd: Option<RawFd>,
+    /// Whose end is ours, until a byte has come from it.
+    pub hold_fd: Option<RawFd>,
     /// Whether the target's network is set up for many short connections.
     pub tune_namespace: bool,
     /// Where alone listeners may be bound; anywhere if there are none.
@@ -122,6 +125,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let (mut control, mut netns, mut pidfd, mut ready_fd, mut sandbox) =
         (None, None, None, None, None);
     let mut tune = None;
+    let mut hold_fd = None;
     let mut allow_bind = Vec::new();
     let (mut log, mut target) = (None, None);
     while let Some(word) = words.next() {
@@ -152,6 +156,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
             Some("--tune-namespace") => {
                 set(&mut tune, "--tune-namespace", no_value("--tune-namespace", inline)?)?;
             }
+            Some("--hold-fd") => {
+                let fd = descriptor("--hold-fd", value("--hold-fd")?)?;
+                set(&mut hold_fd, "--hold-fd", fd)?;
+            }
             Some("--log") => set(&mut log, "--log", no_value("--log", inline)?)?,
             Some("--target") => {
                 let text = value("--target")?.to_string_lossy().replace(char::is_control, "?");
@@ -166,6 +174,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         netns: netns.ok_or(UsageError::Missing("--netns or --netns-fd"))?,
         pidfd,
         ready_fd,
+        hold_fd,
         tune_namespace: tune.is_some(),
         allow_bind,
         log: log.is_some(),
@@ -230,13 +239,15 @@ mod tests {
     #[test]
     fn whole_command_line_is_read() {
         let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7", "--log"];
-        let more = ["--tune-namespace", "--target", "a\nb", "--allow-bind=127.0.0.1"];
+        let more =
+            ["--hold-fd=8", "--tune-namespace", "--target", "a\nb", "--allow-bind=127.0.0.1"];
         let words: Vec<&str> = words.into_iter().chain(more).collect();
         let expected = Options {
             control: "/c".into(),
             netns: Netns::Fd(5),
             pidfd: Some(6),
             ready_fd: Some(7),
+            hold_fd: Some(8),
             tune_namespace: true,
             allow_bind: vec!["127.0.0.1".parse().expect("an entry")],
             log: true,

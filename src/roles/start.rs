@@ -89,7 +89,8 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     };
     let watched = adopt(options.pidfd, "--pidfd")?;
     let ready = adopt(options.ready_fd, "--ready-fd")?;
-    close_inherited(&[Some(&target), watched.as_ref(), ready.as_ref()])?;
+    let hold = adopt(options.hold_fd, "--hold-fd")?;
+    close_inherited(&[Some(&target), watched.as_ref(), ready.as_ref(), hold.as_ref()])?;
     if options.sandbox == SandboxMode::Strict && process::user_id() == OVERFLOW_USER {
         return Err(StartError::OverflowUser);
     }
@@ -123,7 +124,7 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     match started {
         Ok((wards, caller)) => {
             let (log, notifier) = (Log::new(files, caller), Notifier::from_environment());
-            Ok(Supervisor { wards, file, signals, watched, ready, log, notifier }.run())
+            Ok(Supervisor { wards, file, signals, watched, ready, hold, log, notifier }.run())
         }
         Err(failure) => {
             if let Some(files) = files {

@@ -63,6 +63,8 @@ pub struct Supervisor {
     pub watched: Option<OwnedFd>,
     /// Where readiness is told.
     pub ready: Option<OwnedFd>,
+    /// Whose end is ours, until its word has come that it lets us go.
+    pub hold: Option<OwnedFd>,
     /// Where lines go.
     pub log: Log,
     /// The service manager, if there is one.
@@ -175,6 +177,10 @@ impl Supervisor {
                 fd::poll_entry(self.wards[0].child.pidfd.as_fd(), libc::POLLIN),
                 fd::poll_entry(self.wards[1].child.pidfd.as_fd(), libc::POLLIN),
                 fd::poll_entry(self.wards[2].child.pidfd.as_fd(), libc::POLLIN),
+                match &self.hold {
+                    Some(hold) if !hurried => fd::poll_entry(hold.as_fd(), libc::POLLIN),
+                    _ => fd::poll_nothing(),
+                },
             ];
             let left = stop.map_or(-1, |until| {
                 i64::try_from(until.saturating_sub(clock::now_ms())).unwrap_or(0)
@@ -191,7 +197,7 @@ impl Supervisor {
                 return 1;
             }
             let signalled = entries[0].revents != 0 && signal::take(self.signals.as_fd()).is_ok();
-            let ended = entries[1].revents != 0;
+            let ended = entries[1].revents != 0 || (entries[8].revents != 0 && !self.is_let_go());
             if signalled && hurried {
                 return 1;
             }
@@ -199,7 +205,7 @@ impl Supervisor {
                 // Where the container has ended there is nobody left to wait for.
                 hurried = ended || stop.is_some();
                 let drain_ms = if hurried { 0 } else { DRAIN_MS };
-                self.log.note(&[if ended { b"the container has ended" } else { b"signalled" }]);
+                self.log.note(&[if ended { b"who it was for has ended" } else { b"signalled" }]);
                 self.notifier.stopping();
                 stop = Some(clock::now_ms() + u64::from(drain_ms) + STOP_MS);
                 let order = Order::Stop { drain_ms }.encode();
@@ -208,6 +214,11 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Whether who holds us has said that we may live on. Otherwise it has ended.
+    fn is_let_go(&mut self) -> bool {
+        self.hold.take().is_some_and(|hold| fd::read(hold.as_fd(), &mut [0]) == Ok(1))
     }
 
     /// Waits for a child that has ended, or for the one that it has followed: which, and how.
