@@ -345,6 +345,24 @@ fn attach_that_is_killed_before_all_is_forwarded_leaves_no_daemon() {
 }
 
 #[test]
+fn lock_or_log_that_is_no_plain_file_is_refused_and_nothing_is_left() {
+    let container = Container::start(&UNSHARE);
+    let pid = container.server.to_string();
+    for name in ["a.lock", "a.log", "a.log.1"] {
+        let fifo = container.folder.join(name);
+        support::stdout(Command::new("mkfifo").arg(&fifo));
+        let refused = container.attach(&["--pid", &pid]);
+        let said = text(refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(": Invalid argument\n"), "{said}");
+        std::fs::remove_file(fifo).expect("it is left alone");
+        let left = std::fs::read_dir(container.folder.path()).expect("a folder").count();
+        assert_eq!(left, 1, "{name}: the page alone");
+    }
+    assert!(container.attach(&["--pid", &pid]).status.success());
+}
+
+#[test]
 fn container_without_an_engine_is_told_what_to_install() {
     let folder = Folder::new();
     let mut command = Command::new(program("pesto"));

@@ -131,6 +131,19 @@ fn core_that_hangs_is_ended_when_the_command_has_ended() {
 }
 
 #[test]
+fn daemon_that_does_not_answer_is_said_not_to() {
+    let run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    signal(&pidfds[CORE], libc::SIGSTOP);
+    let silent = run.pesto(&["list"]);
+    assert_eq!(silent.status.code(), Some(5));
+    let said = support::text(silent.stderr);
+    assert!(said.contains("the daemon does not answer; see whether it is stopped"), "{said}");
+    signal(&pidfds[CORE], libc::SIGCONT);
+    assert!(run.pesto(&["list"]).status.success());
+}
+
+#[test]
 fn stop_with_a_stopped_factory_ends_it_too() {
     let run = Run::one_peer("echo");
     let pidfds = daemon(&run);

@@ -8,13 +8,16 @@ use crate::sys::{Errno, fs, unix};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// What follows a daemon's name in the name of its socket.
 pub(super) const SUFFIX: &str = ".sock";
+
+/// A lock file says no more than so many bytes.
+const LOCK_TEXT: u64 = 4096;
 
 /// A daemon that runs, as its lock file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,29 +50,29 @@ pub fn in_directory(directory: &Path) -> Result<Vec<Running>, Error> {
         if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
             continue;
         }
-        running.extend(look(directory, name));
+        running.extend(look(&own, directory, name));
     }
     running.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(running)
 }
 
 /// The daemon of a name; a dead one's files are removed, but for its log.
-fn look(directory: &Path, name: &str) -> Option<Running> {
+fn look(own: &OwnedFd, directory: &Path, name: &str) -> Option<Running> {
     let socket = directory.join(format!("{name}{SUFFIX}"));
-    let path = directory.join(format!("{name}.lock"));
-    let mut lock = File::open(&path).ok();
+    let lock_name = CString::new(format!("{name}.lock")).ok()?;
+    let lock = fs::open_plain_at(own.as_fd(), &lock_name, libc::O_RDONLY).ok();
     let is_held = lock.as_ref().is_some_and(|lock| fs::try_lock(lock.as_fd()) == Ok(false));
     // What listens without a lock is not ours to remove.
     if !is_held && !is_alive(&socket) {
         let _ = std::fs::remove_file(&socket);
         if lock.is_some() {
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::unlink_at(own.as_fd(), &lock_name);
         }
         return None;
     }
     let mut text = String::new();
-    if let Some(lock) = &mut lock {
-        let _ = lock.read_to_string(&mut text);
+    if let Some(lock) = lock {
+        let _ = File::from(lock).take(LOCK_TEXT).read_to_string(&mut text);
     }
     let value = |key: &str| {
         text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(' ')?.to_owned()))

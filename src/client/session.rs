@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take. Thousands of ports are bound in a fraction of it.
 const ANSWER_MS: i64 = 60_000;
+
+/// How long the first one may take, when nothing was asked for yet.
+const HELLO_MS: i64 = 5_000;
 /// How long a table that others change is looked at again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -112,7 +115,8 @@ impl Session {
     fn receive(&self, failed: Option<Errno>) -> Result<[u8; FRAME_SIZE], Error> {
         let mut entries = [fd::poll_entry(self.socket.as_fd(), libc::POLLIN)];
         loop {
-            match fd::poll(&mut entries, ANSWER_MS) {
+            let patience = if self.sequence == 1 { HELLO_MS } else { ANSWER_MS };
+            match fd::poll(&mut entries, patience) {
                 Ok(0) => {
                     return Err(self.error("the daemon does not answer; see whether it is stopped"));
                 }
@@ -293,7 +297,12 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
     let address =
         CString::new(path.as_os_str().as_bytes()).map_err(|_| error("not a path of a file"))?;
     let socket = unix::socket(Blocking::Yes).map_err(|errno| error(&errno.to_string()))?;
+    // Where many wait already, one more waits for its turn to be queued.
+    unix::set_send_timeout(socket.as_fd(), HELLO_MS / 1000).map_err(|e| error(&e.to_string()))?;
     match unix::connect(socket.as_fd(), &address) {
+        Err(Errno(libc::EAGAIN)) => {
+            Err(error("the daemon does not answer; see whether it is stopped"))
+        }
         Ok(()) => Ok(socket),
         Err(Errno(libc::ENOENT)) => Err(error(
             "no daemon is running there; start one with `pesto run`, or choose another with -n or -c",

@@ -139,8 +139,8 @@ pub fn make(path: &Path, about: Facts<'_>) -> Result<(OwnedFd, SocketFile), Sock
     };
     let lock = Lock::take(&directory, &name).doing("lock it").map_err(failed)?;
     let lock = lock.ok_or_else(|| SocketError::Alive(path.to_owned()))?;
-    let listening = listen(&directory, (&name, &whole), stale);
-    match listening.and_then(|made| lock.write(about).doing("write its lock file").map(|()| made)) {
+    let written = lock.write(about).doing("write its lock file");
+    match written.and_then(|()| listen(&directory, (&name, &whole), stale)) {
         Ok(Some((socket, id))) => {
             fs::unlock(directory.as_fd()).doing("unlock its directory").map_err(failed)?;
             Ok((socket, SocketFile { directory, name, id, lock }))
@@ -190,7 +190,8 @@ impl Lock {
     fn take(directory: &OwnedFd, socket: &CStr) -> Result<Option<Self>, Errno> {
         let name = beside(socket, b".lock");
         loop {
-            let file = fs::open_at(directory.as_fd(), &name, libc::O_RDWR | libc::O_CREAT)?;
+            let flags = libc::O_RDWR | libc::O_CREAT;
+            let file = fs::open_plain_at(directory.as_fd(), &name, flags)?;
             if !fs::try_lock(file.as_fd())? {
                 return Ok(None);
             }

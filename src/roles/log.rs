@@ -48,18 +48,23 @@ impl Files {
     /// Opens `name` and its older part below a directory; what is there already is gone on with.
     ///
     /// # Errors
-    /// ELOOP: a link; EACCES, ENOSPC, …
+    /// ELOOP: a link; EINVAL: no plain file; EACCES, ENOSPC, …
     pub fn open(directory: OwnedFd, name: CString, old_name: CString) -> Result<Self> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_APPEND;
-        let file = fs::open_at(directory.as_fd(), &name, flags)?;
-        let old = fs::open_at(directory.as_fd(), &old_name, flags & !libc::O_APPEND)?;
+        let file = fs::open_plain_at(directory.as_fd(), &name, flags)?;
         let size = fs::facts(file.as_fd())?.size;
+        let old = fs::open_plain_at(directory.as_fd(), &old_name, flags & !libc::O_APPEND);
+        let old = old.inspect_err(|_| {
+            if size == 0 {
+                let _ = fs::unlink_at(directory.as_fd(), &name);
+            }
+        })?;
         Ok(Self { directory, names: [name, old_name], file, old, size })
     }
 
     /// Makes room in the file, which is `log`.
     fn rotate(&mut self, log: BorrowedFd<'_>) {
-        let _ = fs::replace_content(self.old.as_fd(), log, self.size);
+        let _ = fs::replace_content(self.old.as_fd(), log, self.size.min(LIMIT));
         // If even that fails the file grows on.
         if fs::truncate(log).is_ok() {
             self.size = 0;

@@ -2,7 +2,7 @@
 
 use super::{Errno, Result, check};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 /// What a file is: enough to tell it from another one.
@@ -83,6 +83,19 @@ pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> Re
     let fd = check(unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o600) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The same, of a plain file alone: a FIFO or device would wait, or do something else.
+///
+/// # Errors
+/// EINVAL: it is no plain file.
+pub fn open_plain_at(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: libc::c_int,
+) -> Result<OwnedFd> {
+    let file = open_at(directory, name, flags | libc::O_NONBLOCK)?;
+    if facts(file.as_fd())?.kind == libc::S_IFREG { Ok(file) } else { Err(Errno(libc::EINVAL)) }
 }
 
 /// Empties a file.

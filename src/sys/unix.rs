@@ -70,6 +70,22 @@ pub fn connect(socket: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
 }
 
+/// How long connect and send may wait (`SO_SNDTIMEO`); then they are EAGAIN.
+pub fn set_send_timeout(socket: BorrowedFd<'_>, seconds: i64) -> Result<()> {
+    let time = libc::timeval { tv_sec: seconds, tv_usec: 0 };
+    // SAFETY: the kernel reads one timeval from a valid address.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            (&raw const time).cast(),
+            socklen::<libc::timeval>(),
+        )
+    })
+    .map(drop)
+}
+
 /// Whether somebody listens at a path: connects without waiting, and hangs up.
 pub fn is_alive(path: &CStr) -> Result<bool> {
     let probe = socket(Blocking::No)?;

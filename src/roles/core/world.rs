@@ -15,6 +15,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock, socket};
 use crate::table::{Effects, Entry, Key, Table};
 use crate::wire::{Address, DaemonStatus, Features, Hello, Layers, SandboxMode};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Edge-triggered, both directions: for flows and channels.
@@ -29,7 +30,7 @@ pub(super) struct World {
     pub(super) flows: Flows,
     pub(super) buffer: Box<[u8]>,
     /// Listeners out of epoll's sight until there are descriptors for what they bring.
-    paused: Vec<Ref>,
+    paused: VecDeque<Ref>,
     resume_ms: Option<u64>,
     /// Sockets of the table, listening and prepared.
     pub(super) sockets: usize,
@@ -50,7 +51,7 @@ impl World {
             epoll,
             flows: Flows::new(MAX_FLOWS),
             buffer: vec![0; COPY_BUFFER].into_boxed_slice(),
-            paused: Vec::with_capacity(MAX_LISTENERS),
+            paused: VecDeque::with_capacity(MAX_LISTENERS),
             resume_ms: None,
             sockets: 0,
             descriptor_limit,
@@ -127,28 +128,28 @@ impl World {
 
     fn pause(&mut self, table: &Table<OwnedFd>, slot: Ref) {
         let Some((listener, ..)) = table.listener(slot) else { return };
-        if self.paused.len() < self.paused.capacity() {
+        if self.paused.len() < MAX_LISTENERS {
             let token = Token::Listener(slot).encode();
             if self.epoll.modify(listener.as_fd(), 0, token).is_ok() {
-                self.paused.push(slot);
+                self.paused.push_back(slot);
                 self.resume_ms = Some(clock::now_ms() + PAUSE_MS);
             }
         }
     }
 
-    /// Lets paused listeners go on: a flow has ended, or their time has come.
+    /// Lets paused listeners go on, those first that have waited longest, and no more of them than
+    /// there is room for connections: a flow has ended, or their time has come.
     pub(super) fn resume(&mut self, table: &Table<OwnedFd>) {
-        self.resume_ms = None;
-        if self.descriptors() + 2 > self.descriptor_limit {
-            self.resume_ms = Some(clock::now_ms() + PAUSE_MS);
-            return;
-        }
-        while let Some(slot) = self.paused.pop() {
+        let room = self.descriptor_limit.saturating_sub(self.descriptors()) / 2;
+        for _ in 0..room.min(MAX_FLOWS - self.flows.len()) {
+            let Some(slot) = self.paused.pop_front() else { break };
             if let Some((listener, ..)) = table.listener(slot) {
                 let token = Token::Listener(slot).encode();
                 let _ = self.epoll.modify(listener.as_fd(), INPUT, token);
             }
         }
+        let again = clock::now_ms() + PAUSE_MS;
+        self.resume_ms = if self.paused.is_empty() { None } else { Some(again) };
     }
 
     /// When paused listeners are tried again.
