@@ -131,7 +131,9 @@ fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
     let later = first_port(&format!(". {}", text(added.stdout)));
     for _ in 0..2 {
         container.stop();
-        container.is_gone();
+        until("the end of the daemon", || {
+            (!container.folder.join("p.sock").exists()).then_some(())
+        });
         stdout(container.podman(&["start", &container.name]).stderr(Stdio::null()));
         for port in [port, later] {
             until("forwarding", || {
@@ -146,7 +148,24 @@ fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
     }
     // It goes with the container.
     let _ = container.podman(&["rm", "--force", "--time", "0", &container.name]).output();
-    container.is_gone();
+    until("the end of the follower", || (!container.folder.join("p.lock").exists()).then_some(()));
+}
+
+#[test]
+fn follower_is_stopped_while_its_container_is_down() {
+    let Some(container) = Container::start("down", "none") else { return };
+    container.attach(&["--follow"]);
+    container.stop();
+    let lock = container.folder.join("p.lock");
+    until("its waiting", || {
+        let text = std::fs::read_to_string(&lock).unwrap_or_default();
+        text.contains(", which does not run").then_some(())
+    });
+    let log = std::fs::read_to_string(container.folder.join("p.log")).expect("a log");
+    assert!(log.contains(" has ended; waiting for it\n"), "{log}");
+    let stopped = container.pesto(&["stop"]);
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert!(!lock.exists());
 }
 
 #[test]

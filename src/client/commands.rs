@@ -6,14 +6,17 @@ use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
 use super::output::{Report, print, print_json, removed, report};
+use super::running;
 use super::session::Session;
 use super::{attach, doctor, list, port, ps, run};
+use crate::sys::{fd, process};
 use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The status of `pesto run` when pesto itself failed, as of env(1) and docker.
@@ -195,7 +198,11 @@ struct Stopped {
 }
 
 fn stop(args: Stop) -> Result<(), Error> {
-    let (mut session, _) = Session::open(&Selector::from(args.which).find()?)?;
+    let path = Selector::from(args.which).find()?;
+    if !path.exists() && stop_holder(&path) {
+        return if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) };
+    }
+    let (mut session, _) = Session::open(&path)?;
     let drain_ms = u32::from(args.drain) * 1000;
     let end = session.end()?;
     match session.ask(Request::Stop { drain_ms })? {
@@ -204,4 +211,13 @@ fn stop(args: Stop) -> Result<(), Error> {
     }
     session.wait_for_end(&end, i64::from(drain_ms) + END_MS)?;
     if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
+}
+
+/// Ends a process that waits for its container to start a daemon at a place (`attach --follow`).
+fn stop_holder(path: &Path) -> bool {
+    let pid = running::holder(path).and_then(|pid| i32::try_from(pid).ok());
+    let Some(process) = pid.and_then(|pid| process::open_pidfd(pid).ok()) else { return false };
+    let told = process::send_signal(process.as_fd(), libc::SIGTERM);
+    let mut entries = [fd::poll_entry(process.as_fd(), libc::POLLIN)];
+    told.is_ok() && fd::poll(&mut entries, END_MS) == Ok(1)
 }

@@ -9,6 +9,7 @@ use super::running::Running;
 use super::session::Session;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::Path;
 
 const HEAD: [&str; 5] = ["NAME", "TARGET", "NETWORK", "PID", "PORTS"];
 
@@ -55,6 +56,7 @@ fn table(instances: &[Instance]) -> String {
     let mut rows: Vec<[String; HEAD.len()]> = vec![HEAD.map(str::to_owned)];
     for instance in instances {
         let lines: Vec<String> = match &instance.forwards {
+            None if !Path::new(&instance.socket).exists() => Vec::new(),
             None => vec!["does not answer".to_owned()],
             Some(forwards) => forwards.iter().map(Forward::line).collect(),
         };

@@ -5,8 +5,9 @@
 
 use super::error::Error;
 use crate::sys::{Errno, fs, unix};
+use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -43,17 +44,17 @@ pub fn in_directory(directory: &Path) -> Result<Vec<Running>, Error> {
     let own = fs::open_directory(directory).map_err(failed)?;
     fs::lock(own.as_fd()).map_err(failed)?;
     let entries = std::fs::read_dir(directory).map_err(|error| failed(error.into()))?;
-    let mut running = Vec::new();
+    let mut names = BTreeSet::new();
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some(name) = name.strip_suffix(SUFFIX) else { continue };
-        if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
-            continue;
+        let is = |kind: fn(&FileType) -> bool| entry.file_type().is_ok_and(|found| kind(&found));
+        if let Some(name) = name.strip_suffix(SUFFIX).filter(|_| is(FileType::is_socket)) {
+            names.insert(name.to_owned());
+        } else if let Some(name) = name.strip_suffix(".lock").filter(|_| is(FileType::is_file)) {
+            names.insert(name.to_owned());
         }
-        running.extend(look(&own, directory, name));
     }
-    running.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    Ok(running)
+    Ok(names.iter().filter_map(|name| look(&own, directory, name)).collect())
 }
 
 /// The daemon of a name; a dead one's files are removed, but for its log.
@@ -84,6 +85,17 @@ fn look(own: &OwnedFd, directory: &Path, name: &str) -> Option<Running> {
         network: value("network"),
         target: value("target"),
     })
+}
+
+/// The process that holds the name of a control socket.
+#[must_use]
+pub fn holder(socket: &Path) -> Option<u32> {
+    let directory = socket.parent()?;
+    let name = socket.file_name()?.to_str()?;
+    let name = name.strip_suffix(SUFFIX).unwrap_or(name);
+    let own = fs::open_directory(directory).ok()?;
+    fs::lock(own.as_fd()).ok()?;
+    look(&own, directory, name)?.pid
 }
 
 fn is_alive(path: &Path) -> bool {

@@ -226,6 +226,40 @@ fn remove(directory: &OwnedFd, name: &CStr, id: FileId) {
     }
 }
 
+/// The place of a daemon that is to come: its name is taken, though nothing listens. Given back when
+/// this value goes.
+#[derive(Debug)]
+pub struct Reserved {
+    directory: OwnedFd,
+    lock: Lock,
+}
+
+impl Reserved {
+    /// Takes the name of a control socket; `None` when a daemon has it.
+    ///
+    /// # Errors
+    /// Of the directory, or the lock file.
+    pub fn take(path: &Path, about: Facts<'_>) -> Result<Option<Self>, Errno> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(c_string))
+        else {
+            return Err(Errno(libc::EINVAL));
+        };
+        let directory = fs::open_directory(parent)?;
+        fs::lock(directory.as_fd())?;
+        let Some(lock) = Lock::take(&directory, &name)? else { return Ok(None) };
+        let reserved = Self { directory, lock };
+        reserved.lock.write(about)?;
+        fs::unlock(reserved.directory.as_fd())?;
+        Ok(Some(reserved))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.lock.remove(&self.directory);
+    }
+}
+
 fn c_string(text: &OsStr) -> Option<CString> {
     CString::new(text.as_bytes()).ok()
 }

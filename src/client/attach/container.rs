@@ -1,8 +1,13 @@
 //! Containers by name: podman is asked, then docker.
 
 use crate::client::error::Error;
+use crate::sys::{fd, process};
 use std::io::ErrorKind;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Output, Stdio};
+
+/// How long an engine may take to answer.
+const ANSWER_MS: i64 = 20_000;
 
 /// Who is asked, in this order.
 const ENGINES: [&str; 2] = ["podman", "docker"];
@@ -72,34 +77,32 @@ pub fn find(name: &str) -> Result<Running, Error> {
 pub enum State {
     /// It runs.
     Running,
-    /// It does not, or whoever knows it cannot be asked.
+    /// It does not, or its engine cannot be asked.
     Down,
-    /// Nobody knows it.
+    /// Its engine does not know it.
     Removed,
 }
 
-/// The state of a container.
+/// The state of a container, as its engine has it.
 ///
 /// # Errors
-/// An engine's answer is not understood.
-pub fn state(name: &str) -> Result<State, Error> {
-    let mut state = State::Removed;
-    for engine in ENGINES {
-        match ask(engine, name)? {
-            Answer::Running(_) => return Ok(State::Running),
-            Answer::NotRunning(_) | Answer::Failed(_) => state = State::Down,
-            Answer::Unknown(_) | Answer::NoEngine => {}
-        }
-    }
-    Ok(state)
+/// The answer is not understood.
+pub fn state(engine: &str, name: &str) -> Result<State, Error> {
+    Ok(match ask(engine, name)? {
+        Answer::Running(_) => State::Running,
+        Answer::NotRunning(_) | Answer::Failed(_) => State::Down,
+        Answer::Unknown(_) | Answer::NoEngine => State::Removed,
+    })
 }
 
 fn ask(engine: &str, name: &str) -> Result<Answer, Error> {
     let words =
         ["inspect", "--type", "container", "--format", "{{.State.Pid}} {{.State.Status}}", "--"];
-    let output = Command::new(engine).args(words).arg(name).stdin(Stdio::null()).output();
-    let output = match output {
-        Ok(output) => output,
+    let mut command = Command::new(engine);
+    command.args(words).arg(name).stdin(Stdio::null()).stdout(Stdio::piped());
+    let output = match command.stderr(Stdio::piped()).spawn().and_then(output_in_time) {
+        Ok(Some(output)) => output,
+        Ok(None) => return Ok(Answer::Failed("it does not answer".to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Answer::NoEngine),
         Err(error) => return Err(Error::refused(format!("{engine}: {error}"))),
     };
@@ -118,4 +121,18 @@ fn ask(engine: &str, name: &str) -> Result<Answer, Error> {
         Ok(pid) => Ok(Answer::Running(pid)),
         Err(_) => Err(Error::refused(format!("{engine} inspect {name}: not understood: {said}"))),
     }
+}
+
+/// What a process printed, which is little; `None` when it has not ended in time: then it is ended.
+fn output_in_time(mut child: Child) -> std::io::Result<Option<Output>> {
+    let pid = i32::try_from(child.id()).unwrap_or(-1);
+    let has_ended = process::open_pidfd(pid).is_ok_and(|pidfd| {
+        let mut entries = [fd::poll_entry(pidfd.as_fd(), libc::POLLIN)];
+        fd::poll(&mut entries, ANSWER_MS) == Ok(1)
+    });
+    if has_ended {
+        return child.wait_with_output().map(Some);
+    }
+    child.kill()?;
+    child.wait().map(|_| None)
 }

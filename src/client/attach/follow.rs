@@ -12,13 +12,15 @@ use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
 use crate::client::session::Session;
 use crate::client::{args, output, say_error};
+use crate::roles::control_socket::{Facts, Reserved};
 use crate::roles::notify::Notifier;
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, fd, fs, signal};
 use crate::wire::{Request, Rule};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// How soon the engine is asked again while the container does not run: at first, and after a time.
 const PAUSE_MS: [i64; 2] = [1000, 10_000];
@@ -114,24 +116,54 @@ impl Follower<'_> {
         let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
         tell(&output::report(&done, self.json)?)?;
         Notifier::from_environment().ready(None);
+        let mut ending = false;
         loop {
             let Some(pidfd) = daemon.pidfd() else { return Ok(0) };
-            match wait(pidfd, target.process.as_ref().map(AsFd::as_fd), &signals) {
+            let watched = target.process.as_ref().map(AsFd::as_fd).filter(|_| !ending);
+            match wait(pidfd, watched, &signals) {
                 // One in the background is nobody's child: its log has how it ended.
                 Event::DaemonEnded if life == Life::Detached => return Ok(0),
                 Event::DaemonEnded => return Ok(status(process::wait(pidfd))),
-                Event::Signal => drop(process::send_signal(pidfd, libc::SIGTERM)),
+                Event::Signal => {
+                    ending = true;
+                    let _ = process::send_signal(pidfd, libc::SIGTERM);
+                }
                 Event::Nothing => {}
                 Event::TargetEnded => {
                     let rules = self.take_table()?;
                     drop(daemon);
-                    let Some(next) = self.restore(&own, life, &rules, &signals)? else {
+                    self.note(life, &format!("{} has ended; waiting for it", target.words));
+                    let Some(next) = self.restore(&own, life, (target.engine, &rules), &signals)?
+                    else {
+                        self.note(life, &format!("{} is not waited for any more", target.words));
                         return Ok(0);
                     };
                     (target, daemon) = next;
+                    self.note(life, &format!("{} runs again", target.words));
                 }
             }
         }
+    }
+
+    /// Says what happens to whoever is there to read it: in the background that is the daemon's log.
+    fn note(&self, life: Life, text: &str) {
+        if life == Life::Child {
+            return crate::client::say(text);
+        }
+        let mut log = self.place.control.clone();
+        log.set_extension("log");
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let opened = File::options().append(true).create(true).custom_flags(flags).open(log);
+        if let Ok(mut log) = opened {
+            let _ = writeln!(log, "pesto: {text}");
+        }
+    }
+
+    /// Takes the name while there is no daemon, so that `pesto ps` and `pesto stop` find this process.
+    fn reserve(&self, name: &str) -> Option<Reserved> {
+        let network = fs::FileId { device: 0, inode: 0 };
+        let target = format!("container {name}, which does not run");
+        Reserved::take(&self.place.control, Facts { network, target: &target }).ok().flatten()
     }
 
     /// Reads the table of the daemon, and stops that.
@@ -150,10 +182,11 @@ impl Follower<'_> {
         &self,
         own: &OwnedFd,
         life: Life,
-        rules: &[Rule],
+        (engine, rules): (Option<&str>, &[Rule]),
         signals: &OwnedFd,
     ) -> Result<Option<(Target, Daemon)>, Error> {
         let name = self.wanted.container.as_deref().unwrap_or_default();
+        let mut reserved = self.reserve(name);
         let mut unknown = 0;
         let [mut pause, longest] = PAUSE_MS;
         loop {
@@ -163,7 +196,7 @@ impl Follower<'_> {
                 return Ok(None);
             }
             pause = longest.min(pause + pause / 16);
-            match container::state(name)? {
+            match container::state(engine.unwrap_or_default(), name)? {
                 State::Running => unknown = 0,
                 State::Down => {
                     unknown = 0;
@@ -177,10 +210,14 @@ impl Follower<'_> {
             }
             // Not yet, or not for long.
             let Ok(target) = Target::find(self.wanted) else { continue };
+            drop(reserved.take());
             match self.place.start(&target, Some(own.as_fd()), life, Change::Restore(rules)) {
                 Ok((daemon, _)) => return Ok(Some((target, daemon))),
                 // Somebody may have taken a port meanwhile, and give it back.
-                Err(error) => drop(say_error(&error)),
+                Err(error) => {
+                    self.note(life, &error.message);
+                    reserved = self.reserve(name);
+                }
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Target {
     pub name: OsString,
     /// What the user calls it: "process 4711".
     pub words: String,
+    /// Who runs it, if it is a container that was named.
+    pub engine: Option<&'static str>,
 }
 
 impl Target {
@@ -48,7 +50,7 @@ fn by_pid(pid: u32) -> Result<Target, Error> {
     let (process, network) = open_process(pid, &words)?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = format!("{}-{pid}", name.trim_end());
-    Ok(Target { network, process: Some(process), name: name.into(), words })
+    Ok(Target { network, process: Some(process), name: name.into(), words, engine: None })
 }
 
 /// The pidfd and the network namespace of a process.
@@ -96,7 +98,7 @@ fn by_path(path: &Path) -> Result<Target, Error> {
         }
         None => path.file_name().unwrap_or_default().to_owned(),
     };
-    Ok(Target { network: network.into(), process: None, name, words })
+    Ok(Target { network: network.into(), process: None, name, words, engine: None })
 }
 
 fn by_container(name: &str) -> Result<Target, Error> {
@@ -107,7 +109,13 @@ fn by_container(name: &str) -> Result<Target, Error> {
     if container::find(name)?.pid != running.pid {
         return Err(Error::refused(format!("{words} has been restarted just now; try again")));
     }
-    Ok(Target { network, process: Some(process), name: name.into(), words })
+    Ok(Target {
+        network,
+        process: Some(process),
+        name: name.into(),
+        words,
+        engine: Some(running.engine),
+    })
 }
 
 /// Whether a daemon could forward into it.
