@@ -37,7 +37,7 @@ pub fn write(text: &str) -> Result<Reader, Error> {
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub fn print(text: &str) -> Result<(), Error> {
     write(text).map(drop)
 }
@@ -45,7 +45,7 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// Prints a value as one JSON document.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Error> {
     print(&to_json(value)?)
 }
