@@ -18,6 +18,23 @@ pub enum Leg {
     Target,
 }
 
+/// How a socket came to take no more bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It was reset. The end of what it had sent is no clean one.
+    Reset,
+    /// It had ended its sending before it was reset: that end is one.
+    AfterItsEnd,
+}
+
+impl Broken {
+    /// By the error of a send, or of the socket itself: of a socket whose end has come the kernel
+    /// makes EPIPE out of a reset (tcp_input.c, `tcp_reset`).
+    pub(super) const fn by(errno: Errno) -> Self {
+        if errno.0 == libc::EPIPE { Self::AfterItsEnd } else { Self::Reset }
+    }
+}
+
 /// A socket and what is known of it.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each of two values")]
 #[derive(Debug)]
@@ -31,7 +48,7 @@ pub struct Socket {
     /// Its end was read, and passed on.
     pub(super) ended: bool,
     /// It takes no more bytes. What it had sent before is still passed on; then the flow is over.
-    pub(super) broken: bool,
+    pub(super) broken: Option<Broken>,
     /// The kernel has reported an error or hang-up that was not looked at yet.
     pub(super) troubled: bool,
 }
@@ -39,7 +56,7 @@ pub struct Socket {
 impl Socket {
     /// A socket that may be ready for anything.
     pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, ended: false, broken: false, troubled: false }
+        Self { fd, readable: true, writable: true, ended: false, broken: None, troubled: false }
     }
 
     /// Takes note of an event (`EPOLL*` bits).
@@ -196,7 +213,7 @@ pub(super) fn drive(
             Leg::Client => (&mut *client, &mut *target),
             Leg::Target => (&mut *target, &mut *client),
         };
-        if source.ended || sink.broken {
+        if source.ended || sink.broken.is_some() {
             continue;
         }
         let (count, stop) = pump(source, sink, buffer);
@@ -208,14 +225,20 @@ pub(super) fn drive(
             Stop::Waiting | Stop::Ended => {}
             Stop::Budget => more = true,
             Stop::Source => return (moved, Driven::Over(End::Failed(from))),
-            Stop::Sink => sink.broken = true,
+            Stop::Sink(errno) => sink.broken = Some(Broken::by(errno)),
         }
     }
     for (leg, socket, other) in
         [(Leg::Client, &*client, &*target), (Leg::Target, &*target, &*client)]
     {
-        if socket.broken && (socket.ended || other.broken) {
-            return (moved, Driven::Over(End::Failed(leg)));
+        match socket.broken {
+            Some(Broken::AfterItsEnd) if socket.ended => {
+                return (moved, Driven::Over(End::Finished));
+            }
+            Some(_) if socket.ended || other.broken.is_some() => {
+                return (moved, Driven::Over(End::Failed(leg)));
+            }
+            _ => {}
         }
     }
     if client.ended && target.ended {

@@ -7,7 +7,7 @@
 //!
 //! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule.
 
-use super::flow::{Answered, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
+use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{Links, List};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
@@ -171,8 +171,8 @@ impl Flows {
             }
             Phase::Connecting(target) => match target.failure() {
                 // It had answered before it was reset, and may have sent something.
-                Some(Errno(libc::ECONNRESET | libc::EPIPE)) => {
-                    target.broken = true;
+                Some(errno @ Errno(libc::ECONNRESET | libc::EPIPE)) => {
+                    target.broken = Some(Broken::by(errno));
                     self.connected(flow)
                 }
                 Some(errno) => self.not_connected(flow, errno),

@@ -3,7 +3,7 @@
 //! Bytes are peeked at, sent, and only what was sent is taken out of the source: whatever happens in
 //! between, none is lost and none is held in user space.
 
-use super::flow::Socket;
+use super::flow::{Broken, Socket};
 use crate::limits::COPY_ROUNDS;
 use crate::sys::{Errno, socket};
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ pub(super) enum Stop {
     /// The source failed, behind the last byte that it had sent.
     Source,
     /// The sink failed. It may have sent something before.
-    Sink,
+    Sink(Errno),
 }
 
 /// Moves what can be moved, and returns how many bytes and why it stopped.
@@ -44,9 +44,9 @@ fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usi
     let seen = match socket::peek(source.fd.as_fd(), buffer) {
         Ok(0) => {
             source.ended = true;
-            // One that takes no more has failed: the end of what it sent is no clean one.
-            if !source.broken {
-                socket::shutdown_write(sink.fd.as_fd()).map_err(|_| Stop::Sink)?;
+            // Of one that was reset this is no clean end.
+            if source.broken != Some(Broken::Reset) {
+                socket::shutdown_write(sink.fd.as_fd()).map_err(Stop::Sink)?;
             }
             return Ok(0);
         }
@@ -62,7 +62,7 @@ fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usi
         Ok(sent) => sent,
         Err(Errno(libc::EINTR)) => return Err(Stop::Waiting),
         Err(errno) if errno.would_block() => 0,
-        Err(_) => return Err(Stop::Sink),
+        Err(errno) => return Err(Stop::Sink(errno)),
     };
     if sent < seen {
         // The kernel notes that we want room, and will tell when there is some.
