@@ -219,10 +219,12 @@ fn daemon_is_on_its_own_and_ends_with_the_container() {
     let container = Container::start(&UNSHARE);
     let pid = container.server.to_string();
     // Whoever reads the output of attach to its end is not kept waiting by the daemon: this does.
-    let attached = container.attach(&["--pid", &pid, "-p", "127.0.0.1::8000", "--json"]);
+    let attached =
+        container.attach(&["--pid", &pid, "-p", "127.0.0.1::8000", "--json", "--label", "web"]);
     assert!(attached.status.success(), "{attached:?}");
     let report: serde_json::Value = serde_json::from_slice(&attached.stdout).expect("JSON");
     assert_eq!(report["forwards"][0]["container_port"], 8000);
+    assert_eq!(report["forwards"][0]["label"], "web");
     let status = container.pesto(&["status", "--json"]);
     assert!(status.status.success(), "{status:?}");
     let daemons = daemons(&container.socket());

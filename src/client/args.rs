@@ -220,6 +220,9 @@ pub struct Attach {
     /// A port to forward; may be given several times
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
+    /// A word of yours that stays with these ports: 24 bytes at most
+    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
+    pub label: Option<Label>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,

@@ -56,7 +56,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         tune_namespace: args.tune_namespace,
         allow_bind: args.allow_bind,
     };
-    let change = Change::Add(&args.publish, None);
+    let change = Change::Add(&args.publish, args.label);
     if args.follow {
         let follower = follow::Follower { place: &place, wanted: &args.target, json: args.json };
         return follower.follow(target, change, args.foreground);
