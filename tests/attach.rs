@@ -447,18 +447,23 @@ fn messages_are_in_a_log_beside_the_socket_that_an_orderly_end_removes() {
     assert!(std::fs::read_to_string(&log).expect("a log").starts_with(&said));
 }
 
+/// A service manager at a path: what it is told, word by word.
+fn service_manager(path: &Path) -> impl Fn() -> String {
+    let manager = UnixDatagram::bind(path).expect("a socket");
+    manager.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+    move || {
+        let mut word = [0; 256];
+        let len = manager.recv(&mut word).expect("a word");
+        text(word[..len].to_vec())
+    }
+}
+
 #[test]
 fn service_manager_is_told_by_attach_when_all_is_forwarded_and_not_before() {
     let container = Container::start(&UNSHARE);
     let pid = container.server.to_string();
     let path = container.folder.join("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    manager.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
-    let next = || {
-        let mut word = [0; 256];
-        let len = manager.recv(&mut word).expect("a word");
-        text(word[..len].to_vec())
-    };
+    let next = service_manager(&path);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let spec = format!("{}:8000", taken.local_addr().expect("an address"));
     let attach = |spec: &str| {
@@ -483,13 +488,7 @@ fn service_manager_is_told_by_attach_when_all_is_forwarded_and_not_before() {
 fn service_manager_is_told_of_readiness_and_of_the_end() {
     let container = Container::start(&UNSHARE);
     let path = container.folder.join("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    manager.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
-    let next = || {
-        let mut word = [0; 256];
-        let len = manager.recv(&mut word).expect("a word");
-        text(word[..len].to_vec())
-    };
+    let next = service_manager(&path);
     let mut daemon = Command::new(program("pestod"));
     daemon.arg("--control").arg(container.socket()).env("NOTIFY_SOCKET", &path);
     daemon.arg(format!("--netns=/proc/{}/ns/net", container.server));

@@ -86,7 +86,6 @@ fn twenty_thousand_connections_to_its_own_ipv6_address_with_fewer_ports() {
 }
 
 #[test]
-#[ignore = "takes a minute"]
 fn sixty_thousand_connections_to_its_own_address_of_either_family() {
     alone("sixty_thousand_connections_to_its_own_address_of_either_family", || {
         all_are_served("10.0.2.100", "127.0.0.1", 60_000, "32768 60999");

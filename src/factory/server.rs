@@ -117,12 +117,18 @@ enum Product {
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
 /// from then until listen(2), so that nobody takes the port in between.
 fn bound(address: &SocketAddr) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
-    socket::set_reuse_address(socket.as_fd(), true)?;
-    socket::bind(socket.as_fd(), address)?;
+    let socket = try_bind(address)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
     socket::set_keepalive(socket.as_fd(), KEEPALIVE)?;
+    Ok(socket)
+}
+
+/// The bind alone, which is all that tells whether a port is free.
+fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
+    let socket = socket::tcp(address)?;
+    socket::set_reuse_address(socket.as_fd(), true)?;
+    socket::bind(socket.as_fd(), address)?;
     Ok(socket)
 }
 
@@ -172,7 +178,7 @@ fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16>
     for _ in 0..PICK_ATTEMPTS {
         // The kernel's choice, somewhere in its range of ephemeral ports.
         let start = {
-            let chosen = bound(&at(0))?;
+            let chosen = try_bind(&at(0))?;
             socket::local_address(chosen.as_fd())?.port()
         };
         if let Some(port) = free_run(address, width, start, policy)? {
@@ -220,13 +226,13 @@ fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
             Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         ),
     };
-    match bound(&first) {
+    match try_bind(&first) {
         Ok(_) => {}
         // A low one is not free to everybody.
         Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
         Err(errno) => return Err(errno),
     }
-    match second.map(|address| bound(&address)) {
+    match second.map(|address| try_bind(&address)) {
         // A host without the other family has nothing to be free there.
         None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
         Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),

@@ -46,7 +46,10 @@ fn step(source: &mut Socket, sink: &mut Socket, buffer: &mut [u8]) -> Result<usi
             source.ended = true;
             // Of one that was reset this is no clean end.
             if source.broken != Some(Broken::Reset) {
-                socket::shutdown_write(sink.fd.as_fd()).map_err(Stop::Sink)?;
+                socket::shutdown_write(sink.fd.as_fd()).map_err(|errno| {
+                    // "Not connected" says that it was reset, its own error how.
+                    Stop::Sink(sink.failure().unwrap_or(errno))
+                })?;
             }
             return Ok(0);
         }

@@ -131,22 +131,28 @@ fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
 
 #[test]
 fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
-    let mut flows = Flows::new(1);
-    let buffer = &mut [0; 4096];
-    let (flow, mut client, mut target) = open_flow(&mut flows);
-    settle(&mut flows, buffer);
-    client.write_all(&[b'x'; 1000]).expect("room");
-    flows.event(flow, Leg::Client, IN);
-    settle(&mut flows, buffer);
-    target.write_all(b"413").expect("room");
-    // Its end, and then a reset, since nobody has read what it got.
-    target.shutdown(std::net::Shutdown::Write).expect("it is open");
-    drop(target);
-    client.write_all(&[b'x'; 1000]).expect("room");
-    flows.event(flow, Leg::Client, IN);
-    flows.event(flow, Leg::Target, GONE);
-    assert_eq!(settle(&mut flows, buffer), Some(Ending::Finished));
-    assert_eq!(read_all(&client), (b"413".to_vec(), None));
+    for client_ends in [false, true] {
+        let mut flows = Flows::new(1);
+        let buffer = &mut [0; 4096];
+        let (flow, mut client, mut target) = open_flow(&mut flows);
+        settle(&mut flows, buffer);
+        client.write_all(&[b'x'; 1000]).expect("room");
+        flows.event(flow, Leg::Client, IN);
+        settle(&mut flows, buffer);
+        target.write_all(b"413").expect("room");
+        // Its end, and then a reset, since nobody has read what it got.
+        target.shutdown(std::net::Shutdown::Write).expect("it is open");
+        drop(target);
+        if client_ends {
+            client.shutdown(std::net::Shutdown::Write).expect("it is open");
+        } else {
+            client.write_all(&[b'x'; 1000]).expect("room");
+        }
+        flows.event(flow, Leg::Client, IN);
+        flows.event(flow, Leg::Target, GONE);
+        assert_eq!(settle(&mut flows, buffer), Some(Ending::Finished));
+        assert_eq!(read_all(&client), (b"413".to_vec(), None));
+    }
 }
 
 #[test]
