@@ -305,7 +305,7 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
         }
         Ok(()) => Ok(socket),
         Err(Errno(libc::ENOENT)) => Err(error(
-            "no daemon is running there; start one with `pesto run`, or choose another with -n or -c",
+            "no daemon is running there; start one (pesto run, pesto attach), or choose another with -n or -c",
         )),
         Err(Errno(libc::ECONNREFUSED)) if !is_socket(path) => Err(error("that is no socket")),
         Err(Errno(libc::ECONNREFUSED)) => Err(error(
