@@ -69,7 +69,7 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, sandbox),
+            world: World::new(epoll, descriptor_limit, sandbox)?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
@@ -124,8 +124,9 @@ impl Core {
     }
 
     fn event(&mut self, token: Token, bits: u32) {
-        let Self { table, control, clients, world, .. } = self;
-        world.sockets = table.listeners().open as usize + table.prepared_sockets();
+        let Self { table, control, clients, world, host, .. } = self;
+        world.sockets =
+            table.listeners().open as usize + table.bound_sockets() + host.outstanding();
         match token {
             Token::Flow(flow, leg) => {
                 let report = world.flows.event(flow, leg, bits);
@@ -250,9 +251,10 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, .. } = self;
+        let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
         while world.flows.has_ready() {
-            let report = world.flows.drive_ready(&mut world.buffer);
+            let report = world.flows.drive_ready(now);
             world.account(table, report);
             if clock::now_us() >= until {
                 break;
