@@ -25,7 +25,7 @@ fn table(generation: u64, rules: &[Rule], request: Request) -> Answer {
             Some(&rule) => Answer::Rule(ReadRule { generation, rules: total, index, rule }),
             None => Answer::NoEntry(NoEntry { generation, total, index }),
         },
-        Request::Counters { id } => Answer::Counters(Counters {
+        Request::Counters { id: Some(id) } => Answer::Counters(Counters {
             generation,
             id,
             listeners: 1,
@@ -39,6 +39,8 @@ fn table(generation: u64, rules: &[Rule], request: Request) -> Answer {
             timed_out: 0,
             bytes_to_target: 0,
             bytes_to_client: 0,
+            bytes_spliced: 0,
+            waiting_listeners: 0,
         }),
         Request::Begin { .. } | Request::Insert { .. } => {
             Answer::Done(TableState { generation, rules: total })

@@ -109,7 +109,8 @@ fn requests() -> Vec<(&'static str, u32, Request)> {
         ("hello", 1, Request::Hello),
         ("read_active_first", 2, Request::Read { table: Which::Active, index: 0 }),
         ("read_shadow_4095", 3, Request::Read { table: Which::Shadow, index: 4095 }),
-        ("counters_10", 4, Request::Counters { id: RuleId(10) }),
+        ("counters_10", 4, Request::Counters { id: Some(RuleId(10)) }),
+        ("counters_of_all", 22, Request::Counters { id: None }),
         ("failure_shadow_first", 5, Request::Failure { table: Which::Shadow, index: 0 }),
         ("begin_copy", 6, Request::Begin { base: Base::Copy, expect: None }),
         ("begin_empty_expecting_7", 7, Request::Begin { base: Base::Empty, expect: Some(7) }),
@@ -163,6 +164,8 @@ fn counters() -> Counters {
         timed_out: 3,
         bytes_to_target: 1 << 40,
         bytes_to_client: (1 << 40) + 1,
+        bytes_spliced: 1 << 40,
+        waiting_listeners: 2,
     }
 }
 
@@ -174,9 +177,6 @@ fn daemon_status() -> DaemonStatus {
         listeners: 19,
         failed_listeners: 1,
         flows: 3,
-        flows_in_all: 1000,
-        bytes_to_target: 1 << 40,
-        bytes_to_client: (1 << 40) + 1,
         descriptors: 64,
         descriptor_limit: 65536,
         longest_turn_us: 850,

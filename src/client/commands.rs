@@ -10,7 +10,7 @@ use super::running;
 use super::session::Session;
 use super::{attach, doctor, list, port, ps, run};
 use crate::sys::{fd, process};
-use crate::wire::{Answer, DaemonStatus, Hello, Request, SandboxMode};
+use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -93,8 +93,15 @@ struct Status {
     max_listeners: u32,
     connections: u32,
     connections_in_all: u64,
+    connected: u64,
+    refused_by_target: u64,
+    reset_by_client: u64,
+    reset_by_target: u64,
+    timed_out: u64,
     bytes_to_target: u64,
     bytes_to_client: u64,
+    bytes_spliced: u64,
+    waiting_listeners: u32,
     descriptors: u32,
     descriptor_limit: u32,
     longest_turn_us: u32,
@@ -106,7 +113,7 @@ struct Status {
 }
 
 impl Status {
-    fn new(path: &Path, hello: &Hello, status: &DaemonStatus) -> Self {
+    fn new(path: &Path, hello: &Hello, status: &DaemonStatus, totals: &Counters) -> Self {
         Self {
             name: instance::name_of(path),
             socket: path.display().to_string(),
@@ -119,9 +126,16 @@ impl Status {
             failed_listeners: status.failed_listeners,
             max_listeners: hello.max_listeners,
             connections: status.flows,
-            connections_in_all: status.flows_in_all,
-            bytes_to_target: status.bytes_to_target,
-            bytes_to_client: status.bytes_to_client,
+            connections_in_all: totals.accepted,
+            connected: totals.connected,
+            refused_by_target: totals.refused_by_target,
+            reset_by_client: totals.reset_by_client,
+            reset_by_target: totals.reset_by_target,
+            timed_out: totals.timed_out,
+            bytes_to_target: totals.bytes_to_target,
+            bytes_to_client: totals.bytes_to_client,
+            bytes_spliced: totals.bytes_spliced,
+            waiting_listeners: totals.waiting_listeners,
             descriptors: status.descriptors,
             descriptor_limit: status.descriptor_limit,
             longest_turn_us: status.longest_turn_us,
@@ -139,10 +153,12 @@ impl Status {
 
     fn text(&self) -> String {
         let seconds = self.uptime_ms / 1000;
-        let failed = match self.failed_listeners {
+        let besides = |count: u32, what: &str| match count {
             0 => String::new(),
-            count => format!(", {count} more could not be bound"),
+            count => format!(", {count} {what}"),
         };
+        let failed = besides(self.failed_listeners, "more could not be bound");
+        let waiting = besides(self.waiting_listeners, "wait for descriptors");
         let mut text = String::new();
         for (name, value) in [
             ("name", self.name.clone()),
@@ -151,13 +167,25 @@ impl Status {
             ("up for", format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)),
             ("generation", self.generation.to_string()),
             ("rules", format!("{} of {}", self.rules, self.max_rules)),
-            ("listeners", format!("{} of {}{failed}", self.listeners, self.max_listeners)),
+            ("listeners", format!("{} of {}{waiting}{failed}", self.listeners, self.max_listeners)),
             (
                 "connections",
                 format!("{} open, {} in all", self.connections, self.connections_in_all),
             ),
+            (
+                "of these",
+                format!(
+                    "{} reached their target, {} were refused, {} timed out",
+                    self.connected, self.refused_by_target, self.timed_out
+                ),
+            ),
+            (
+                "reset",
+                format!("{} by clients, {} by targets", self.reset_by_client, self.reset_by_target),
+            ),
             ("in", size(self.bytes_to_target)),
             ("out", size(self.bytes_to_client)),
+            ("not copied", size(self.bytes_spliced)),
             ("descriptors", format!("{} of {}", self.descriptors, self.descriptor_limit)),
             ("longest turn", format!("{} µs", self.longest_turn_us)),
             ("clients", self.clients.to_string()),
@@ -185,7 +213,8 @@ fn no_local_port(count: u64) -> String {
 fn status(args: Look) -> Result<(), Error> {
     let path = Selector::from(args.which).find()?;
     let (mut session, hello) = Session::open(&path)?;
-    let status = Status::new(&path, &hello, &session.status()?);
+    let totals = session.totals()?;
+    let status = Status::new(&path, &hello, &session.status()?, &totals);
     if args.json { print_json(&status) } else { print(&status.text()) }
 }
 

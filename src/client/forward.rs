@@ -67,6 +67,10 @@ pub struct Activity {
     pub bytes_to_target: u64,
     /// Bytes from the target to clients.
     pub bytes_to_client: u64,
+    /// Bytes of both that were not copied on their way.
+    pub bytes_spliced: u64,
+    /// Sockets that listen, and wait until there may be more connections.
+    pub waiting_listeners: u32,
 }
 
 impl Forward {
@@ -147,6 +151,8 @@ impl Activity {
             timed_out: counters.timed_out,
             bytes_to_target: counters.bytes_to_target,
             bytes_to_client: counters.bytes_to_client,
+            bytes_spliced: counters.bytes_spliced,
+            waiting_listeners: counters.waiting_listeners,
         }
     }
 }

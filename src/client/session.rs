@@ -186,7 +186,7 @@ impl Session {
     pub fn counted(&mut self) -> Result<Option<(Snapshot, Vec<Counters>)>, Error> {
         let Some(snapshot) = self.rules(Which::Active)? else { return Ok(None) };
         let requests: Vec<Request> =
-            snapshot.rules.iter().map(|rule| Request::Counters { id: rule.id }).collect();
+            snapshot.rules.iter().map(|rule| Request::Counters { id: Some(rule.id) }).collect();
         let mut all = Vec::with_capacity(requests.len());
         for answer in self.ask_all(&requests)? {
             match answer {
@@ -226,7 +226,18 @@ impl Session {
         Ok((failures, all))
     }
 
-    /// The counters of the whole daemon.
+    /// What is counted of all rules that there ever were.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn totals(&mut self) -> Result<Counters, Error> {
+        match self.ask(Request::Counters { id: None })? {
+            Answer::Counters(counters) => Ok(counters),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// How the whole daemon is.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).

@@ -1,7 +1,7 @@
 //! Answers that only look.
 
 use super::Facts;
-use crate::table::Table;
+use crate::table::{Listeners, Stats, Table};
 use crate::wire::{
     Answer, Counters, DaemonStatus, Failure, Hello, NoCounters, NoEntry, ReadRule, RuleId, Which,
 };
@@ -19,13 +19,19 @@ pub(super) fn read<D>(table: &Table<D>, which: Which, index: u32) -> Answer {
     }
 }
 
-pub(super) fn counters<D>(table: &Table<D>, id: RuleId) -> Answer {
+pub(super) fn counters<D>(table: &Table<D>, id: Option<RuleId>, facts: &impl Facts) -> Answer {
     let generation = table.generation();
+    let Some(id) = id else {
+        return counted(generation, RuleId(0), table.listeners(), &facts.totals());
+    };
     let Some(entry) = table.entry(id) else {
         return Answer::NoCounters(NoCounters { generation, id });
     };
     let stats = table.stats(entry.stats).copied().unwrap_or_default();
-    let listeners = entry.listeners;
+    counted(generation, id, entry.listeners, &stats)
+}
+
+fn counted(generation: u64, id: RuleId, listeners: Listeners, stats: &Stats) -> Answer {
     Answer::Counters(Counters {
         generation,
         id,
@@ -40,6 +46,8 @@ pub(super) fn counters<D>(table: &Table<D>, id: RuleId) -> Answer {
         timed_out: stats.timed_out,
         bytes_to_target: stats.bytes_to_target,
         bytes_to_client: stats.bytes_to_client,
+        bytes_spliced: stats.bytes_spliced,
+        waiting_listeners: stats.waiting,
     })
 }
 

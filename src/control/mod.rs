@@ -11,7 +11,7 @@ mod answers;
 mod tests;
 
 use crate::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
-use crate::table::{self, Committed, Counts, Effects, Table};
+use crate::table::{self, Committed, Counts, Effects, Stats, Table};
 use crate::wire::{
     Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, FlowsFate, Frame, Hello, Opcode, Outcome,
     Plan, Protocol, Refusal, Reject, Request, Rule, Side, TableState, Which,
@@ -40,6 +40,8 @@ pub trait Facts {
     fn hello(&self) -> Hello;
     /// For STATUS.
     fn status(&self) -> DaemonStatus;
+    /// For COUNTERS of all rules that there ever were.
+    fn totals(&self) -> Stats;
     /// How many more descriptors listeners may take, `listeners` of them open.
     fn free_descriptors(&self, listeners: u32) -> usize;
 }
@@ -182,7 +184,8 @@ impl Control {
             return Gate::Order;
         }
         client.greeted = true;
-        if self.stopping && !matches!(opcode, Opcode::Hello | Opcode::Status | Opcode::Stop) {
+        let looks = matches!(opcode, Opcode::Hello | Opcode::Counters | Opcode::Status);
+        if self.stopping && !looks && opcode != Opcode::Stop {
             return Gate::Refused(Refusal::Stopping);
         }
         if core::mem::take(&mut client.expired) {
@@ -219,7 +222,7 @@ impl Control {
             Gate::Open => match request {
                 Request::Hello => answers::hello(table, world),
                 Request::Read { table: which, index } => answers::read(table, which, index),
-                Request::Counters { id } => answers::counters(table, id),
+                Request::Counters { id } => answers::counters(table, id, world),
                 Request::Failure { table: which, index } => answers::failure(table, which, index),
                 Request::Status => answers::status(table, world, self.len()),
                 Request::Stop { drain_ms } => {

@@ -42,9 +42,6 @@ impl Facts for World {
             listeners: 99,
             failed_listeners: 99,
             flows: 6,
-            flows_in_all: 7,
-            bytes_to_target: 8,
-            bytes_to_client: 9,
             descriptors: 10,
             descriptor_limit: 11,
             longest_turn_us: 12,
@@ -54,6 +51,12 @@ impl Facts for World {
             sandbox: SandboxMode::Strict,
             no_local_port: 13,
         }
+    }
+
+    fn totals(&self) -> Stats {
+        let mut totals = Stats::default();
+        totals.accepted = 77;
+        totals
     }
 
     fn free_descriptors(&self, _: u32) -> usize {
@@ -439,10 +442,10 @@ fn rules_are_read_in_the_order_of_ids_and_counted_by_id() {
     assert!(matches!(daemon.ask(place, read(2)), Seen::Answer(Answer::NoEntry(_))));
     let stats = daemon.table.entry(RuleId(3)).expect("there").stats;
     daemon.table.count_accepted(stats, 4);
-    let request = Request::Counters { id: RuleId(3) };
+    let request = Request::Counters { id: Some(RuleId(3)) };
     let Seen::Answer(Answer::Counters(counters)) = daemon.ask(place, request) else { panic!() };
     assert_eq!((counters.listeners, counters.accepted, counters.connections), (4, 4, 4));
-    let request = Request::Counters { id: RuleId(4) };
+    let request = Request::Counters { id: Some(RuleId(4)) };
     assert!(matches!(daemon.ask(place, request), Seen::Answer(Answer::NoCounters(_))));
 }
 

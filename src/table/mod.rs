@@ -205,7 +205,7 @@ impl<D> Table<D> {
         while let Some(slot) = self.slots.next_from(0) {
             self.slots.remove(slot);
         }
-        self.listeners = Listeners::default();
+        self.count_listeners();
         self.active_failures.clear();
     }
 }

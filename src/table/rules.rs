@@ -50,6 +50,8 @@ impl Entry {
 pub struct Stats {
     /// Flows that are open now.
     pub connections: u32,
+    /// Listeners that wait until it may have more connections.
+    pub waiting: u32,
     /// Connections accepted.
     pub accepted: u64,
     /// Targets reached.
@@ -66,6 +68,8 @@ pub struct Stats {
     pub bytes_to_target: u64,
     /// Bytes to clients.
     pub bytes_to_client: u64,
+    /// Bytes of both that went through a pipe without being copied.
+    pub bytes_spliced: u64,
     /// The family on which an automatic target answered last, for clients of IPv4 and of IPv6.
     answered: [Option<Family>; 2],
     /// Entries that share it: at most one in either table.

@@ -165,6 +165,10 @@ fields! {
     72 bytes_to_target: u64,
     /// Bytes from the target to peers.
     80 bytes_to_client: u64,
+    /// Bytes of both that were not copied on their way.
+    88 bytes_spliced: u64,
+    /// Sockets that listen, and are not looked at until there is room for more flows.
+    96 waiting_listeners: u32,
 }
 
 fields! {
@@ -321,26 +325,20 @@ fields! {
     24 failed_listeners: u32,
     /// Flows that are open now.
     28 flows: u32,
-    /// Flows that there ever were.
-    32 flows_in_all: u64,
-    /// Bytes from peers to targets.
-    40 bytes_to_target: u64,
-    /// Bytes from targets to peers.
-    48 bytes_to_client: u64,
     /// Descriptors that are open in the core, with those that it sets aside for itself.
-    56 descriptors: u32,
+    32 descriptors: u32,
     /// Descriptors that may be open in the core.
-    60 descriptor_limit: u32,
+    36 descriptor_limit: u32,
     /// The longest turn of the event loop, in microseconds.
-    64 longest_turn_us: u32,
+    40 longest_turn_us: u32,
     /// Connected control clients.
-    68 clients: u32,
+    44 clients: u32,
     /// Achieved layers of the sandbox.
-    72 layers: Layers,
+    48 layers: Layers,
     /// The kernel's Landlock ABI that is in use, 0 for none.
-    76 landlock_abi: u32,
+    52 landlock_abi: u32,
     /// What the sandbox insists on.
-    80 sandbox: SandboxMode,
+    56 sandbox: SandboxMode,
     /// Connects to targets for which there was no free port in the container's network.
-    88 no_local_port: u64,
+    64 no_local_port: u64,
 }

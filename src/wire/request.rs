@@ -52,10 +52,10 @@ pub enum Request {
         /// From 0 on.
         index: u32,
     },
-    /// The counters of one rule of the active table.
+    /// The counters of one rule of the active table, or of all that there ever were.
     Counters {
-        /// Its id.
-        id: RuleId,
+        /// Its id; `None` for all.
+        id: Option<RuleId>,
     },
     /// The bind failure at an index.
     Failure {
@@ -143,6 +143,8 @@ impl From<Wrong> for Cause {
     }
 }
 
+/// COUNTERS: of all rules that there ever were.
+const ALL: u16 = 1;
 /// BEGIN: start with no rule.
 const EMPTY: u16 = 1;
 /// BEGIN: the expected generation counts.
@@ -160,6 +162,7 @@ impl Opcode {
     /// The flags that a request of this opcode can have.
     pub(super) const fn flags(self) -> u16 {
         match self {
+            Self::Counters => ALL,
             Self::Begin => EMPTY | EXPECT,
             Self::Insert => REPLACE,
             Self::Delete => KILL | DRAIN,
@@ -246,7 +249,10 @@ impl Request {
                 let RawEntry { table, index } = Fields::read(payload)?;
                 Self::Read { table, index }
             }
-            Opcode::Counters => Self::Counters { id: RawCounters::read(payload)?.id },
+            Opcode::Counters if flag(ALL) => {
+                all_zero(payload).map(|()| Self::Counters { id: None })?
+            }
+            Opcode::Counters => Self::Counters { id: Some(RawCounters::read(payload)?.id) },
             Opcode::Failure => {
                 let RawEntry { table, index } = Fields::read(payload)?;
                 Self::Failure { table, index }
@@ -308,6 +314,7 @@ impl Request {
                 let empty = if *base == Base::Empty { EMPTY } else { 0 };
                 empty | if expect.is_some() { EXPECT } else { 0 }
             }
+            Self::Counters { id: None } => ALL,
             Self::Insert { replace: true, .. } => REPLACE,
             Self::Delete { flows: FlowsFate::Kill, .. } => KILL,
             Self::Delete { flows: FlowsFate::Drain { .. }, .. } => DRAIN,
@@ -325,7 +332,7 @@ impl Request {
             Self::Read { table, index } | Self::Failure { table, index } => {
                 RawEntry { table, index }.write(payload);
             }
-            Self::Counters { id } => RawCounters { id }.write(payload),
+            Self::Counters { id: Some(id) } => RawCounters { id }.write(payload),
             Self::Begin { expect, .. } => {
                 RawBegin { expected_generation: expect.unwrap_or(0) }.write(payload);
             }
@@ -336,7 +343,12 @@ impl Request {
                 RawDelete { id, drain_seconds }.write(payload);
             }
             Self::Stop { drain_ms } => RawStop { drain_ms }.write(payload),
-            Self::Hello | Self::Prepare | Self::Commit { .. } | Self::Rollback | Self::Status => {}
+            Self::Counters { id: None }
+            | Self::Hello
+            | Self::Prepare
+            | Self::Commit { .. }
+            | Self::Rollback
+            | Self::Status => {}
         }
         frame
     }

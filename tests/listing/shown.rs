@@ -28,6 +28,8 @@ fn counters(id: RuleId, listeners: u32, failed_listeners: u32) -> Counters {
         timed_out: 0,
         bytes_to_target: 0,
         bytes_to_client: 0,
+        bytes_spliced: 0,
+        waiting_listeners: 0,
     }
 }
 
@@ -41,10 +43,10 @@ fn failing(client: &Client, failed: &[u16]) {
                 Some(&rule) => Answer::Rule(ReadRule { generation, rules: 2, index, rule }),
                 None => Answer::NoEntry(NoEntry { generation, total: 2, index }),
             },
-            Request::Counters { id: RuleId(5) } => {
+            Request::Counters { id: Some(RuleId(5)) } => {
                 Answer::Counters(counters(RuleId(5), 1000 - total, total))
             }
-            Request::Counters { id } => Answer::Counters(counters(id, 1, 0)),
+            Request::Counters { id: Some(id) } => Answer::Counters(counters(id, 1, 0)),
             Request::Failure { table: Which::Active, index } => Answer::Failure(Failure {
                 generation,
                 total,

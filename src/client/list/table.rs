@@ -45,8 +45,8 @@ fn columns(forwards: &[Forward], stacked: bool) -> String {
         for address in forward.listens_on().iter().skip(1).filter(|_| stacked) {
             let _ = writeln!(text, "{address}");
         }
-        for failure in failures(forward) {
-            let _ = writeln!(text, "  {failure}");
+        for note in notes(forward) {
+            let _ = writeln!(text, "  {note}");
         }
     }
     text
@@ -80,8 +80,8 @@ fn line(row: &Row, widths: &[usize; HEAD.len()]) -> String {
     line + "\n"
 }
 
-/// What failed of a forward, and what is not named.
-fn failures(forward: &Forward) -> Vec<String> {
+/// What failed of a forward, and what is not named; what waits.
+fn notes(forward: &Forward) -> Vec<String> {
     let Some(activity) = &forward.activity else { return Vec::new() };
     let mut lines: Vec<String> = activity.failures.iter().map(ToString::to_string).collect();
     let named: u32 = activity.failures.iter().map(FailedPorts::count).sum();
@@ -89,6 +89,13 @@ fn failures(forward: &Forward) -> Vec<String> {
         0 => {}
         more if named == 0 => lines.push(format!("{more} sockets could not be bound")),
         more => lines.push(format!("and {more} more")),
+    }
+    if activity.waiting_listeners > 0 {
+        let count = activity.waiting_listeners;
+        lines.push(format!(
+            "{count} sockets wait until connections end: there are as many as the daemon's limit of \
+             descriptors allows"
+        ));
     }
     lines
 }
@@ -100,8 +107,8 @@ fn paragraphs(forwards: &[Forward], width: usize) -> String {
         let Some(activity) = &forward.activity else { continue };
         wrap(&mut text, forward.line().split(' '), "", width);
         wrap(&mut text, facts(forward, activity).iter().map(String::as_str), "  ", width);
-        for failure in failures(forward) {
-            wrap(&mut text, failure.split(' '), "  ", width);
+        for note in notes(forward) {
+            wrap(&mut text, note.split(' '), "  ", width);
         }
     }
     text

@@ -6,7 +6,9 @@
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
 mod clients;
+mod listeners;
 mod token;
+mod waiting;
 mod world;
 
 use super::link::{FOLLOWED, Order, WORD};
@@ -114,7 +116,7 @@ impl Core {
         }
         let deadlines = [
             self.world.flows.deadline_ms(),
-            self.world.resume_ms(),
+            self.world.listeners_due_ms(&self.table),
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.stop_ms,
@@ -125,14 +127,13 @@ impl Core {
 
     fn event(&mut self, token: Token, bits: u32) {
         let Self { table, control, clients, world, host, .. } = self;
-        world.sockets =
-            table.listeners().open as usize + table.bound_sockets() + host.outstanding();
+        world.sockets = sockets_of(table, host);
         match token {
             Token::Flow(flow, leg) => {
                 let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
-            Token::Listener(slot) => world.accept_from(table, slot),
+            Token::Listener(slot) => world.accept_from(table, slot, bits),
             Token::Client(client) => {
                 if let Some(StopRequest { drain_ms }) =
                     clients.event(client, bits, control, table, world)
@@ -250,7 +251,7 @@ impl Core {
 
     /// What a turn does beside its events.
     fn go_on(&mut self) {
-        let Self { table, control, world, .. } = self;
+        let Self { table, control, world, host, .. } = self;
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
         while world.flows.has_ready() {
@@ -264,10 +265,9 @@ impl Core {
         while let Some(report) = world.flows.expire(now) {
             world.account(table, Some(report));
         }
-        if world.resume_ms().is_some_and(|at| at <= now) {
-            world.resume(table);
-        }
         control.expire(now, table);
+        world.sockets = sockets_of(table, host);
+        world.resume_listeners(table, now);
         self.resume_admission(now);
         self.ask_guest();
         self.ask_host(now);
@@ -367,6 +367,11 @@ fn host_request(request: table::Request) -> Request {
             Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
         }
     }
+}
+
+/// Descriptors of listeners, now and soon.
+fn sockets_of(table: &Table<OwnedFd>, host: &Channel) -> usize {
+    table.listeners().open as usize + table.bound_sockets() + host.outstanding()
 }
 
 /// Whether the batch is out. A factory that is gone ends the core.

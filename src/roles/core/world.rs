@@ -1,23 +1,20 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
-use super::token::Token;
-use crate::arena::Ref;
+use super::waiting::Waiting;
 use crate::control::Facts;
-use crate::factory::message::Family;
 use crate::limits::{
-    ACCEPT_ROUNDS, CONNECT_DEADLINE_MS, COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS,
-    HALF_CLOSED_MS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES, OWN_DESCRIPTORS, PAUSE_MS,
-    PIPES, TRANSACTION_DEADLINE_MS,
+    CONNECT_DEADLINE_MS, COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, HALF_CLOSED_MS,
+    MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES, OWN_DESCRIPTORS, PIPES,
+    TRANSACTION_DEADLINE_MS,
 };
-use crate::relay::flow::{Answered, Moved};
+use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
-use crate::relay::{Flows, Goal, Leg, Means, Pipes};
+use crate::relay::{Flows, Means, Pipes};
 use crate::sys::epoll::Epoll;
-use crate::sys::{Errno, clock, socket};
-use crate::table::{Effects, Entry, Key, Table};
-use crate::wire::{Address, DaemonStatus, Features, Hello, Layers, SandboxMode};
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::sys::{Errno, clock};
+use crate::table::{Stats, Table};
+use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
+use std::os::fd::OwnedFd;
 
 /// Edge-triggered, both directions: for flows and channels.
 pub(super) const EDGES: u32 =
@@ -30,9 +27,12 @@ pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 pub(super) struct World {
     pub(super) epoll: Epoll,
     pub(super) flows: Flows,
-    /// Listeners out of epoll's sight until there are descriptors for what they bring.
-    paused: VecDeque<Ref>,
-    resume_ms: Option<u64>,
+    /// Listeners that wait for room.
+    pub(super) waiting: Waiting,
+    /// Until then the system itself is short of something: nobody goes on.
+    pub(super) shortage_until_ms: u64,
+    /// The table whose rules were asked last whether they may go on.
+    pub(super) asked_generation: u64,
     /// Descriptors that are neither listeners' nor flows'.
     own_descriptors: usize,
     /// Sockets of the table, listening, prepared and asked for.
@@ -44,8 +44,8 @@ pub(super) struct World {
     pub(super) longest_turn_us: u64,
     /// Connects that failed for want of a local port.
     pub(super) no_local_port: u64,
-    flows_in_all: u64,
-    moved: Moved,
+    /// What is counted of all rules that there ever were; [`Facts::totals`] adds what is known elsewhere.
+    pub(super) totals: Stats,
 }
 
 impl World {
@@ -64,8 +64,9 @@ impl World {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
             own_descriptors,
-            paused: VecDeque::with_capacity(MAX_LISTENERS),
-            resume_ms: None,
+            waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
+            shortage_until_ms: 0,
+            asked_generation: 0,
             sockets: 0,
             descriptor_limit,
             layers: Layers(0),
@@ -73,179 +74,44 @@ impl World {
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
             no_local_port: 0,
-            flows_in_all: 0,
-            moved: Moved::default(),
+            totals: Stats::default(),
         })
     }
 
-    fn descriptors(&self) -> usize {
+    /// Descriptors in use, and promised.
+    pub(super) fn descriptors(&self) -> usize {
         self.own_descriptors + self.sockets + self.flows.descriptors()
-    }
-
-    /// Takes what waits at a listener, as far as there is room.
-    pub(super) fn accept_from(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
-        for _ in 0..ACCEPT_ROUNDS {
-            let Some((listener, key, &entry)) = table.listener(slot) else { return };
-            if self.descriptors() + 2 > self.descriptor_limit || self.flows.len() == MAX_FLOWS {
-                return self.pause(table, slot);
-            }
-            let client = family_of(key);
-            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
-            match self.accept_one(listener.as_fd(), key, &entry, answered) {
-                Ok(flow) => {
-                    table.count_accepted(entry.stats, 1);
-                    let report = self.watch(flow, Leg::Client);
-                    self.account(table, report);
-                }
-                Err(Errno(libc::EAGAIN)) => return,
-                Err(errno) if errno.is_shortage() => return self.pause(table, slot),
-                // It does not listen any more: somebody has destroyed it (ss -K).
-                Err(errno @ Errno(libc::EINVAL)) => return table.fail(slot, errno),
-                // That one connection is gone already, or its network is (accept(2)).
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn accept_one(
-        &mut self,
-        listener: BorrowedFd<'_>,
-        key: Key,
-        entry: &Entry,
-        answered: Option<Family>,
-    ) -> Result<Ref, Errno> {
-        let client = socket::accept(listener)?;
-        let target = entry.rule.target;
-        // A key is always a port of its rule.
-        let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        let goal = Goal::new(target.address, port.get(), family_of(key), answered);
-        let now = clock::now_ms();
-        let flow = self.flows.open(client, entry.stats, goal, now).map_err(|client| {
-            let _ = socket::reset_on_close(client.as_fd());
-            Errno(libc::ECONNABORTED)
-        })?;
-        self.flows_in_all += 1;
-        Ok(flow)
-    }
-
-    /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
-    /// heard of it: the deadline ends a flow that is not open, and an open one is reset.
-    pub(super) fn watch(&mut self, flow: Ref, leg: Leg) -> Option<Report> {
-        let socket = self.flows.socket(flow, leg)?;
-        let token = Token::Flow(flow, leg).encode();
-        match self.epoll.add(socket, EDGES, token) {
-            Ok(()) => None,
-            Err(_) => self.flows.give_up(flow),
-        }
-    }
-
-    fn pause(&mut self, table: &Table<OwnedFd>, slot: Ref) {
-        let Some((listener, ..)) = table.listener(slot) else { return };
-        if self.paused.len() < MAX_LISTENERS {
-            let token = Token::Listener(slot).encode();
-            if self.epoll.modify(listener.as_fd(), 0, token).is_ok() {
-                self.paused.push_back(slot);
-                self.resume_ms = Some(clock::now_ms() + PAUSE_MS);
-            }
-        }
-    }
-
-    /// Lets paused listeners go on, those first that have waited longest, and no more of them than
-    /// there is room for connections: a flow has ended, or their time has come.
-    pub(super) fn resume(&mut self, table: &Table<OwnedFd>) {
-        let room = self.descriptor_limit.saturating_sub(self.descriptors()) / 2;
-        for _ in 0..room.min(MAX_FLOWS - self.flows.len()) {
-            let Some(slot) = self.paused.pop_front() else { break };
-            if let Some((listener, ..)) = table.listener(slot) {
-                let token = Token::Listener(slot).encode();
-                let _ = self.epoll.modify(listener.as_fd(), INPUT, token);
-            }
-        }
-        let again = clock::now_ms() + PAUSE_MS;
-        self.resume_ms = if self.paused.is_empty() { None } else { Some(again) };
-    }
-
-    /// When paused listeners are tried again.
-    pub(super) const fn resume_ms(&self) -> Option<u64> {
-        self.resume_ms
     }
 
     /// Counts what happened to a flow.
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
-        self.moved.to_target += report.moved.to_target;
-        self.moved.to_client += report.moved.to_client;
-        self.moved.spliced += report.moved.spliced;
+        count(&mut self.totals, &report);
         if let Some(stats) = table.stats_mut(report.stats) {
-            stats.bytes_to_target += report.moved.to_target;
-            stats.bytes_to_client += report.moved.to_client;
-            if let Some(Reached(answered)) = report.reached {
-                stats.connected += 1;
-                if let Some(Answered { client, target }) = answered {
-                    stats.set_answered(client, target);
-                }
-            }
-            match report.ended {
-                None | Some(Ending::Finished) => {}
-                Some(Ending::ResetByClient) => stats.reset_by_client += 1,
-                Some(Ending::ResetByTarget) => stats.reset_by_target += 1,
-                Some(Ending::Refused) => stats.refused_by_target += 1,
-                Some(Ending::TimedOut) => stats.timed_out += 1,
-            }
-            if report.ended.is_some() {
-                stats.connections = stats.connections.saturating_sub(1);
+            count(stats, &report);
+            if let Some(Reached(Some(Answered { client, target }))) = report.reached {
+                stats.set_answered(client, target);
             }
         }
-        if report.ended.is_some() && self.resume_ms.is_some() {
-            self.resume(table);
+        if report.ended.is_some() {
+            self.waiting.ask(report.stats);
         }
     }
 }
 
-impl Effects<OwnedFd> for World {
-    fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
-        // What does not listen yet is hung up to epoll: reported once, and not again. What could
-        // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
-        self.epoll.add(
-            socket.as_fd(),
-            libc::EPOLLET.cast_unsigned(),
-            Token::Listener(slot).encode(),
-        )
-    }
-
-    fn listen(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
-        let fd = socket.as_fd();
-        match socket::listen(fd) {
-            // Another socket with SO_REUSEADDR was bound before ours was: with it, ours may still
-            // be the first to listen.
-            Err(Errno(libc::EADDRINUSE)) => {
-                socket::set_reuse_address(fd, true)?;
-                socket::listen(fd)?;
-            }
-            done => {
-                done?;
-                // Inherited by accepted sockets: what is left of them does not block a restart.
-                socket::set_reuse_address(fd, true)?;
-            }
-        }
-        self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
-    }
-
-    fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry) -> u32 {
-        let mut taken = 0;
-        // Beyond the budget they are reset with the listener.
-        while self.descriptors() + 2 <= self.descriptor_limit {
-            match self.accept_one(socket.as_fd(), key, was, None) {
-                Ok(flow) => {
-                    if self.watch(flow, Leg::Client).is_none() {
-                        taken += 1;
-                    }
-                }
-                Err(Errno(libc::EINTR | libc::ECONNABORTED)) => {}
-                Err(_) => break,
-            }
-        }
-        taken
+fn count(stats: &mut Stats, report: &Report) {
+    stats.bytes_to_target += report.moved.to_target;
+    stats.bytes_to_client += report.moved.to_client;
+    stats.bytes_spliced += report.moved.spliced;
+    stats.connected += u64::from(report.reached.is_some());
+    let Some(ending) = report.ended else { return };
+    stats.connections = stats.connections.saturating_sub(1);
+    match ending {
+        Ending::Finished => {}
+        Ending::ResetByClient => stats.reset_by_client += 1,
+        Ending::ResetByTarget => stats.reset_by_target += 1,
+        Ending::Refused => stats.refused_by_target += 1,
+        Ending::TimedOut => stats.timed_out += 1,
     }
 }
 
@@ -279,9 +145,6 @@ impl Facts for World {
             listeners: 0,
             failed_listeners: 0,
             flows: narrow(self.flows.len() as u64),
-            flows_in_all: self.flows_in_all,
-            bytes_to_target: self.moved.to_target,
-            bytes_to_client: self.moved.to_client,
             descriptors: narrow(self.descriptors() as u64),
             descriptor_limit: narrow(self.descriptor_limit as u64),
             longest_turn_us: narrow(self.longest_turn_us),
@@ -293,17 +156,16 @@ impl Facts for World {
         }
     }
 
+    fn totals(&self) -> Stats {
+        let mut totals = self.totals;
+        totals.connections = narrow(self.flows.len() as u64);
+        totals.waiting = narrow(self.waiting.len() as u64);
+        totals
+    }
+
     fn free_descriptors(&self, listeners: u32) -> usize {
         let used = self.own_descriptors + listeners as usize + self.flows.descriptors();
         self.descriptor_limit.saturating_sub(used + FLOW_DESCRIPTORS)
-    }
-}
-
-/// The family of a listener, and so of its clients.
-const fn family_of(key: Key) -> Family {
-    match key.address {
-        Address::V4(_) => Family::V4,
-        Address::V6 { .. } => Family::V6,
     }
 }
 

@@ -67,7 +67,7 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Hello),
         entry().prop_map(|(table, index)| Request::Read { table, index }),
-        id().prop_map(|id| Request::Counters { id }),
+        proptest::option::of(id()).prop_map(|id| Request::Counters { id }),
         entry().prop_map(|(table, index)| Request::Failure { table, index }),
         (select(&[Base::Copy, Base::Empty][..]), any::<Option<u64>>())
             .prop_map(|(base, expect)| Request::Begin { base, expect }),

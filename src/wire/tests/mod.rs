@@ -37,7 +37,8 @@ fn requests() -> Vec<(Request, Vec<usize>)> {
     vec![
         (Request::Hello, vec![]),
         (Request::Read { table, index }, entry.clone()),
-        (Request::Counters { id }, (0..4).collect()),
+        (Request::Counters { id: Some(id) }, (0..4).collect()),
+        (Request::Counters { id: None }, vec![]),
         (Request::Failure { table, index }, entry),
         (Request::Begin { base: Base::Copy, expect: None }, vec![]),
         (Request::Begin { base: Base::Empty, expect: Some(7) }, (0..8).collect()),
@@ -81,12 +82,12 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
             Answer::Rule(ReadRule { generation: 7, rules: 2, index: 1, rule: rule() }),
             (0..112).collect(),
         ),
-        (Opcode::Counters, Answer::Counters(counters()), (0..88).collect()),
+        (Opcode::Counters, Answer::Counters(counters()), (0..100).collect()),
         (Opcode::Counters, Answer::NoCounters(NoCounters { generation: 7, id }), (0..12).collect()),
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
         (Opcode::Insert, Answer::Invalid(Field::Ports), (0..4).collect()),
-        (Opcode::Status, Answer::Status(daemon_status()), (0..81).chain(88..96).collect()),
+        (Opcode::Status, Answer::Status(daemon_status()), (0..57).chain(64..72).collect()),
     ];
     let no_entry = NoEntry { generation: 7, total: 1, index: 1 };
     for to in [Opcode::Read, Opcode::Failure] {
@@ -159,6 +160,8 @@ fn counters() -> Counters {
         timed_out: 9,
         bytes_to_target: 10,
         bytes_to_client: 11,
+        bytes_spliced: 12,
+        waiting_listeners: 13,
     }
 }
 
@@ -170,9 +173,6 @@ fn daemon_status() -> DaemonStatus {
         listeners: 3,
         failed_listeners: 4,
         flows: 5,
-        flows_in_all: 6,
-        bytes_to_target: 7,
-        bytes_to_client: 8,
         descriptors: 9,
         descriptor_limit: 10,
         longest_turn_us: 11,

@@ -101,7 +101,7 @@ fn flag_of_another_request_is_rejected() {
         let opcode = request.opcode();
         let known: u16 = match opcode {
             Opcode::Begin | Opcode::Delete => 3,
-            Opcode::Insert | Opcode::Commit => 1,
+            Opcode::Counters | Opcode::Insert | Opcode::Commit => 1,
             _ => 0,
         };
         for bit in 0..16 {
@@ -204,7 +204,7 @@ fn number_that_stands_for_nothing_makes_an_answer_malformed() {
         .unwrap();
     let cases: [(Opcode, Answer, usize, &[u8]); 9] = [
         (Opcode::Hello, Answer::Hello(hello()), 52, &[3]),
-        (Opcode::Status, Answer::Status(daemon_status()), 80, &[3]),
+        (Opcode::Status, Answer::Status(daemon_status()), 56, &[3]),
         (Opcode::Insert, Answer::Invalid(Field::Ports), 0, &[0]),
         (Opcode::Insert, Answer::Invalid(Field::Ports), 0, &[14]),
         (Opcode::Insert, Answer::Broken(Broken::Order), 0, &[0]),

@@ -23,6 +23,8 @@ fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
         timed_out: 0,
         bytes_to_target: 1536,
         bytes_to_client: 3 << 30,
+        bytes_spliced: 0,
+        waiting_listeners: 0,
     };
     let failures: Vec<Failure> = failed
         .iter()

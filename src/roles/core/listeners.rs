@@ -1,0 +1,260 @@
+//! Listeners at work: what they accept, when they wait, and what a commit does to them.
+//!
+//! Room for flows is what descriptors are left for them, two each. Of it the last quarter is kept for
+//! rules with few connections: each has a share of it that no other rule can take. A listener whose
+//! rule is at its limit leaves epoll's sight: connections then wait in its backlog and nothing spins.
+//! It comes back when a connection has ended, its rule's or, below the last quarter, anyone's.
+
+use super::token::Token;
+use super::waiting::Waiter;
+use super::world::{EDGES, INPUT, World};
+use crate::arena::Ref;
+use crate::factory::message::Family;
+use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS};
+use crate::relay::flows::Report;
+use crate::relay::{Goal, Leg};
+use crate::sys::{Errno, clock, socket};
+use crate::table::{Effects, Entry, Key, Table};
+use crate::wire::{Address, Which};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How many flows there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// In all.
+    all: usize,
+    /// As long as there are not more than so many, any rule may have another one.
+    common: usize,
+    /// So many each rule may have beyond that.
+    share: usize,
+}
+
+impl Room {
+    /// For so many rules.
+    fn new(all: usize, rules: usize) -> Self {
+        let kept = if rules > 1 { all / 4 } else { 0 };
+        Self { all, common: all - kept, share: (kept / rules.max(1)).max(1) }
+    }
+
+    /// Whether a rule that has so `many` flows may have one more when there are `open` in all.
+    const fn allows(self, open: usize, many: usize) -> bool {
+        open < self.common || open < self.all && many < self.share
+    }
+}
+
+impl World {
+    fn room(&self, table: &Table<OwnedFd>) -> Room {
+        let others = self.descriptors() - 2 * self.flows.len();
+        let all = self.descriptor_limit.saturating_sub(others) / 2;
+        Room::new(all.min(MAX_FLOWS), table.len(Which::Active) as usize)
+    }
+
+    /// Whether a rule may have one more flow.
+    fn may_accept(&self, table: &Table<OwnedFd>, rule: Ref) -> bool {
+        let many = table.stats(rule).map_or(0, |stats| stats.connections);
+        self.room(table).allows(self.flows.len(), many as usize)
+    }
+
+    /// Takes what waits at a listener, as far as there is room.
+    pub(super) fn accept_from(&mut self, table: &mut Table<OwnedFd>, slot: Ref, bits: u32) {
+        // It does not listen any more, as accepting will say; or did not when epoll looked.
+        let mut hung_up = bits & libc::EPOLLHUP.cast_unsigned() != 0;
+        for _ in 0..ACCEPT_ROUNDS {
+            let Some((listener, key, &entry)) = table.listener(slot) else { return };
+            if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
+                return self.pause(table, slot);
+            }
+            let client = family_of(key);
+            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
+            match self.accept_one(listener.as_fd(), key, &entry, answered) {
+                Ok(flow) => {
+                    table.count_accepted(entry.stats, 1);
+                    let report = self.watch(flow, Leg::Client);
+                    self.account(table, report);
+                }
+                Err(Errno(libc::EAGAIN)) => return,
+                Err(errno) if errno.is_shortage() => {
+                    self.shortage_until_ms = clock::now_ms() + PAUSE_MS;
+                    return self.pause(table, slot);
+                }
+                // It does not listen any more: somebody has destroyed it (ss -K).
+                Err(errno @ Errno(libc::EINVAL)) => return table.fail(slot, errno),
+                // That one connection is gone already, or its network is (accept(2)).
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn accept_one(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        key: Key,
+        entry: &Entry,
+        answered: Option<Family>,
+    ) -> Result<Ref, Errno> {
+        let client = socket::accept(listener)?;
+        let target = entry.rule.target;
+        // A key is always a port of its rule.
+        let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
+        let goal = Goal::new(target.address, port.get(), family_of(key), answered);
+        let now = clock::now_ms();
+        let flow = self.flows.open(client, entry.stats, goal, now).map_err(|client| {
+            let _ = socket::reset_on_close(client.as_fd());
+            Errno(libc::ECONNABORTED)
+        })?;
+        self.totals.accepted += 1;
+        Ok(flow)
+    }
+
+    /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
+    /// heard of it: the deadline ends a flow that is not open, and an open one is reset.
+    pub(super) fn watch(&mut self, flow: Ref, leg: Leg) -> Option<Report> {
+        let socket = self.flows.socket(flow, leg)?;
+        let token = Token::Flow(flow, leg).encode();
+        match self.epoll.add(socket, EDGES, token) {
+            Ok(()) => None,
+            Err(_) => self.flows.give_up(flow),
+        }
+    }
+
+    fn pause(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        let Some((listener, _, entry)) = table.listener(slot) else { return };
+        let rule = entry.stats;
+        let token = Token::Listener(slot).encode();
+        if self.epoll.modify(listener.as_fd(), 0, token).is_ok()
+            && self.waiting.push(Waiter { slot, rule })
+            && let Some(stats) = table.stats_mut(rule)
+        {
+            stats.waiting += 1;
+        }
+    }
+
+    fn resume(&mut self, table: &mut Table<OwnedFd>, Waiter { slot, rule }: Waiter) {
+        if let Some(stats) = table.stats_mut(rule) {
+            stats.waiting = stats.waiting.saturating_sub(1);
+        }
+        if let Some((listener, ..)) = table.listener(slot) {
+            let token = Token::Listener(slot).encode();
+            let _ = self.epoll.modify(listener.as_fd(), INPUT, token);
+        }
+    }
+
+    /// Lets listeners go on, as many as there is room for connections. [`listeners_due_ms`](Self::listeners_due_ms)
+    /// says when again: those that came back may have nothing to bring.
+    pub(super) fn resume_listeners(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
+        // The rules have other shares now, and listeners other rules.
+        if table.generation() != self.asked_generation {
+            self.asked_generation = table.generation();
+            self.waiting.ask_all();
+        }
+        if self.waiting.len() == 0 || self.shortage_until_ms > now_ms {
+            return;
+        }
+        for _ in self.flows.len()..self.room(table).common {
+            let Some(waiter) = self.waiting.next() else { return };
+            self.resume(table, waiter);
+        }
+        for _ in 0..self.waiting.to_ask() {
+            let Some(rule) = self.waiting.next_to_ask() else { return };
+            if self.may_accept(table, rule)
+                && let Some(waiter) = self.waiting.next_of(rule)
+            {
+                self.resume(table, waiter);
+                self.waiting.ask(rule);
+            }
+        }
+    }
+
+    /// When [`resume_listeners`](Self::resume_listeners) has something to do, if nothing happens before.
+    pub(super) fn listeners_due_ms(&self, table: &Table<OwnedFd>) -> Option<u64> {
+        if self.waiting.len() == 0 {
+            return None;
+        }
+        let has_room = self.flows.len() < self.room(table).common;
+        (has_room || self.waiting.to_ask() > 0).then_some(self.shortage_until_ms)
+    }
+}
+
+impl Effects<OwnedFd> for World {
+    fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+        // What does not listen yet is hung up to epoll: reported once, and not again. What could
+        // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
+        self.epoll.add(
+            socket.as_fd(),
+            libc::EPOLLET.cast_unsigned(),
+            Token::Listener(slot).encode(),
+        )
+    }
+
+    fn listen(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+        let fd = socket.as_fd();
+        match socket::listen(fd) {
+            // Another socket with SO_REUSEADDR was bound before ours was: with it, ours may still
+            // be the first to listen.
+            Err(Errno(libc::EADDRINUSE)) => {
+                socket::set_reuse_address(fd, true)?;
+                socket::listen(fd)?;
+            }
+            done => {
+                done?;
+                // Inherited by accepted sockets: what is left of them does not block a restart.
+                socket::set_reuse_address(fd, true)?;
+            }
+        }
+        self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
+    }
+
+    fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry) -> u32 {
+        let mut taken = 0;
+        // Beyond the budget they are reset with the listener.
+        while self.descriptors() + 2 <= self.descriptor_limit && self.flows.len() < MAX_FLOWS {
+            match self.accept_one(socket.as_fd(), key, was, None) {
+                Ok(flow) => {
+                    if self.watch(flow, Leg::Client).is_none() {
+                        taken += 1;
+                    }
+                }
+                Err(Errno(libc::EINTR | libc::ECONNABORTED)) => {}
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+}
+
+/// The family of a listener, and so of its clients.
+const fn family_of(key: Key) -> Family {
+    match key.address {
+        Address::V4(_) => Family::V4,
+        Address::V6 { .. } => Family::V6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_gets_its_share_whatever_others_have_taken() {
+        for (all, rules) in [(100, 2), (108, 7), (1000, 100), (10, 2)] {
+            let room = Room::new(all, rules);
+            // One rule takes all that it can get, then each of the others does.
+            let mut open = 0;
+            for rule in 0..rules {
+                let mut many = 0;
+                while room.allows(open, many) {
+                    (open, many) = (open + 1, many + 1);
+                }
+                assert!(many >= room.share, "{room:?}: rule {rule} got {many}");
+            }
+            assert!(open <= all);
+        }
+    }
+
+    #[test]
+    fn one_rule_alone_has_all_the_room() {
+        let room = Room::new(7, 1);
+        assert!(room.allows(6, 6));
+        assert!(!room.allows(7, 7));
+    }
+}
