@@ -3,6 +3,8 @@
 
 mod support;
 
+use pesto::limits::PIPES;
+use pesto::limits::PIPES;
 use pesto::sys::process::user_id;
 use std::fs;
 use std::io::ErrorKind;
@@ -173,9 +175,11 @@ fn each_process_has_its_descriptors_and_none_of_the_callers() {
         let expected = [&["/dev/null", "/dev/null", "pipe:"][..], &vec!["socket:"; sockets]];
         assert_eq!(descriptors(pids[factory], &own), expected.concat());
     }
-    // The control socket, three channels, the listener; then the two of a connection.
+    // What is left in pipes goes into /dev/null. The control socket, three channels, the listener; then
+    // the two of a connection.
     let core = |sockets: usize| {
-        [&["/dev/null", "/dev/null", "eventpoll", "pipe:"][..], &vec!["socket:"; sockets]].concat()
+        let (pipes, sockets) = (vec!["pipe:"; 1 + 2 * PIPES], vec!["socket:"; sockets]);
+        [&["/dev/null"; 3][..], &["eventpoll"], &pipes, &sockets].concat()
     };
     until("the client's leaving", || (descriptors(pids[CORE], &own) == core(5)).then_some(()));
     let stream = flow(&run);
