@@ -4,7 +4,6 @@
 mod support;
 
 use pesto::limits::PIPES;
-use pesto::limits::PIPES;
 use pesto::sys::process::user_id;
 use std::fs;
 use std::io::ErrorKind;
