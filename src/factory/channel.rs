@@ -104,14 +104,15 @@ impl Channel {
         }
     }
 
-    /// The next answer; `None` when there is none for now.
+    /// The next answer; `None` when there is none for now. A factory speaks only when it is asked, so
+    /// its end too is noticed here only while an answer is due.
     ///
     /// A socket that the kernel could not hand over (our descriptor table was full) is an EMFILE.
     ///
     /// # Errors
     /// [`Broken`]: the factory has ended, or its packet is not as it should be.
     pub fn next_completion(&mut self) -> Result<Option<Completion>, Broken> {
-        if self.taken == self.answers && !self.receive()? {
+        if self.taken == self.answers && (self.outstanding == 0 || !self.receive()?) {
             return Ok(None);
         }
         let (places, _) = self.incoming.as_chunks::<ANSWER>();

@@ -28,6 +28,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
 use world::{EDGES, INPUT, World};
 
+/// Who is at the other end is there no more.
+const GONE: u32 = (libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLERR).cast_unsigned();
+
 /// The core's ends of everything that it is connected with.
 #[derive(Debug)]
 pub struct Ends {
@@ -142,6 +145,10 @@ impl Core {
                 }
             }
             Token::ControlSocket => self.admit_clients(false),
+            // The supervisor says which one died, and ends us all.
+            Token::HostFactory | Token::GuestFactory if bits & GONE != 0 => {
+                process::exit(FOLLOWED)
+            }
             Token::HostFactory => self.take_sockets(Side::Host),
             Token::GuestFactory => self.take_sockets(Side::Guest),
             Token::Supervisor => self.obey(),
@@ -195,7 +202,6 @@ impl Core {
             match channel.next_completion() {
                 Ok(Some(completion)) => self.complete(completion),
                 Ok(None) => return,
-                // The supervisor says which one died, and ends us all.
                 Err(_) => process::exit(FOLLOWED),
             }
         }
