@@ -32,8 +32,6 @@ class Peer:
     # The program, and the Debian package that has it.
     program = ""
     package = ""
-    # What is added to its figures' meaning, for the reader.
-    note = ""
 
     def __init__(self, name, program, load, folder):
         self.name = name
@@ -47,7 +45,7 @@ class Peer:
     # What kinds of peers say.
 
     def commands(self):
-        """The commands to start, one after the other."""
+        """The commands to start, one after the other, and what Popen is told for each."""
         raise NotImplementedError
 
     def version(self):
@@ -67,8 +65,8 @@ class Peer:
             raise CannotRun("not installed")
         self.ports = ports
         try:
-            for number, command in enumerate(self.commands()):
-                self.roots.append(processes.start(command, self.errors(number), cwd="/"))
+            for number, (command, options) in enumerate(self.commands()):
+                self.roots.append(processes.start(command, self.errors(number), cwd="/", **options))
             self.wait_until_it_works()
         except BaseException:
             self.stop()
@@ -100,7 +98,7 @@ class Peer:
 
     def processes(self):
         """The ids of the forwarder's processes, without the servers."""
-        roots = [root.pid for root in self.roots]
+        roots = [root.pid for root in self.roots if processes.name(root.pid) != SERVERS]
         return roots + [pid for root in roots for pid in processes.descendants(root, {SERVERS})]
 
 
@@ -110,7 +108,7 @@ class Direct(Peer):
     program = "sh"
 
     def commands(self):
-        return [self.servers(*self.ports)]
+        yield self.servers(*self.ports), {}
 
     def version(self):
         return ""
@@ -125,7 +123,7 @@ class Pesto(Peer):
     def commands(self):
         stream, echo = self.ports
         yield [self.program, "run", "--control", self.socket(), "-p", f"127.0.0.1:{stream}:{STREAM_PORT}",
-               "-p", f"127.0.0.1:{echo}:{ECHO_PORT}", "--", *self.servers()]
+               "-p", f"127.0.0.1:{echo}:{ECHO_PORT}", "--", *self.servers()], {}
 
     def socket(self):
         folder = os.path.join(self.folder, "control")
@@ -144,7 +142,7 @@ class Pasta(Peer):
         stream, echo = self.ports
         yield [self.program, "--quiet", "--config-net", "-t", f"127.0.0.1/{stream}:{STREAM_PORT}",
                "-t", f"127.0.0.1/{echo}:{ECHO_PORT}", "-u", "none", "-T", "none", "-U", "none",
-               "--", *self.servers()]
+               "--", *self.servers()], {}
 
 
 class RootlessKit(Peer):
@@ -156,7 +154,7 @@ class RootlessKit(Peer):
         yield [self.program, "--state-dir", os.path.join(self.folder, "state"), "--net=slirp4netns",
                "--disable-host-loopback", "--port-driver=builtin",
                "-p", f"127.0.0.1:{stream}:{STREAM_PORT}/tcp", "-p", f"127.0.0.1:{echo}:{ECHO_PORT}/tcp",
-               "--", *self.servers()]
+               "--", *self.servers()], {}
 
 
 def packaged(package):
