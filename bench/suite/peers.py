@@ -11,6 +11,9 @@ from . import processes, workloads
 STREAM_PORT = 5201
 ECHO_PORT = 7000
 
+# What a tap device is made with.
+TAP = "/dev/net/tun"
+
 # The name that the servers' shell has, so that they are not taken for a part of the forwarder.
 SERVERS = "servers"
 
@@ -32,6 +35,8 @@ class Peer:
     # The program, and the Debian package that has it.
     program = ""
     package = ""
+    # A device that its user must be able to open.
+    device = None
 
     def __init__(self, name, program, load, folder):
         self.name = name
@@ -63,6 +68,8 @@ class Peer:
         self.program = shutil.which(self.program) or ""
         if not self.program:
             raise CannotRun("not installed")
+        if self.device and not os.access(self.device, os.R_OK | os.W_OK):
+            raise CannotRun(f"{self.device} cannot be opened")
         self.ports = ports
         try:
             for number, (command, options) in enumerate(self.commands()):
@@ -137,6 +144,7 @@ class Pesto(Peer):
 class Pasta(Peer):
     program = "pasta"
     package = "passt"
+    device = TAP
 
     def commands(self):
         stream, echo = self.ports
@@ -148,6 +156,7 @@ class Pasta(Peer):
 class RootlessKit(Peer):
     program = "rootlesskit"
     package = "rootlesskit"
+    device = TAP
 
     def commands(self):
         stream, echo = self.ports

@@ -41,10 +41,7 @@ def summary(samples):
 
 def number(value):
     """Three digits that count; whole numbers from 1,000 on, in groups."""
-    if value >= 1000:
-        return f"{value:,.0f}"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:.{digits}f}"
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
 def with_range(figure, form):
@@ -90,4 +87,5 @@ def markdown(results):
     versions = [f"{peer} {version}" for peer, version in results["peers"].items() if version]
     parts.append("Versions: " + ", ".join(versions) + ".")
     parts += [f"Not measured: {peer} ({reason})." for peer, reason in results["skipped"].items()]
+    parts += [f"Without a figure: {failure}." for failure in results["failed"]]
     return "\n\n".join(parts)
