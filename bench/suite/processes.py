@@ -7,6 +7,7 @@ that has another start time.
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -82,6 +83,28 @@ def processor_time(pids):
             if found := stat(pid):
                 total += found[3] / os.sysconf("SC_CLK_TCK")
     return total
+
+
+class Others:
+    """What everything else on the machine takes, from now on: that is what disturbs a measurement."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    @staticmethod
+    def now():
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with open("/proc/stat", encoding="ascii") as file:
+            # user nice system idle iowait irq softirq steal (proc(5))
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        ours = own.ru_utime + own.ru_stime + processor_time([os.getpid(), *descendants(os.getpid())])
+        return time.monotonic(), busy - ours
+
+    def processors(self):
+        """How many processors' worth that was."""
+        (start, before), (end, after) = self.start, self.now()
+        return max(0.0, (after - before) / (end - start))
 
 
 def end(roots, patience=3.0):

@@ -84,6 +84,11 @@ def markdown(results):
     machine = results["machine"]
     parts.append(f"{machine['processors']} processors, Linux {machine['kernel']}; {results['rounds']} rounds of "
                  f"{results['seconds']:g} seconds a measurement; median (least-greatest).")
+    others = spread([sample["others"] for samples in results["samples"].values()
+                     for rounds in samples.values() for sample in rounds if sample])
+    if others:
+        parts.append(f"Whatever else ran on the machine took {others['median']:.2f} processors meanwhile "
+                     f"(median), {others['max']:.2f} at the most.")
     versions = [f"{peer} {version}" for peer, version in results["peers"].items() if version]
     parts.append("Versions: " + ", ".join(versions) + ".")
     parts += [f"Not measured: {peer} ({reason})." for peer, reason in results["skipped"].items()]
