@@ -57,7 +57,8 @@ def listener(port):
 
 
 class SocketProxyd(Joining):
-    """One process a port, which systemd-socket-activate starts at the first connection, as systemd does."""
+    """One process a port, which systemd-socket-activate starts at the first connection, as systemd does;
+    and as there SIGPIPE stays ignored, of which it would die (IgnoreSIGPIPE=, systemd.exec(5))."""
 
     program = "/usr/lib/systemd/systemd-socket-proxyd"
     package = "systemd"
@@ -65,7 +66,7 @@ class SocketProxyd(Joining):
     def joining(self, enter):
         for port, inside in zip(self.ports, (STREAM_PORT, ECHO_PORT)):
             yield ["systemd-socket-activate", "--listen", f"127.0.0.1:{port}", *enter, self.program,
-                   f"--connections-max={CONNECTIONS}", f"127.0.0.1:{inside}"], {}
+                   f"--connections-max={CONNECTIONS}", f"127.0.0.1:{inside}"], {"restore_signals": False}
 
 
 HAPROXY = """

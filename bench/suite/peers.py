@@ -96,12 +96,13 @@ class Peer:
         return os.path.join(self.folder, f"errors-{number}")
 
     def last_words(self):
-        """The last line that any of its processes printed: most often the reason."""
+        """How one of its processes ended, and the last line that any printed: most often the reason."""
+        ends = [f"it ended, status {root.poll()}" for root in self.roots if root.poll() is not None]
         for number in reversed(range(len(self.roots))):
             with open(self.errors(number), encoding="utf-8", errors="replace") as file:
                 if lines := [line.strip() for line in file if line.strip()]:
-                    return lines[-1]
-        return "no connection led anywhere" if self.is_alive() else "it ended without a word"
+                    return ": ".join([*ends[:1], lines[-1]])
+        return ends[0] if ends else "no connection led anywhere"
 
     def processes(self):
         """The ids of the forwarder's processes, without the servers."""

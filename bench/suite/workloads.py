@@ -83,7 +83,7 @@ def measured(peer, command, seconds):
         raise Failed(f"no end after {seconds + GRACE:.0f} seconds") from None
     after = processes.processor_time(pids)
     if not peer.is_alive():
-        raise Failed(f"the forwarder has ended: {peer.last_words()}")
+        raise Failed(peer.last_words())
     try:
         return json.loads(done.stdout), after - before
     except ValueError:
