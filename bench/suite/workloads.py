@@ -1,0 +1,121 @@
+"""What is measured: each function measures one forwarder once, and says what a second of it brought and
+what that cost the forwarder in processor time."""
+
+import json
+import socket
+import subprocess
+import time
+from collections import namedtuple
+
+from . import processes
+
+# What a measurement may take beyond its own seconds before it is given up.
+GRACE = 15
+
+
+class Failed(Exception):
+    """A measurement that did not come to its end, with the reason."""
+
+
+def streams(parallel):
+    """Gbit/s over so many TCP connections at once, and processor seconds per GB (10^9 bytes)."""
+
+    def measure(peer, seconds, load):
+        command = ["iperf3", "--client", "127.0.0.1", "--port", str(peer.ports[0]), "--json",
+                   "--time", str(max(1, round(seconds))), "--parallel", str(parallel)]
+        result, processor = measured(peer, command, seconds)
+        if "error" in result:
+            raise Failed(result["error"])
+        received = result["end"]["sum_received"]
+        if not received["bytes"]:
+            raise Failed("not one byte arrived")
+        return {"rate": received["bits_per_second"] / 1e9, "cost": processor / received["bytes"] * 1e9}
+
+    return measure
+
+
+def connections(parallel):
+    """Short connections a second, so many at a time, and processor milliseconds for each."""
+
+    def measure(peer, seconds, load):
+        command = [load, "connect", "--to", f"127.0.0.1:{peer.ports[1]}", "--parallel", str(parallel),
+                   "--seconds", str(seconds)]
+        result, processor = measured(peer, command, seconds)
+        if not result["connections"]:
+            raise Failed(f"every connection failed: {result['reasons']}")
+        return {"rate": result["per_second"], "cost": processor / result["connections"] * 1e3,
+                "failures": result["failures"], "reasons": result["reasons"],
+                "p50": result["p50"], "p99": result["p99"]}
+
+    return measure
+
+
+def pingpong(peer, seconds, load):
+    """64 bytes there and back a second, how long that takes in microseconds, and processor microseconds
+    for each."""
+    command = [load, "pingpong", "--to", f"127.0.0.1:{peer.ports[1]}", "--seconds", str(seconds)]
+    result, processor = measured(peer, command, seconds)
+    return {"rate": result["per_second"], "cost": processor / result["trips"] * 1e6,
+            "p50": result["p50"], "p99": result["p99"]}
+
+
+# A title, what its rate and its cost are counted in, and the function.
+Workload = namedtuple("Workload", "title unit cost_unit measure")
+
+WORKLOADS = {
+    "stream-1": Workload("One TCP stream", "Gbit/s", "CPU s per GB", streams(1)),
+    "stream-8": Workload("Eight TCP streams", "Gbit/s", "CPU s per GB", streams(8)),
+    "connect-1": Workload("Short connections, 1 at a time", "per second", "CPU ms each", connections(1)),
+    "connect-32": Workload("Short connections, 32 at a time", "per second", "CPU ms each", connections(32)),
+    "connect-256": Workload("Short connections, 256 at a time", "per second", "CPU ms each", connections(256)),
+    "pingpong": Workload("64 bytes there and back on one connection", "per second", "CPU µs each", pingpong),
+}
+
+
+def measured(peer, command, seconds):
+    """Runs a load: its JSON, and the processor time that the forwarder had meanwhile."""
+    pids = peer.processes()
+    before = processes.processor_time(pids)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=seconds + GRACE, check=False, preexec_fn=processes.end_with_parent)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"no end after {seconds + GRACE:.0f} seconds") from None
+    after = processes.processor_time(pids)
+    if not peer.is_alive():
+        raise Failed(peer.last_words())
+    try:
+        return json.loads(done.stdout), after - before
+    except ValueError:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Failed(words[-1] if words else f"exit status {done.returncode}") from None
+
+
+def reaches_echo(peer):
+    """Whether a message comes back."""
+    try:
+        with socket.create_connection(("127.0.0.1", peer.ports[1]), timeout=2) as connection:
+            connection.sendall(b"x")
+            return connection.recv(1) == b"x"
+    except OSError:
+        return False
+
+
+def reaches_stream(peer):
+    """Whether iperf3 answers."""
+    command = ["iperf3", "--client", "127.0.0.1", "--port", str(peer.ports[0]), "--bytes", "64K"]
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=5, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def retry(attempt, while_it, patience=10.0):
+    """Tries until it works, or the condition holds no more, or the time is over."""
+    deadline = time.monotonic() + patience
+    while while_it() and time.monotonic() < deadline:
+        if attempt():
+            return True
+        time.sleep(0.05)
+    return False
