@@ -41,6 +41,8 @@ pub struct Channel {
     sockets: Descriptors,
     /// Requests without an answer.
     outstanding: usize,
+    /// The last flush found the socket full.
+    blocked: bool,
 }
 
 impl Channel {
@@ -55,6 +57,7 @@ impl Channel {
             taken: 0,
             sockets: Descriptors::new(),
             outstanding: 0,
+            blocked: false,
         }
     }
 
@@ -84,55 +87,41 @@ impl Channel {
         self.outstanding += 1;
     }
 
-    /// Sends the batch if there is one. False when the channel is full: the batch stays, to be
-    /// flushed again when the socket is writable.
+    /// Whether the last flush found the channel full.
+    pub const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Sends the batch if there is one. When the channel is full ([`is_blocked`](Self::is_blocked)) the
+    /// batch stays, to be flushed again when the socket is writable.
     ///
     /// # Errors
     /// [`Broken`]: the factory is gone.
-    pub fn flush(&mut self) -> Result<bool, Broken> {
+    pub fn flush(&mut self) -> Result<(), Broken> {
+        self.blocked = false;
         if self.filled == 0 {
-            return Ok(true);
+            return Ok(());
         }
         match unix::send(self.socket.as_fd(), &self.outgoing[..self.filled]) {
             Ok(_) => {
                 self.filled = 0;
-                Ok(true)
+                Ok(())
             }
             // ENOBUFS: memory is short just now; what is queued elsewhere will free some.
-            Err(Errno(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR)) => Ok(false),
+            Err(Errno(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR)) => {
+                self.blocked = true;
+                Ok(())
+            }
             Err(_) => Err(Broken),
         }
     }
 
-    /// The next answer; `None` when there is none for now. A factory speaks only when it is asked, so
-    /// its end too is noticed here only while an answer is due.
-    ///
-    /// A socket that the kernel could not hand over (our descriptor table was full) is an EMFILE.
+    /// Receives a packet of answers, if there is one: false when there is none. What the one before
+    /// held must have been taken.
     ///
     /// # Errors
     /// [`Broken`]: the factory has ended, or its packet is not as it should be.
-    pub fn next_completion(&mut self) -> Result<Option<Completion>, Broken> {
-        if self.taken == self.answers && (self.outstanding == 0 || !self.receive()?) {
-            return Ok(None);
-        }
-        let (places, _) = self.incoming.as_chunks::<ANSWER>();
-        let answer = places.get(self.taken).and_then(Answer::parse).ok_or(Broken)?;
-        self.taken += 1;
-        self.outstanding = self.outstanding.checked_sub(1).ok_or(Broken)?;
-        let outcome = match answer.outcome {
-            Ok(Made::Socket) => self.sockets.take_first().ok_or(Errno(libc::EMFILE)),
-            Ok(Made::Port(port)) => {
-                return Ok(Some(Completion {
-                    token: answer.token,
-                    outcome: Ok(Product::Port(port)),
-                }));
-            }
-            Err(errno) => Err(errno),
-        };
-        Ok(Some(Completion { token: answer.token, outcome: outcome.map(Product::Socket) }))
-    }
-
-    fn receive(&mut self) -> Result<bool, Broken> {
+    pub fn receive(&mut self) -> Result<bool, Broken> {
         let received =
             match message::receive(self.socket.as_fd(), &mut self.incoming, &mut self.sockets) {
                 Ok(received) => received,
@@ -145,7 +134,32 @@ impl Channel {
         }
         self.answers = len / ANSWER;
         self.taken = 0;
+        // Nobody asked for more.
+        self.outstanding = self.outstanding.checked_sub(self.answers).ok_or(Broken)?;
         Ok(true)
+    }
+
+    /// The next answer of the packet.
+    ///
+    /// A socket that the kernel could not hand over (our descriptor table was full) is an EMFILE.
+    ///
+    /// # Errors
+    /// [`Broken`]: it is not as it should be.
+    pub fn next_completion(&mut self) -> Result<Option<Completion>, Broken> {
+        if self.taken == self.answers {
+            return Ok(None);
+        }
+        let (places, _) = self.incoming.as_chunks::<ANSWER>();
+        let answer = places.get(self.taken).and_then(Answer::parse).ok_or(Broken)?;
+        self.taken += 1;
+        let outcome = match answer.outcome {
+            Ok(Made::Socket) => {
+                self.sockets.take_first().map(Product::Socket).ok_or(Errno(libc::EMFILE))
+            }
+            Ok(Made::Port(port)) => Ok(Product::Port(port)),
+            Err(errno) => Err(errno),
+        };
+        Ok(Some(Completion { token: answer.token, outcome }))
     }
 }
 

@@ -232,3 +232,109 @@ fn target_of_a_flow_that_is_over_is_reset() {
     let error = target.read(&mut [0]).expect_err("never a clean end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
+
+/// Bytes of which no two places near each other are alike.
+fn bytes(count: u32) -> Vec<u8> {
+    (0..count).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// Drives a flow with a client that sends all of `sent`, and a target that reads it.
+fn send_through(
+    flows: &mut Flows,
+    (flow, client, target): (Ref, &TcpStream, &TcpStream),
+    sent: &[u8],
+) -> (Vec<u8>, u64) {
+    let (mut received, mut spliced) = (vec![0; sent.len()], 0);
+    let into = &mut received;
+    std::thread::scope(|scope| {
+        let (mut client, mut target) = (client, target);
+        scope.spawn(move || client.write_all(sent).expect("it is open"));
+        let reader = scope.spawn(move || target.read_exact(into).expect("it is open"));
+        while !reader.is_finished() {
+            // An edge may have come at any time.
+            flows.event(flow, Leg::Client, IN);
+            flows.event(flow, Leg::Target, OUT);
+            while flows.has_ready() {
+                spliced += flows.drive_ready(0).map_or(0, |report| report.moved.spliced);
+            }
+            std::thread::yield_now();
+        }
+    });
+    (received, spliced)
+}
+
+#[test]
+fn bulk_goes_through_a_pipe_and_arrives_unchanged() {
+    let mut flows = flows(1, 256 * 1024);
+    let (flow, client, target) = open_flow(&mut flows);
+    let sent = bytes(20_000_000);
+    let (received, spliced) = send_through(&mut flows, (flow, &client, &target), &sent);
+    assert!(received == sent);
+    assert!(spliced > 1_000_000, "{spliced}");
+}
+
+#[test]
+fn pipe_that_nobody_uses_goes_back_and_no_deadline_is_left() {
+    let mut flows = flows(1, 256 * 1024);
+    let (flow, client, target) = open_flow(&mut flows);
+    send_through(&mut flows, (flow, &client, &target), &bytes(20_000_000));
+    // Less than bulk at its end, or the deadline, have given it back.
+    assert!(flows.expire(PIPE_IDLE_MS).is_none());
+    assert_eq!(flows.means.pipes.descriptors(), 9);
+    assert_eq!(flows.deadline_ms(), None);
+}
+
+#[test]
+fn reader_that_never_reads_holds_one_pipe_and_loses_it_with_its_flow() {
+    let mut flows = flows(1, 256 * 1024);
+    let (flow, client, target) = open_flow(&mut flows);
+    settle(&mut flows);
+    client.set_nonblocking(true).expect("an option");
+    let block = bytes(1 << 20);
+    let mut stuck = 0;
+    // Until neither the client nor the flow gets rid of anything.
+    let holds_bytes = |flows: &Flows| flows.arena.get(flow).is_some_and(|f| f.client.holds_bytes());
+    while stuck < 3 || !holds_bytes(&flows) {
+        let sent = (&client).write(&block).unwrap_or(0);
+        flows.event(flow, Leg::Client, IN);
+        let mut moved = 0;
+        while flows.has_ready() {
+            moved += flows.drive_ready(0).map_or(0, |report| report.moved.to_target);
+        }
+        stuck = if sent == 0 && moved == 0 { stuck + 1 } else { 0 };
+    }
+    assert!(flows.expire(PIPE_IDLE_MS).is_none());
+    assert_eq!(flows.means.pipes.descriptors(), 7, "it is full of what cannot go on");
+    assert_eq!(flows.deadline_ms(), None);
+    reset(target);
+    flows.event(flow, Leg::Target, GONE);
+    flows.event(flow, Leg::Client, IN);
+    settle(&mut flows);
+    assert!(flows.is_empty() || flows.give_up(flow).is_some());
+    assert_eq!(flows.means.pipes.descriptors(), 9);
+}
+
+#[test]
+fn half_closed_flow_that_does_not_go_on_is_given_up() {
+    let mut flows = flows(1, 4096);
+    let (flow, client, mut target) = open_flow(&mut flows);
+    settle(&mut flows);
+    assert_eq!(flows.deadline_ms(), None);
+    client.shutdown(std::net::Shutdown::Write).expect("it is open");
+    flows.event(flow, Leg::Client, IN | libc::EPOLLRDHUP.cast_unsigned());
+    flows.drive_ready(1000);
+    assert_eq!(flows.deadline_ms(), Some(61_000));
+    // Whatever moves something renews it, and nothing else does.
+    target.write_all(b"x").expect("room");
+    flows.event(flow, Leg::Target, IN);
+    flows.drive_ready(2000);
+    flows.event(flow, Leg::Target, OUT);
+    flows.drive_ready(3000);
+    assert_eq!(flows.deadline_ms(), Some(62_000));
+    assert!(flows.expire(61_999).is_none());
+    let report = flows.expire(62_000).expect("it is over");
+    assert_eq!(report.ended, Some(Ending::TimedOut));
+    let expected = (b"x".to_vec(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(read_all(&client), expected);
+    assert_eq!(target.read(&mut [0]).expect("the client's end came before"), 0);
+}

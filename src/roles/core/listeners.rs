@@ -59,7 +59,11 @@ impl World {
     pub(super) fn accept_from(&mut self, table: &mut Table<OwnedFd>, slot: Ref, bits: u32) {
         // It does not listen any more, as accepting will say; or did not when epoll looked.
         let mut hung_up = bits & libc::EPOLLHUP.cast_unsigned() != 0;
-        for _ in 0..ACCEPT_ROUNDS {
+        // Most often there is one, and to ask for another would be a call for nothing; where there are
+        // more, the next turn shows it.
+        let busy = self.accepted == Some((slot, self.turn - 1));
+        self.accepted = Some((slot, self.turn));
+        for _ in 0..if busy { ACCEPT_ROUNDS } else { 1 } {
             let Some((listener, key, &entry)) = table.listener(slot) else { return };
             if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
                 return self.pause(table, slot);

@@ -68,8 +68,8 @@ impl Core {
     pub fn new(ends: Ends, descriptor_limit: usize, sandbox: SandboxMode) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
-        epoll.add(ends.host.as_fd(), EDGES, Token::HostFactory.encode())?;
-        epoll.add(ends.guest.as_fd(), EDGES, Token::GuestFactory.encode())?;
+        epoll.add(ends.host.as_fd(), INPUT, Token::HostFactory.encode())?;
+        epoll.add(ends.guest.as_fd(), INPUT, Token::GuestFactory.encode())?;
         Ok(Self {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
             control: Control::default(),
@@ -100,6 +100,7 @@ impl Core {
                 Err(Errno(libc::EINTR)) => 0,
                 Err(_) => die(b"epoll_pwait failed\n"),
             };
+            self.world.turn += 1;
             let started = clock::now_us();
             for event in &events[..count] {
                 if let Some(token) = Token::decode(event.data()) {
@@ -146,9 +147,7 @@ impl Core {
             }
             Token::ControlSocket => self.admit_clients(false),
             // The supervisor says which one died, and ends us all.
-            Token::HostFactory | Token::GuestFactory if bits & GONE != 0 => {
-                process::exit(FOLLOWED)
-            }
+            Token::HostFactory | Token::GuestFactory if bits & GONE != 0 => process::exit(FOLLOWED),
             Token::HostFactory => self.take_sockets(Side::Host),
             Token::GuestFactory => self.take_sockets(Side::Guest),
             Token::Supervisor => self.obey(),
@@ -192,19 +191,40 @@ impl Core {
         }
     }
 
-    /// Takes everything that a factory has answered.
+    const fn channel(&mut self, side: Side) -> &mut Channel {
+        match side {
+            Side::Host => &mut self.host,
+            Side::Guest => &mut self.guest,
+        }
+    }
+
+    /// Takes a packet of what a factory has answered.
     fn take_sockets(&mut self, side: Side) {
-        loop {
-            let channel = match side {
-                Side::Host => &mut self.host,
-                Side::Guest => &mut self.guest,
-            };
-            match channel.next_completion() {
+        let mut next = self.channel(side).receive().map(drop);
+        while next.is_ok() {
+            match self.channel(side).next_completion() {
                 Ok(Some(completion)) => self.complete(completion),
                 Ok(None) => return,
-                Err(_) => process::exit(FOLLOWED),
+                Err(broken) => next = Err(broken),
             }
         }
+        process::exit(FOLLOWED)
+    }
+
+    /// Sends a batch; false when it has to wait. A factory that is gone ends the core.
+    fn flush(&mut self, side: Side) -> bool {
+        let was_blocked = self.channel(side).is_blocked();
+        let Ok(()) = self.channel(side).flush() else { process::exit(FOLLOWED) };
+        let is_blocked = self.channel(side).is_blocked();
+        if was_blocked != is_blocked {
+            let events = if is_blocked { EDGES } else { INPUT };
+            let (channel, token) = match side {
+                Side::Host => (&self.host, Token::HostFactory),
+                Side::Guest => (&self.guest, Token::GuestFactory),
+            };
+            let _ = self.world.epoll.modify(channel.as_fd(), events, token.encode());
+        }
+        !is_blocked
     }
 
     fn complete(&mut self, Completion { token, outcome }: Completion) {
@@ -292,7 +312,7 @@ impl Core {
                 let token = Token::Flow(flow, Leg::Target).encode();
                 self.guest.push(Request { token, work: Work::Connect(destination) });
             }
-            if self.guest.is_empty() || !flushed(&mut self.guest) {
+            if self.guest.is_empty() || !self.flush(Side::Guest) {
                 return;
             }
         }
@@ -316,7 +336,7 @@ impl Core {
                     }
                 }
             }
-            if self.host.is_empty() || !flushed(&mut self.host) {
+            if self.host.is_empty() || !self.flush(Side::Host) {
                 return;
             }
         }
@@ -378,11 +398,6 @@ fn host_request(request: table::Request) -> Request {
 /// Descriptors of listeners, now and soon.
 fn sockets_of(table: &Table<OwnedFd>, host: &Channel) -> usize {
     table.listeners().open as usize + table.bound_sockets() + host.outstanding()
-}
-
-/// Whether the batch is out. A factory that is gone ends the core.
-fn flushed(channel: &mut Channel) -> bool {
-    channel.flush().unwrap_or_else(|_| process::exit(FOLLOWED))
 }
 
 /// Something that cannot be has happened.

@@ -1,6 +1,7 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
 use super::waiting::Waiting;
+use crate::arena::Ref;
 use crate::control::Facts;
 use crate::limits::{
     CONNECT_DEADLINE_MS, COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, HALF_CLOSED_MS,
@@ -16,11 +17,11 @@ use crate::table::{Stats, Table};
 use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::os::fd::OwnedFd;
 
-/// Edge-triggered, both directions: for flows and channels.
+/// Edge-triggered, both directions: for flows, and channels that are full.
 pub(super) const EDGES: u32 =
     (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
         .cast_unsigned();
-/// Level-triggered, reading: for listeners and control clients.
+/// Level-triggered, reading: for listeners, control clients and channels.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 
 /// The core without its tables.
@@ -31,6 +32,10 @@ pub(super) struct World {
     pub(super) waiting: Waiting,
     /// Until then the system itself is short of something: nobody goes on.
     pub(super) shortage_until_ms: u64,
+    /// How many turns of the loop there were, this one among them.
+    pub(super) turn: u64,
+    /// The listener that was last accepted from, and in which turn.
+    pub(super) accepted: Option<(Ref, u64)>,
     /// The table whose rules were asked last whether they may go on.
     pub(super) asked_generation: u64,
     /// Descriptors that are neither listeners' nor flows'.
@@ -66,6 +71,8 @@ impl World {
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
+            turn: 0,
+            accepted: None,
             asked_generation: 0,
             sockets: 0,
             descriptor_limit,
