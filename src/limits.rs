@@ -88,6 +88,20 @@ pub const HALF_CLOSED_MS: u64 = 3_600_000;
 pub const KEEPALIVE: Keepalive =
     Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 };
 
+/// Slots or ports that a step of a change looks at, and sockets that it does something to, before
+/// others have their turn: some 0.5 ms each.
+pub const LOOKS: usize = 4096;
+/// See [`LOOKS`].
+pub const SOCKETS: usize = 128;
+
+/// How long steps of a change follow each other before others have their turn.
+pub const CHANGE_US: u64 = 1000;
+
+/// How often what could not be bound is tried again, and how many sockets at most at a time.
+pub const RETRY_MS: u64 = 1000;
+/// See [`RETRY_MS`].
+pub const RETRIES: usize = 1024;
+
 /// How soon listeners that wait for descriptors are tried again when no flow ends meanwhile.
 pub const PAUSE_MS: u64 = 100;
 

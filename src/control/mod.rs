@@ -11,10 +11,10 @@ mod answers;
 mod tests;
 
 use crate::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
-use crate::table::{self, Committed, Counts, Effects, Stats, Table};
+use crate::table::{self, Committed, Counts, Effects, Stats, Step, Table};
 use crate::wire::{
-    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, FlowsFate, Frame, Hello, Opcode, Outcome,
-    Plan, Protocol, Refusal, Reject, Request, Rule, Side, TableState, Which,
+    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, Frame, Hello, Opcode, Outcome, Plan, Protocol,
+    Refusal, Reject, Request, Rule, Side, TableState, Which,
 };
 
 /// A client's place, below [`MAX_CLIENTS`].
@@ -59,8 +59,8 @@ struct Client {
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     place: Place,
-    /// The sequence number of the PREPARE that waits for its answer.
-    preparing: Option<u32>,
+    /// The PREPARE, COMMIT or ROLLBACK that waits for its answer: its opcode and sequence number.
+    pending: Option<(Opcode, u32)>,
     deadline_ms: u64,
 }
 
@@ -117,14 +117,14 @@ impl Control {
     pub fn stop<D>(&mut self, table: &Table<D>) -> Option<(Place, Frame)> {
         self.stopping = true;
         let owner = self.owner.take()?;
-        let answer = refused(Refusal::Stopping, table);
-        Some((owner.place, answer.encode(Opcode::Prepare, owner.preparing?)))
+        let (opcode, sequence) = owner.pending?;
+        Some((owner.place, refused(Refusal::Stopping, table).encode(opcode, sequence)))
     }
 
     /// When the open transaction expires; `None` without one, or while the daemon itself is busy
     /// with it.
     pub fn deadline_ms(&self) -> Option<u64> {
-        self.owner.filter(|owner| owner.preparing.is_none()).map(|owner| owner.deadline_ms)
+        self.owner.filter(|owner| owner.pending.is_none()).map(|owner| owner.deadline_ms)
     }
 
     /// Rolls the transaction back if its owner has been silent for too long.
@@ -253,46 +253,64 @@ impl Control {
             Request::Begin { base, expect } => {
                 table.begin(base, expect)?;
                 let deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
-                self.owner = Some(Owner { place, preparing: None, deadline_ms });
+                self.owner = Some(Owner { place, pending: None, deadline_ms });
             }
             Request::Insert { rule, replace } if is_supported(&rule) => {
                 table.insert(rule, replace)?;
             }
-            Request::Delete { id, flows: FlowsFate::Survive } => table.delete(id)?,
+            Request::Delete { id, flows } => table.delete(id, flows)?,
             Request::Prepare => {
                 table.prepare(world.free_descriptors(table.listeners().open))?;
-                self.owner = self.owner.map(|owner| Owner { preparing: Some(sequence), ..owner });
-                return Ok(None);
+                return Ok(self.wait(Opcode::Prepare, sequence));
             }
-            Request::Commit { allow_failed: false } => {
-                let committed = table.commit(world)?;
-                if committed.done {
-                    self.owner = None;
-                }
-                return Ok(Some(commit_answer(committed, table.generation())));
+            Request::Commit { allow_failed } => {
+                table.commit(allow_failed)?;
+                return Ok(self.wait(Opcode::Commit, sequence));
             }
             Request::Rollback => {
-                self.owner = None;
                 table.rollback();
+                if !table.is_closed() {
+                    return Ok(self.wait(Opcode::Rollback, sequence));
+                }
+                self.owner = None;
             }
             _ => return Ok(Some(refused(Refusal::Unsupported, table))),
         }
         Ok(Some(Answer::Done(state(table))))
     }
 
-    /// A PREPARE has ended: who waits for its answer, and the answer.
-    pub fn prepared(
+    /// The owner waits for the answer to this.
+    fn wait(&mut self, opcode: Opcode, sequence: u32) -> Option<Answer> {
+        self.owner = self.owner.map(|owner| Owner { pending: Some((opcode, sequence)), ..owner });
+        None
+    }
+
+    /// A PREPARE, COMMIT or ROLLBACK has ended: who waits for its answer, and the answer.
+    pub fn ended<D>(
         &mut self,
-        counts: Counts,
-        outcome: Outcome,
-        generation: u64,
+        step: Step,
         now_ms: u64,
+        table: &Table<D>,
     ) -> Option<(Place, Frame)> {
         let owner = self.owner.as_mut()?;
-        let sequence = owner.preparing.take()?;
+        let (opcode, sequence) = owner.pending?;
+        let (answer, over) = match (step, opcode) {
+            (Step::Prepared(counts, outcome), Opcode::Prepare) => {
+                (Answer::Plan(plan(counts, outcome, table.generation())), false)
+            }
+            (Step::Committed(committed), Opcode::Commit) => {
+                (commit_answer(committed, table.generation()), committed.done)
+            }
+            (Step::RolledBack, Opcode::Rollback) => (Answer::Done(state(table)), true),
+            _ => return None,
+        };
+        let place = owner.place;
+        owner.pending = None;
         owner.deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
-        let plan = Answer::Plan(plan(counts, outcome, generation));
-        Some((owner.place, plan.encode(Opcode::Prepare, sequence)))
+        if over {
+            self.owner = None;
+        }
+        Some((place, answer.encode(opcode, sequence)))
     }
 }
 
@@ -318,6 +336,7 @@ impl From<table::Refusal> for Refusal {
             table::Refusal::IdTaken => Self::IdTaken,
             table::Refusal::NotFound => Self::NotFound,
             table::Refusal::Full => Self::TableFull,
+            table::Refusal::Busy => Self::Busy,
         }
     }
 }

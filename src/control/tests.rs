@@ -4,7 +4,7 @@ use super::*;
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::table::tests::{Kernel, LISTENERS, Socket, port, range, rule, table};
-use crate::table::{Entry, Key, Preparation};
+use crate::table::{Entry, Key, Step};
 use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode};
 
 /// The kernel, and facts that a test can know again.
@@ -76,6 +76,10 @@ impl Effects<Socket> for World {
     fn retire(&mut self, key: Key, socket: Socket, was: &Entry) -> u32 {
         self.kernel.retire(key, socket, was)
     }
+
+    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
+        self.kernel.end_flows(stats, after_ms);
+    }
 }
 
 struct Daemon {
@@ -115,6 +119,7 @@ impl Daemon {
             Reply::Answer(frame) => Seen::Answer(answer(frame)),
             Reply::Close(frame) => {
                 control.leave(place, table);
+                assert_eq!(self.work(), None);
                 Seen::End(answer(frame))
             }
             Reply::Later => Seen::Nothing,
@@ -123,7 +128,13 @@ impl Daemon {
     }
 
     fn ask(&mut self, place: Place, request: Request) -> Seen {
-        self.send(place, &request.encode(7), FRAME_SIZE)
+        let seen = self.send(place, &request.encode(7), FRAME_SIZE);
+        if !matches!(request, Request::Commit { .. } | Request::Rollback) || seen != Seen::Nothing {
+            return seen;
+        }
+        let (to, answer) = self.work().expect("an answer");
+        assert_eq!(to, place);
+        Seen::Answer(answer)
     }
 
     fn done(&mut self, place: Place, request: Request) {
@@ -131,18 +142,18 @@ impl Daemon {
         assert!(matches!(seen, Seen::Answer(Answer::Done(_))), "{seen:?}");
     }
 
-    /// The factory does all that is asked for: the answer to a PREPARE, and whose it is.
+    /// The daemon goes on, and the factory does all that is asked for: the answer to what was asked,
+    /// and whose it is.
     fn work(&mut self) -> Option<(Place, Answer)> {
         loop {
-            match self.table.next_step() {
-                Preparation::Ask(request) => self.world.kernel.carry_out(request, &mut self.table),
-                Preparation::Wait => return None,
-                Preparation::Over(counts, outcome) => {
-                    let generation = self.table.generation();
-                    let (place, frame) =
-                        self.control.prepared(counts, outcome, generation, self.now_ms)?;
-                    let (opcode, sequence, answer) = Answer::parse(&frame).expect("an answer");
-                    assert_eq!((opcode, sequence), (Some(Opcode::Prepare), 7));
+            match self.table.next_step(&mut self.world) {
+                Step::Ask(request) => self.world.kernel.carry_out(request, &mut self.table),
+                Step::Wait => return None,
+                Step::More => {}
+                ended => {
+                    let (place, frame) = self.control.ended(ended, self.now_ms, &self.table)?;
+                    let (_, sequence, answer) = Answer::parse(&frame).expect("an answer");
+                    assert_eq!(sequence, 7);
                     return Some((place, answer));
                 }
             }
@@ -392,14 +403,45 @@ fn what_this_daemon_cannot_do_is_unsupported_and_changes_nothing() {
     }
     assert_eq!(daemon.table.len(Which::Shadow), 0);
     daemon.done(place, insert(1, 80));
-    for flows in [FlowsFate::Kill, FlowsFate::Drain { seconds: 1 }] {
-        let delete = Request::Delete { id: RuleId(1), flows };
-        assert_eq!(daemon.refusal(place, delete), Refusal::Unsupported);
-    }
     daemon.prepare(place);
-    let commit = Request::Commit { allow_failed: true };
-    assert_eq!(daemon.refusal(place, commit), Refusal::Unsupported);
     assert!(matches!(daemon.ask(place, COMMIT), Seen::Answer(Answer::Plan(_))));
+}
+
+#[test]
+fn owner_that_leaves_while_its_commit_is_carried_out_is_not_missed() {
+    let mut daemon = Daemon::new();
+    let (place, other) = (daemon.connect(), daemon.connect());
+    daemon.done(place, BEGIN);
+    daemon.done(place, insert(1, 80));
+    assert_eq!(daemon.prepare(place), Outcome::Done);
+    assert_eq!(daemon.send(place, &COMMIT.encode(7), FRAME_SIZE), Seen::Nothing);
+    daemon.control.leave(place, &mut daemon.table);
+    assert_eq!(daemon.refusal(other, BEGIN), Refusal::Busy);
+    assert_eq!(daemon.work(), None);
+    assert_eq!((daemon.table.generation(), daemon.table.len(Which::Active)), (1, 1));
+    daemon.done(other, BEGIN);
+}
+
+#[test]
+fn owner_that_leaves_at_any_other_point_leaves_nothing() {
+    let mut daemon = Daemon::new();
+    let other = daemon.connect();
+    for steps in 0..6 {
+        let place = daemon.connect();
+        daemon.done(place, BEGIN);
+        daemon.done(place, insert(1, 80));
+        daemon.ask(place, Request::Prepare);
+        for _ in 0..steps {
+            if let Step::Ask(request) = daemon.table.next_step(&mut daemon.world) {
+                daemon.world.kernel.carry_out(request, &mut daemon.table);
+            }
+        }
+        daemon.control.leave(place, &mut daemon.table);
+        assert_eq!(daemon.work(), None);
+        assert_eq!((daemon.table.generation(), daemon.world.kernel.open()), (0, 0));
+        daemon.done(other, BEGIN);
+        daemon.done(other, Request::Rollback);
+    }
 }
 
 #[test]

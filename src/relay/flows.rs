@@ -27,6 +27,8 @@ pub enum Ending {
     ResetByTarget,
     /// The target could not be reached; the client was reset.
     Refused,
+    /// Its rule was deleted and its flows with it; both were reset.
+    Killed,
     /// The target did not answer in time, or a half-closed flow did not go on; both were reset.
     TimedOut,
 }
@@ -303,6 +305,17 @@ impl Flows {
     /// Resets a flow whose sockets cannot be watched.
     pub fn give_up(&mut self, flow: Ref) -> Option<Report> {
         self.end(flow, Ending::Refused, Moved::default())
+    }
+
+    /// The first flow at or behind a place, and the counters of its rule.
+    pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
+        let flow = self.arena.next_from(place)?;
+        Some((flow, self.arena.get(flow)?.stats))
+    }
+
+    /// Resets a flow, since nobody wants it any more.
+    pub fn kill(&mut self, flow: Ref) -> Option<Report> {
+        self.end(flow, Ending::Killed, Moved::default())
     }
 
     /// Resets every flow.

@@ -81,7 +81,7 @@ impl<D> Table<D> {
         }
         for (_, slot) in slots.iter() {
             let reference = if which == Which::Active { slot.active } else { slot.shadow };
-            let State::Failed(errno) = slot.state else { continue };
+            let (State::Failed(errno) | State::Retried(errno)) = slot.state else { continue };
             if let Some(entry) = reference.and_then(|at| rules.get(at)) {
                 let (rule, address) = (entry.rule.id, slot.key.address);
                 failures.push(BindFailure { rule, address, port: Some(slot.key.port), errno });

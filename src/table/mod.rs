@@ -9,8 +9,11 @@
 //! That is what keeps a change unseen by everybody else.
 
 mod failures;
+mod finish;
 mod key;
 mod plan;
+mod prepare;
+mod retry;
 mod rules;
 mod slots;
 #[cfg(test)]
@@ -22,11 +25,12 @@ pub use key::{Key, socket_address};
 pub use plan::Counts;
 pub use rules::{Entry, Stats};
 pub use slots::{Slot, State};
-pub use transaction::{Committed, Preparation, Request};
+pub use transaction::{Committed, Request, Step};
 
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{Rule, RuleId, Which};
+use retry::Retry;
 use rules::Rules;
 use slots::Slots;
 use transaction::Phase;
@@ -48,6 +52,9 @@ pub trait Effects<D> {
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
     /// that it had, then it is closed. Returns how many connections that were.
     fn retire(&mut self, key: Key, socket: D, was: &Entry) -> u32;
+
+    /// Flows of a rule that was deleted, known by its counters, are reset after so many milliseconds.
+    fn end_flows(&mut self, stats: Ref, after_ms: u64);
 }
 
 /// Why a request cannot be done now.
@@ -61,6 +68,8 @@ pub enum Refusal {
     NotFound,
     /// There are as many rules as there can be.
     Full,
+    /// The transaction before is not ended yet.
+    Busy,
     /// The request makes no sense at this point.
     Order,
 }
@@ -84,6 +93,9 @@ pub struct Table<D> {
     shadow_failures: Failures,
     generation: u64,
     phase: Phase,
+    retry: Retry,
+    /// Counters of deleted rules whose flows are to end, and how many milliseconds after the commit.
+    doomed: Vec<(Ref, u64)>,
 }
 
 impl<D> Table<D> {
@@ -98,7 +110,14 @@ impl<D> Table<D> {
             shadow_failures: Failures::new(),
             generation: 0,
             phase: Phase::Closed,
+            retry: Retry::default(),
+            doomed: Vec::with_capacity(rules),
         }
+    }
+
+    /// Whether there is no transaction, nor anything left of one.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
     }
 
     /// How many commits there were.
@@ -109,6 +128,8 @@ impl<D> Table<D> {
     fn references(&self, which: Which) -> &[Ref] {
         match which {
             Which::Active => self.rules.active(),
+            // What is left of the table before.
+            Which::Shadow if matches!(self.phase, Phase::Retiring { .. }) => &[],
             Which::Shadow => self.rules.shadow(),
         }
     }
@@ -189,7 +210,7 @@ impl<D> Table<D> {
             let Some(entry) = slot.active.and_then(|at| self.rules.get_mut(at)) else { continue };
             let (open, failed) = match slot.state {
                 State::Listening(_) => (1, 0),
-                State::Failed(_) => (0, 1),
+                State::Failed(_) | State::Retried(_) => (0, 1),
                 _ => (0, 0),
             };
             for listeners in [&mut entry.listeners, &mut self.listeners] {
@@ -201,10 +222,11 @@ impl<D> Table<D> {
 
     /// Gives up every listener, to stop. An open transaction is rolled back.
     pub fn close(&mut self) {
-        self.rollback();
         while let Some(slot) = self.slots.next_from(0) {
             self.slots.remove(slot);
         }
+        self.retry = Retry::default();
+        self.drop_shadow();
         self.count_listeners();
         self.active_failures.clear();
     }

@@ -7,7 +7,9 @@
 use super::Table;
 use super::key::{self, Key, keys};
 use super::slots::{Slot, State};
+use super::transaction::Phase;
 use crate::arena::Ref;
+use crate::limits::LOOKS;
 use crate::wire::RuleId;
 
 /// How many sockets a commit keeps, makes and retires, and how many it could not make.
@@ -38,21 +40,29 @@ pub enum Impossible {
 }
 
 impl<D> Table<D> {
-    /// Marks every slot with what the shadow table wants of it. `available`: how many new sockets
-    /// there may be.
+    /// Starts to mark every slot with what the shadow table wants of it. `available`: how many new
+    /// sockets there may be.
     ///
     /// # Errors
-    /// [`Impossible`]; all marks are gone then.
-    pub(super) fn plan(&mut self, available: usize) -> Result<Counts, Impossible> {
+    /// [`Impossible`] already.
+    pub(super) fn start_plan(&mut self, available: usize) -> Result<(), Impossible> {
         self.check_total(available)?;
-        let planned = self.mark(available).and_then(|counts| {
-            self.check_nested()?;
-            Ok(counts)
-        });
-        if planned.is_err() {
-            self.unmark();
+        let available = available.min(self.slots.free());
+        let counts = Counts::default();
+        self.phase = Phase::Marking { rule: 0, key: 0, needed: 0, available, counts };
+        Ok(())
+    }
+
+    /// The next part of the plan.
+    ///
+    /// # Errors
+    /// [`Impossible`]; all marks must go then.
+    pub(super) fn plan(&mut self) -> Result<(), Impossible> {
+        match self.phase {
+            Phase::Marking { .. } => self.mark(),
+            Phase::Comparing { next, counts } => self.compare(next, counts),
+            _ => Ok(()),
         }
-        planned
     }
 
     /// Whether all that the shadow table wants could be had at all: told without a look at each port.
@@ -66,87 +76,91 @@ impl<D> Table<D> {
         Err(Impossible::Limit { needed, available: available.min(self.slots.free()) })
     }
 
-    fn mark(&mut self, available: usize) -> Result<Counts, Impossible> {
-        let mut counts = Counts::default();
-        let mut needed = 0;
-        let available = available.min(self.slots.free());
-        for at in 0..self.rules.shadow().len() {
-            let reference = self.rules.shadow()[at];
-            let Some(rule) = self.rules.get(reference).map(|entry| entry.rule) else { continue };
-            for key in keys(&rule) {
-                if let Some(found) = self.slots.find(&key) {
-                    let other = self.slots.get(found).and_then(|slot| slot.shadow);
-                    if let Some(other) = other {
-                        return Err(self.conflict(other, reference));
-                    }
-                    if let Some(slot) = self.slots.get_mut(found) {
-                        slot.shadow = Some(reference);
-                        counts.kept += u32::from(slot.is_open());
+    fn mark(&mut self) -> Result<(), Impossible> {
+        let Phase::Marking { mut rule, mut key, mut needed, available, mut counts } = self.phase
+        else {
+            return Ok(());
+        };
+        let mut looks = 0;
+        while let Some(&reference) = self.rules.shadow().get(rule) {
+            let wanted = self.rules.get(reference).map(|entry| keys(&entry.rule).skip(key));
+            for wanted in wanted.into_iter().flatten() {
+                if looks == LOOKS {
+                    self.phase = Phase::Marking { rule, key, needed, available, counts };
+                    return Ok(());
+                }
+                (looks, key) = (looks + 1, key + 1);
+                let Some(found) = self.slots.find(&wanted) else {
+                    needed += 1;
+                    // Past the limit it only counts, to say how many there are.
+                    if needed <= available {
+                        let (state, shadow) = (State::Wanted, Some(reference));
+                        self.slots.insert(Slot { key: wanted, state, active: None, shadow });
                     }
                     continue;
+                };
+                if let Some(other) = self.slots.get(found).and_then(|slot| slot.shadow) {
+                    return Err(self.conflict(other, reference));
                 }
-                needed += 1;
-                // Past the limit it only counts, to say how many there are.
-                if needed <= available {
-                    let shadow = Some(reference);
-                    self.slots.insert(Slot { key, state: State::Wanted, active: None, shadow });
+                if let Some(slot) = self.slots.get_mut(found) {
+                    slot.shadow = Some(reference);
+                    counts.kept += u32::from(slot.is_open());
                 }
             }
+            (rule, key) = (rule + 1, 0);
         }
         if needed > available {
             return Err(Impossible::Limit { needed, available });
         }
-        let leaving = self.slots.iter().filter(|(_, slot)| slot.shadow.is_none() && slot.is_open());
-        let retired = leaving.count();
-        counts.retired = u32::try_from(retired).unwrap_or(u32::MAX);
-        Ok(counts)
+        self.phase = Phase::Comparing { next: 0, counts };
+        Ok(())
+    }
+
+    fn compare(&mut self, mut next: u32, mut counts: Counts) -> Result<(), Impossible> {
+        let (mut clash, mut retired) = (None, 0);
+        let over = self.walk(&mut next, |table, at| {
+            if let Some(slot) = table.slots.get(at) {
+                retired += u32::from(slot.shadow.is_none() && slot.is_open());
+                clash = clash.or_else(|| table.clash(slot));
+            }
+            false
+        });
+        if let Some((one, other)) = clash {
+            return Err(self.conflict(one, other));
+        }
+        counts.retired += retired;
+        self.phase = if over {
+            Phase::Binding { next: 0, asked: 0, counts }
+        } else {
+            Phase::Comparing { next, counts }
+        };
+        Ok(())
     }
 
     /// No port may be wanted at one address and at all addresses of its family: not within the
     /// shadow table, and not while one of the two is still held for the active one.
-    fn check_nested(&self) -> Result<(), Impossible> {
-        for (_, slot) in self.slots.iter() {
-            let wide: Key = slot.key.widest();
-            if wide == slot.key {
-                continue;
-            }
-            let Some(wide) = self.slots.find(&wide).and_then(|at| self.slots.get(at)) else {
-                continue;
-            };
-            let clash = match (slot.shadow, wide.shadow) {
-                (Some(one), Some(other)) => Some((one, other)),
-                // The narrow one is to be made while the wide one is still held, or the reverse.
-                (Some(one), None) if slot.active.is_none() && wide.is_open() => {
-                    wide.active.map(|wide| (one, wide))
-                }
-                (None, Some(other)) if wide.active.is_none() && slot.is_open() => {
-                    slot.active.map(|narrow| (narrow, other))
-                }
-                _ => None,
-            };
-            if let Some((one, other)) = clash {
-                return Err(self.conflict(one, other));
-            }
+    fn clash(&self, slot: &Slot<D>) -> Option<(Ref, Ref)> {
+        let wide: Key = slot.key.widest();
+        if wide == slot.key {
+            return None;
         }
-        Ok(())
+        let wide = self.slots.find(&wide).and_then(|at| self.slots.get(at))?;
+        match (slot.shadow, wide.shadow) {
+            (Some(one), Some(other)) => Some((one, other)),
+            // The narrow one is to be made while the wide one is still held, or the reverse.
+            (Some(one), None) if slot.active.is_none() && wide.is_open() => {
+                wide.active.map(|wide| (one, wide))
+            }
+            (None, Some(other)) if wide.active.is_none() && slot.is_open() => {
+                slot.active.map(|narrow| (narrow, other))
+            }
+            _ => None,
+        }
     }
 
     fn conflict(&self, one: Ref, other: Ref) -> Impossible {
         let id = |at| self.rules.get(at).map_or(RuleId(0), |entry| entry.rule.id);
         let (one, other) = (id(one), id(other));
         Impossible::Conflict(RuleId(one.0.min(other.0)), RuleId(one.0.max(other.0)))
-    }
-
-    /// Takes every mark of the shadow table back, and closes what was made for it.
-    pub(super) fn unmark(&mut self) {
-        let mut next = 0;
-        while let Some(at) = self.slots.next_from(next) {
-            next = at.index + 1;
-            let Some(slot) = self.slots.get_mut(at) else { continue };
-            slot.shadow = None;
-            if slot.active.is_none() {
-                self.slots.remove(at);
-            }
-        }
     }
 }

@@ -202,12 +202,9 @@ impl Rules {
         }
     }
 
-    /// The shadow table becomes the active one; the shadow table is empty.
-    pub fn swap(&mut self) {
+    /// The shadow table becomes the active one, and what was that is the shadow table, to be dropped.
+    pub const fn swap(&mut self) {
         core::mem::swap(&mut self.active, &mut self.shadow);
-        while let Some(reference) = self.shadow.pop() {
-            self.release(reference);
-        }
     }
 
     /// The shadow table names this entry no longer: frees it unless the active one does.

@@ -22,6 +22,10 @@ pub enum State<D> {
     Listening(D),
     /// Could not be bound.
     Failed(Errno),
+    /// The same, and the factory was asked once more.
+    Retried(Errno),
+    /// Accepted for the table before this one, and is about to be closed.
+    Leaving(D),
     /// Of a family that this host does not have, and not asked for by name.
     Absent,
 }

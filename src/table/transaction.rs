@@ -1,21 +1,16 @@
-//! A transaction from BEGIN to COMMIT or ROLLBACK.
+//! A transaction from BEGIN to COMMIT or ROLLBACK, as its owner asks for it.
 //!
-//! PREPARE takes as long as the factory needs: it is a conversation ([`Table::next_step`],
-//! [`Table::picked`], [`Table::bound`]) that ends in [`Preparation`]. First ports are picked, so
-//! that every key is known; then the plan is made; then each new socket is bound. Answers that come
-//! after a rollback name slots that are gone, and what they bring is dropped.
+//! PREPARE, COMMIT and ROLLBACK only start something that goes on step by step ([`Table::next_step`]),
+//! so that ten thousand ports keep nobody else waiting: what is asked of the factory and what is
+//! looked at is in `prepare`, what a commit and a rollback do to sockets in `finish`.
 
 use super::plan::{Counts, Impossible};
-use super::rules::{Full, Pick};
-use super::slots::State;
-use super::{Effects, Entry, Refusal, Table, key};
+use super::rules::Full;
+use super::{Refusal, Table};
 use crate::arena::Ref;
-use crate::sys::Errno;
-use crate::wire::{Base, Bind, Outcome, Port, PortRange, Ports, Rule, RuleId, Which};
+use crate::limits::{LOOKS, SOCKETS};
+use crate::wire::{Base, FlowsFate, Outcome, Rule, RuleId};
 use core::net::SocketAddr;
-
-/// How often one pick may be asked for again, since other rules want what was found.
-const PICK_TRIES: u8 = 16;
 
 /// How far the transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +19,33 @@ pub(super) enum Phase {
     Closed,
     /// Rules may be inserted and deleted.
     Open,
-    /// Shadow rules from place `next` on may have ports to be picked.
+    /// PREPARE: shadow rules from place `next` on may have ports to be picked.
     Picking { next: usize, asked: usize, available: usize },
-    /// Slots from place `next` on may have to be bound.
+    /// PREPARE: keys of the shadow rules are marked, from one of them on.
+    Marking { rule: usize, key: usize, needed: usize, available: usize, counts: Counts },
+    /// PREPARE: slots from place `next` on may be in the way of others.
+    Comparing { next: u32, counts: Counts },
+    /// PREPARE: slots from place `next` on may have to be bound.
     Binding { next: u32, asked: usize, counts: Counts },
     /// Everything is bound that can be.
     Prepared { counts: Counts },
+    /// COMMIT: slots from place `next` on may have to listen.
+    Listening { next: u32, counts: Counts, allow_failed: bool },
+    /// COMMIT was refused: slots from place `next` on may listen for nothing.
+    GivingUp { next: u32, counts: Counts },
+    /// The tables were swapped: slots from place `next` on may have to leave.
+    Retiring { next: u32, counts: Counts },
+    /// Slots from place `next` on may still be marked; then it is over, or open for corrections.
+    Unmarking { next: u32, then: Then },
+}
+
+/// What comes when all marks are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The transaction is over.
+    Closed,
+    /// PREPARE is answered with that; the transaction goes on.
+    Open(Impossible),
 }
 
 /// Something for the factory to do.
@@ -53,15 +69,21 @@ pub enum Request {
     },
 }
 
-/// How a PREPARE stands.
+/// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preparation {
+pub enum Step {
     /// The factory must do this.
     Ask(Request),
-    /// The factory's answers are awaited, or there is no PREPARE.
+    /// The factory's answers are awaited, or a request of the owner.
     Wait,
-    /// It is over. Anything but done or failed leaves the transaction open for corrections.
-    Over(Counts, Outcome),
+    /// A part was done; there is more.
+    More,
+    /// PREPARE is over. Anything but done or failed leaves the transaction open for corrections.
+    Prepared(Counts, Outcome),
+    /// COMMIT is over.
+    Committed(Committed),
+    /// ROLLBACK is over.
+    RolledBack,
 }
 
 /// How a COMMIT ended.
@@ -82,10 +104,16 @@ impl<D> Table<D> {
     /// Opens the shadow table.
     ///
     /// # Errors
-    /// [`Refusal::Order`] when it is open already, [`Refusal::Stale`].
+    /// [`Refusal::Order`] when it is open already, [`Refusal::Busy`] while the last transaction is
+    /// being ended, [`Refusal::Stale`].
     pub fn begin(&mut self, base: Base, expect: Option<u64>) -> Result<(), Refusal> {
-        if self.phase != Phase::Closed {
-            return Err(Refusal::Order);
+        match self.phase {
+            Phase::Closed => {}
+            Phase::Listening { .. }
+            | Phase::GivingUp { .. }
+            | Phase::Retiring { .. }
+            | Phase::Unmarking { then: Then::Closed, .. } => return Err(Refusal::Busy),
+            _ => return Err(Refusal::Order),
         }
         if expect.is_some_and(|generation| generation != self.generation) {
             return Err(Refusal::Stale);
@@ -114,14 +142,24 @@ impl<D> Table<D> {
         self.rules.insert(rule).map_err(|Full| Refusal::Full)
     }
 
-    /// Takes a rule out of the shadow table.
+    /// Takes a rule out of the shadow table. `fate` is that of its flows, from the commit on.
     ///
     /// # Errors
     /// [`Refusal::Order`] as for [`insert`](Self::insert); [`Refusal::NotFound`].
-    pub fn delete(&mut self, id: RuleId) -> Result<(), Refusal> {
+    pub fn delete(&mut self, id: RuleId, fate: FlowsFate) -> Result<(), Refusal> {
         self.expect_open()?;
         let at = self.rules.position(self.rules.shadow(), id).map_err(|_| Refusal::NotFound)?;
         self.rules.remove(at);
+        let after_ms = match fate {
+            FlowsFate::Survive => return Ok(()),
+            FlowsFate::Kill => 0,
+            FlowsFate::Drain { seconds } => u64::from(seconds) * 1000,
+        };
+        if let Some(stats) = self.entry(id).map(|entry| entry.stats)
+            && self.doomed.len() < self.doomed.capacity()
+        {
+            self.doomed.push((stats, after_ms));
+        }
         Ok(())
     }
 
@@ -129,7 +167,7 @@ impl<D> Table<D> {
         if self.phase == Phase::Open { Ok(()) } else { Err(Refusal::Order) }
     }
 
-    /// Starts a PREPARE that may make `available` new sockets. [`next_step`](Self::next_step) goes on.
+    /// Starts a PREPARE that may make `available` new sockets.
     ///
     /// # Errors
     /// [`Refusal::Order`] without an open shadow table, or when it is prepared already.
@@ -139,254 +177,51 @@ impl<D> Table<D> {
         Ok(())
     }
 
-    /// What a PREPARE needs next. To be called again after [`Preparation::Ask`] at once, after
-    /// [`Preparation::Wait`] when an answer has come.
-    pub fn next_step(&mut self) -> Preparation {
-        if let Phase::Picking { asked, available, .. } = self.phase {
-            if let Some(request) = self.next_pick() {
-                return Preparation::Ask(request);
-            }
-            if asked > 0 {
-                return Preparation::Wait;
-            }
-            match self.plan(available) {
-                Ok(counts) => self.phase = Phase::Binding { next: 0, asked: 0, counts },
-                Err(why) => return self.abandon(why),
-            }
-        }
-        let Phase::Binding { asked, counts, .. } = self.phase else { return Preparation::Wait };
-        if let Some(request) = self.next_bind() {
-            return Preparation::Ask(request);
-        }
-        if asked > 0 {
-            return Preparation::Wait;
-        }
-        let picks = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at)?.pick_failure());
-        let failed = counts.failed + u32::try_from(picks.count()).unwrap_or(u32::MAX);
-        let counts = Counts { failed, ..counts };
-        if failed > 0 {
-            self.collect_failures(Which::Shadow);
-        }
-        self.phase = Phase::Prepared { counts };
-        let outcome = if failed == 0 { Outcome::Done } else { Outcome::Failed };
-        Preparation::Over(counts, outcome)
-    }
-
-    fn abandon(&mut self, why: Impossible) -> Preparation {
-        self.phase = Phase::Open;
-        self.search_again();
-        let outcome = match why {
-            Impossible::Conflict(first, second) => Outcome::Conflict { first, second },
-            Impossible::Limit { needed, available } => Outcome::Limit {
-                needed: u32::try_from(needed).unwrap_or(u32::MAX),
-                available: u32::try_from(available).unwrap_or(u32::MAX),
-            },
-        };
-        Preparation::Over(Counts::default(), outcome)
-    }
-
-    fn next_pick(&mut self) -> Option<Request> {
-        let Phase::Picking { next, asked, .. } = &mut self.phase else { return None };
-        loop {
-            let reference = *self.rules.shadow().get(*next)?;
-            *next += 1;
-            let Some(entry) = self.rules.get_mut(reference) else { continue };
-            let rule = entry.rule;
-            if let (true, Ports::Pick { width }, Pick::Wanted(tries)) =
-                (rule.active, rule.ports, entry.pick)
-            {
-                entry.pick = Pick::Asked(tries);
-                *asked += 1;
-                let address = rule.bind.address().map(|address| key::socket_address(address, 0));
-                return Some(Request::Pick { rule: reference, address, width: width.get() });
-            }
-        }
-    }
-
-    /// The factory's answer to [`Request::Pick`]. Ports that another rule of the shadow table wants
-    /// are free as yet, so that the factory may name them: it is asked again then. An answer that
-    /// is late, or the second one, is ignored.
-    pub fn picked(&mut self, reference: Ref, outcome: Result<u16, Errno>) {
-        let Phase::Picking { next, asked, .. } = &mut self.phase else { return };
-        let Some(&Entry { rule, pick: Pick::Asked(tries), .. }) = self.rules.get(reference) else {
-            return;
-        };
-        *asked -= 1;
-        let range = outcome.map(|port| PortRange::from_width(Port::new(port)?, rule.ports.width()));
-        let (ports, pick) = match range {
-            Err(errno) => (rule.ports, Pick::Failed(errno)),
-            Ok(None) => (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE))),
-            Ok(Some(range)) => {
-                let found = Rule { ports: Ports::Fixed(range), ..rule };
-                let mut others = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
-                match others.any(|other| key::overlap(&found, &other.rule)) {
-                    false => (found.ports, Pick::Found),
-                    true if tries == PICK_TRIES => {
-                        (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE)))
-                    }
-                    true => {
-                        *next = 0;
-                        (rule.ports, Pick::Wanted(tries + 1))
-                    }
-                }
-            }
-        };
-        if let Some(entry) = self.rules.get_mut(reference) {
-            entry.rule.ports = ports;
-            entry.pick = pick;
-        }
-    }
-
-    /// What has no ports yet looks for them again in the next PREPARE.
-    fn search_again(&mut self) {
-        for at in 0..self.rules.shadow().len() {
-            let reference = self.rules.shadow()[at];
-            if let Some(entry) = self.rules.get_mut(reference)
-                && entry.pick != Pick::Found
-            {
-                entry.pick = Pick::Wanted(0);
-            }
-        }
-    }
-
-    fn next_bind(&mut self) -> Option<Request> {
-        let Phase::Binding { next, asked, .. } = &mut self.phase else { return None };
-        loop {
-            let at = self.slots.next_from(*next)?;
-            *next = at.index + 1;
-            let Some(slot) = self.slots.get_mut(at) else { continue };
-            if matches!(slot.state, State::Wanted) {
-                slot.state = State::Asked;
-                *asked += 1;
-                return Some(Request::Bind { slot: at, address: slot.key.socket_address() });
-            }
-        }
-    }
-
-    /// The factory's answer to [`Request::Bind`]. A late one is dropped, and its socket closed.
-    pub fn bound(
-        &mut self,
-        reference: Ref,
-        outcome: Result<D, Errno>,
-        effects: &mut impl Effects<D>,
-    ) {
-        let Phase::Binding { asked, counts, .. } = &mut self.phase else { return };
-        let Some(slot) = self.slots.get_mut(reference) else { return };
-        if !matches!(slot.state, State::Asked) {
-            return;
-        }
-        *asked -= 1;
-        let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
-        let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));
-        slot.state = match staged {
-            Ok(socket) => {
-                counts.new += 1;
-                State::Bound(socket)
-            }
-            // The other half of "any" on a host without one of the families.
-            Err(Errno(libc::EAFNOSUPPORT)) if rule.is_some_and(|r| r.bind == Bind::Any) => {
-                State::Absent
-            }
-            Err(errno) => {
-                counts.failed += 1;
-                State::Failed(errno)
-            }
-        };
-    }
-
-    /// How many sockets a PREPARE has brought so far.
-    pub fn bound_sockets(&self) -> usize {
-        match self.phase {
-            Phase::Binding { counts, .. } | Phase::Prepared { counts } => counts.new as usize,
-            _ => 0,
-        }
-    }
-
-    /// Makes the shadow table the active one. Refused, and nothing changed, when a bind had failed.
+    /// Starts to make the shadow table the active one. What could not be bound is in its way, unless
+    /// `allow_failed`; picks that found no port always are.
     ///
     /// # Errors
     /// [`Refusal::Order`] unless a PREPARE has ended and nothing came after it.
-    pub fn commit(&mut self, effects: &mut impl Effects<D>) -> Result<Committed, Refusal> {
-        let Phase::Prepared { mut counts } = self.phase else { return Err(Refusal::Order) };
-        if counts.failed > 0 {
-            return Ok(Committed { counts, done: false });
-        }
-        self.listen(effects, &mut counts);
-        if counts.failed > 0 {
-            self.give_up_new(&mut counts);
-            return Ok(Committed { counts, done: false });
-        }
-        self.retire(effects);
-        self.rules.swap();
-        self.count_listeners();
-        self.collect_failures(Which::Active);
-        self.generation += 1;
-        self.phase = Phase::Closed;
-        Ok(Committed { counts, done: true })
+    pub fn commit(&mut self, allow_failed: bool) -> Result<(), Refusal> {
+        let Phase::Prepared { counts } = self.phase else { return Err(Refusal::Order) };
+        self.phase = Phase::Listening { next: 0, counts, allow_failed };
+        Ok(())
     }
 
-    /// What listens already for a commit that fails is closed at once.
-    fn give_up_new(&mut self, counts: &mut Counts) {
-        let mut next = 0;
-        while let Some(at) = self.slots.next_from(next) {
-            next = at.index + 1;
-            let Some(slot) = self.slots.get_mut(at) else { continue };
-            if slot.active.is_none() && slot.is_open() {
-                slot.state = State::Wanted;
-            }
-        }
-        counts.new = 0;
-        self.phase = Phase::Prepared { counts: *counts };
-        self.collect_failures(Which::Shadow);
-    }
-
-    fn listen(&mut self, effects: &mut impl Effects<D>, counts: &mut Counts) {
-        let mut next = 0;
-        while let Some(at) = self.slots.next_from(next) {
-            next = at.index + 1;
-            let Some(slot) = self.slots.get_mut(at) else { continue };
-            slot.state = match core::mem::replace(&mut slot.state, State::Wanted) {
-                State::Bound(socket) => match effects.listen(at, &socket) {
-                    Ok(()) => State::Listening(socket),
-                    Err(errno) => {
-                        counts.new -= 1;
-                        counts.failed += 1;
-                        State::Failed(errno)
-                    }
-                },
-                same => same,
-            };
-        }
-    }
-
-    /// Each slot goes over to its rule of the shadow table; those without one leave.
-    fn retire(&mut self, effects: &mut impl Effects<D>) {
-        let mut next = 0;
-        while let Some(at) = self.slots.next_from(next) {
-            next = at.index + 1;
-            let Some(slot) = self.slots.get_mut(at) else { continue };
-            let before = core::mem::replace(&mut slot.active, slot.shadow.take());
-            if slot.active.is_some() {
-                continue;
-            }
-            let Some(slot) = self.slots.remove(at) else { continue };
-            if let (State::Listening(socket), Some(&entry)) =
-                (slot.state, before.and_then(|at| self.rules.get(at)))
-            {
-                let taken = effects.retire(slot.key, socket, &entry);
-                self.count_accepted(entry.stats, taken);
-            }
-        }
-    }
-
-    /// Drops the shadow table and everything that was made for it. Nothing to do without one.
+    /// Starts to drop the shadow table and everything that was made for it. Nothing happens without
+    /// one, or once a commit has begun: that goes on to its end.
     pub fn rollback(&mut self) {
-        if self.phase == Phase::Closed {
-            return;
+        match self.phase {
+            Phase::Closed
+            | Phase::Listening { .. }
+            | Phase::GivingUp { .. }
+            | Phase::Retiring { .. }
+            | Phase::Unmarking { then: Then::Closed, .. } => {}
+            // Nothing is marked yet.
+            Phase::Open | Phase::Picking { .. } => self.drop_shadow(),
+            Phase::Unmarking { next, .. } => {
+                self.phase = Phase::Unmarking { next, then: Then::Closed };
+            }
+            _ => self.phase = Phase::Unmarking { next: 0, then: Then::Closed },
         }
-        self.phase = Phase::Closed;
-        self.unmark();
-        self.rules.drop_shadow();
-        self.shadow_failures.clear();
+    }
+
+    /// Visits slots from place `next` on, a part of them at a time: whether all were visited. `visit`
+    /// says whether it did something to a socket.
+    pub(super) fn walk(
+        &mut self,
+        next: &mut u32,
+        mut visit: impl FnMut(&mut Self, Ref) -> bool,
+    ) -> bool {
+        let mut sockets = 0;
+        for _ in 0..LOOKS {
+            let Some(at) = self.slots.next_from(*next) else { return true };
+            *next = at.index + 1;
+            sockets += usize::from(visit(self, at));
+            if sockets == SOCKETS {
+                return false;
+            }
+        }
+        false
     }
 }

@@ -224,6 +224,10 @@ impl Effects<OwnedFd> for World {
         }
         taken
     }
+
+    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
+        self.doom(stats, after_ms);
+    }
 }
 
 /// The family of a listener, and so of its clients.

@@ -6,22 +6,24 @@
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
 mod clients;
+mod doomed;
 mod listeners;
 mod token;
 mod waiting;
 mod world;
 
 use super::link::{FOLLOWED, Order, WORD};
-use crate::control::Control;
+use crate::control::{Control, Facts};
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
 use crate::limits::{
-    ADMISSION_MS, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS, TURN_US,
+    ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES,
+    PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
-use crate::table::{self, Preparation, Table};
+use crate::table::{self, Step, Table};
 use crate::wire::SandboxMode;
 use clients::{Clients, StopRequest};
 use std::os::fd::{AsFd, OwnedFd};
@@ -56,6 +58,10 @@ pub struct Core {
     guest: Box<Channel>,
     user: u32,
     admission: Admission,
+    /// A change of the table has more to do at once.
+    changing: bool,
+    /// When what could not be bound is tried again.
+    retry_ms: Option<u64>,
     /// When what is left of the flows is reset and the core ends.
     stop_ms: Option<u64>,
 }
@@ -81,6 +87,8 @@ impl Core {
             guest: Box::new(Channel::new(ends.guest)),
             user: process::user_id(),
             admission: Admission::Open,
+            changing: false,
+            retry_ms: None,
             stop_ms: None,
         })
     }
@@ -115,7 +123,7 @@ impl Core {
 
     /// How long there is nothing to do unless something happens; −1 for ever.
     fn timeout_ms(&self) -> i32 {
-        if self.world.flows.has_ready() {
+        if self.world.flows.has_ready() || self.changing {
             return 0;
         }
         let deadlines = [
@@ -123,6 +131,8 @@ impl Core {
             self.world.listeners_due_ms(&self.table),
             self.control.deadline_ms(),
             self.admission.until_ms(),
+            self.world.doomed.due_ms(),
+            self.retry_ms,
             self.stop_ms,
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
@@ -294,9 +304,11 @@ impl Core {
         control.expire(now, table);
         world.sockets = sockets_of(table, host);
         world.resume_listeners(table, now);
+        world.end_doomed(table, now);
         self.resume_admission(now);
         self.ask_guest();
-        self.ask_host(now);
+        self.go_on_change(now);
+        self.retry(now);
         if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
             self.world.flows.reset_all();
             process::exit(0);
@@ -318,21 +330,21 @@ impl Core {
         }
     }
 
-    /// Asks for what a PREPARE needs; answers it when there is nothing left to ask for.
-    fn ask_host(&mut self, now: u64) {
+    /// Goes on with a change of the table: asks for what it needs, and answers what has ended.
+    fn go_on_change(&mut self, now: u64) {
+        self.changing = false;
+        let until = clock::now_us() + CHANGE_US;
         loop {
-            while self.host.has_room() {
-                match self.table.next_step() {
-                    Preparation::Ask(request) => self.host.push(host_request(request)),
-                    Preparation::Wait => break,
-                    Preparation::Over(counts, outcome) => {
-                        let generation = self.table.generation();
+            while self.host.has_room() && !self.changing {
+                match self.table.next_step(&mut self.world) {
+                    Step::Ask(request) => self.host.push(host_request(request)),
+                    Step::Wait => break,
+                    Step::More => self.changing = clock::now_us() >= until,
+                    ended => {
                         let Self { table, control, clients, world, .. } = self;
-                        let answer = control.prepared(counts, outcome, generation, now);
-                        if let Some(answer) = answer {
+                        if let Some(answer) = control.ended(ended, now, table) {
                             clients.answer(answer, control, table, world);
                         }
-                        break;
                     }
                 }
             }
@@ -340,6 +352,23 @@ impl Core {
                 return;
             }
         }
+    }
+
+    /// Tries again what could not be bound.
+    fn retry(&mut self, now: u64) {
+        if self.table.listeners().failed == 0 {
+            self.retry_ms = None;
+            return;
+        }
+        match self.retry_ms {
+            Some(at) if at > now => return,
+            Some(_) => {
+                self.table.retry(self.world.free_descriptors(self.table.listeners().open));
+                self.changing = true;
+            }
+            None => {}
+        }
+        self.retry_ms = Some(now + RETRY_MS);
     }
 
     /// No new connection from now on; what is open may go on for a while.
@@ -397,7 +426,7 @@ fn host_request(request: table::Request) -> Request {
 
 /// Descriptors of listeners, now and soon.
 fn sockets_of(table: &Table<OwnedFd>, host: &Channel) -> usize {
-    table.listeners().open as usize + table.bound_sockets() + host.outstanding()
+    table.listeners().open as usize + table.other_sockets() + host.outstanding()
 }
 
 /// Something that cannot be has happened.

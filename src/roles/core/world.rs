@@ -1,5 +1,6 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
+use super::doomed::Doomed;
 use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
@@ -32,6 +33,7 @@ pub(super) struct World {
     pub(super) waiting: Waiting,
     /// Until then the system itself is short of something: nobody goes on.
     pub(super) shortage_until_ms: u64,
+    pub(super) doomed: Doomed,
     /// How many turns of the loop there were, this one among them.
     pub(super) turn: u64,
     /// The listener that was last accepted from, and in which turn.
@@ -71,6 +73,7 @@ impl World {
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
+            doomed: Doomed::new(MAX_RULES),
             turn: 0,
             accepted: None,
             asked_generation: 0,
@@ -114,7 +117,7 @@ fn count(stats: &mut Stats, report: &Report) {
     let Some(ending) = report.ended else { return };
     stats.connections = stats.connections.saturating_sub(1);
     match ending {
-        Ending::Finished => {}
+        Ending::Finished | Ending::Killed => {}
         Ending::ResetByClient => stats.reset_by_client += 1,
         Ending::ResetByTarget => stats.reset_by_target += 1,
         Ending::Refused => stats.refused_by_target += 1,

@@ -5,12 +5,12 @@ mod picks;
 mod plans;
 mod transactions;
 
-use super::{Committed, Counts, Effects, Entry, Key, Preparation, Refusal, Request, State, Table};
+use super::{Committed, Counts, Effects, Entry, Key, Refusal, Request, State, Step, Table};
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{
-    Base, Bind, Label, Outcome, Port, PortRange, Ports, Protocol, Rule, RuleId, Side, Target,
-    TargetAddress,
+    Base, Bind, FlowsFate, Label, Outcome, Port, PortRange, Ports, Protocol, Rule, RuleId, Side,
+    Target, TargetAddress,
 };
 use core::net::SocketAddr;
 use std::cell::RefCell;
@@ -49,6 +49,8 @@ pub(crate) struct Kernel {
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
+    /// Rules whose flows were to end, and after how long.
+    ended: Vec<(Ref, u64)>,
 }
 
 impl Kernel {
@@ -94,6 +96,10 @@ impl Effects<Socket> for Kernel {
     fn retire(&mut self, key: Key, _: Socket, _: &Entry) -> u32 {
         self.calls.push(("retire", key.port));
         self.backlog
+    }
+
+    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
+        self.ended.push((stats, after_ms));
     }
 }
 
@@ -150,11 +156,42 @@ pub(crate) fn prepare(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts
 
 pub(crate) fn finish(table: &mut Table<Socket>, kernel: &mut Kernel) -> (Counts, Outcome) {
     loop {
-        match table.next_step() {
-            Preparation::Ask(request) => kernel.carry_out(request, table),
-            Preparation::Wait => panic!("every request was answered"),
-            Preparation::Over(counts, outcome) => return (counts, outcome),
+        match next_step(table, kernel) {
+            Step::Ask(request) => kernel.carry_out(request, table),
+            Step::Prepared(counts, outcome) => return (counts, outcome),
+            other => panic!("{other:?}"),
         }
+    }
+}
+
+/// What comes next that is more than a part of something.
+pub(crate) fn next_step(table: &mut Table<Socket>, kernel: &mut Kernel) -> Step {
+    loop {
+        match table.next_step(kernel) {
+            Step::More => {}
+            step => return step,
+        }
+    }
+}
+
+/// Commits to the end.
+pub(crate) fn commit(
+    table: &mut Table<Socket>,
+    kernel: &mut Kernel,
+    allow_failed: bool,
+) -> Result<Committed, Refusal> {
+    table.commit(allow_failed)?;
+    match next_step(table, kernel) {
+        Step::Committed(committed) => Ok(committed),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Rolls back to the end.
+pub(crate) fn roll_back(table: &mut Table<Socket>, kernel: &mut Kernel) {
+    table.rollback();
+    while !table.is_closed() {
+        next_step(table, kernel);
     }
 }
 
@@ -168,7 +205,7 @@ pub(crate) fn change(
     edit(table).expect("a change that can be");
     let (counts, outcome) = prepare(table, kernel);
     assert_eq!(outcome, Outcome::Done);
-    let committed = table.commit(kernel).expect("prepared");
+    let committed = commit(table, kernel, false).expect("prepared");
     assert_eq!(committed, Committed { counts, done: true });
     counts
 }

@@ -5,7 +5,7 @@ use crate::wire::Which;
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Act {
     Begin {
         copy: bool,
         expect: Option<u64>,
@@ -18,8 +18,12 @@ enum Step {
     Prepare,
     /// The factory answers one of its open requests.
     Answer(usize),
-    Commit,
+    Commit {
+        allow_failed: bool,
+    },
     Rollback,
+    /// What could not be bound is tried again.
+    Retry,
     Foreign(u16),
 }
 
@@ -33,17 +37,18 @@ fn rules() -> impl Strategy<Value = Rule> {
         .prop_map(|(id, address, ports, active)| Rule { active, ..rule(id, address, ports) })
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (any::<bool>(), prop::option::weighted(0.2, 0_u64..4))
-            .prop_map(|(copy, expect)| Step::Begin { copy, expect }),
-        4 => (rules(), any::<bool>()).prop_map(|(rule, replace)| Step::Insert { rule, replace }),
-        1 => (1_u32..6).prop_map(Step::Delete),
-        3 => Just(Step::Prepare),
-        9 => (0_usize..8).prop_map(Step::Answer),
-        3 => Just(Step::Commit),
-        1 => Just(Step::Rollback),
-        1 => (1_u16..10).prop_map(Step::Foreign),
+            .prop_map(|(copy, expect)| Act::Begin { copy, expect }),
+        4 => (rules(), any::<bool>()).prop_map(|(rule, replace)| Act::Insert { rule, replace }),
+        1 => (1_u32..6).prop_map(Act::Delete),
+        3 => Just(Act::Prepare),
+        9 => (0_usize..8).prop_map(Act::Answer),
+        3 => any::<bool>().prop_map(|allow_failed| Act::Commit { allow_failed }),
+        1 => Just(Act::Rollback),
+        1 => Just(Act::Retry),
+        1 => (1_u16..10).prop_map(Act::Foreign),
     ]
 }
 
@@ -53,6 +58,8 @@ type Rules = BTreeMap<RuleId, Rule>;
 #[derive(Default)]
 struct Model {
     active: Rules,
+    /// Of the active table, what could not be bound.
+    failed: BTreeSet<String>,
     shadow: Option<Rules>,
     /// Answers of a PREPARE may come; it is over.
     preparing: bool,
@@ -77,10 +84,10 @@ struct Test {
 }
 
 impl Test {
-    fn step(&mut self, step: Step) {
+    fn act(&mut self, act: Act) {
         let before = listening(&self.table);
-        match step {
-            Step::Begin { copy, expect } => {
+        match act {
+            Act::Begin { copy, expect } => {
                 let base = if copy { Base::Copy } else { Base::Empty };
                 let stale = expect.is_some_and(|generation| generation != self.model.generation);
                 let expected = match (&self.model.shadow, stale) {
@@ -94,7 +101,7 @@ impl Test {
                 };
                 assert_eq!(self.table.begin(base, expect), expected);
             }
-            Step::Insert { rule, replace } => {
+            Act::Insert { rule, replace } => {
                 let expected = match self.editable() {
                     None => Err(Refusal::Order),
                     Some(rules) => match (rules.contains_key(&rule.id), replace) {
@@ -108,38 +115,43 @@ impl Test {
                 };
                 assert_eq!(self.table.insert(rule, replace), expected);
             }
-            Step::Delete(id) => {
+            Act::Delete(id) => {
                 let expected = match self.editable() {
                     None => Err(Refusal::Order),
                     Some(rules) => rules.remove(&RuleId(id)).map(|_| ()).ok_or(Refusal::NotFound),
                 };
-                assert_eq!(self.table.delete(RuleId(id)), expected);
+                assert_eq!(self.table.delete(RuleId(id), FlowsFate::Survive), expected);
             }
-            Step::Prepare => {
+            Act::Prepare => {
                 let may = self.editable().is_some();
                 assert_eq!(self.table.prepare(LISTENERS).is_ok(), may);
                 self.model.preparing |= may;
                 self.go_on();
             }
-            Step::Answer(which) => {
+            Act::Answer(which) => {
                 if !self.open.is_empty() {
                     let request = self.open.remove(which % self.open.len());
                     self.kernel.next += 1;
                     // Low enough to hit what rules want.
                     self.kernel.picks =
                         vec![Ok(u16::try_from(self.kernel.next % 12).expect("small"))];
+                    self.tried_again(&request);
                     self.kernel.carry_out(request, &mut self.table);
                     self.go_on();
                 }
             }
-            Step::Commit => self.commit(&before),
-            Step::Rollback => {
-                self.table.rollback();
+            Act::Commit { allow_failed } => self.commit(&before, allow_failed),
+            Act::Retry => {
+                self.table.retry(LISTENERS);
+                self.go_on();
+            }
+            Act::Rollback => {
+                roll_back(&mut self.table, &mut self.kernel);
                 self.model.shadow = None;
                 self.model.preparing = false;
                 self.model.prepared = None;
             }
-            Step::Foreign(port) => {
+            Act::Foreign(port) => {
                 let address: SocketAddr = (core::net::Ipv4Addr::LOCALHOST, port).into();
                 if !self.kernel.foreign.remove(&address) {
                     self.kernel.foreign.insert(address);
@@ -157,11 +169,22 @@ impl Test {
     /// Takes the table's requests, and its answer.
     fn go_on(&mut self) {
         loop {
-            match self.table.next_step() {
-                Preparation::Ask(request) => self.open.push(request),
-                Preparation::Wait => return,
-                Preparation::Over(counts, outcome) => return self.over(counts, outcome),
+            match next_step(&mut self.table, &mut self.kernel) {
+                Step::Ask(request) => self.open.push(request),
+                Step::Wait => return,
+                Step::Prepared(counts, outcome) => return self.over(counts, outcome),
+                other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// A retry that is about to be answered: it succeeds if nobody else has the port.
+    fn tried_again(&mut self, request: &Request) {
+        if let Request::Bind { slot, address } = request
+            && let Some(State::Retried(_)) = self.table.slot(*slot).map(|slot| &slot.state)
+            && !self.kernel.foreign.contains(address)
+        {
+            assert!(self.model.failed.remove(&address.to_string()));
         }
     }
 
@@ -185,8 +208,9 @@ impl Test {
             Outcome::Done | Outcome::Failed => {
                 assert!(!clash);
                 let (wanted, had) = (keys(shadow), keys(&self.model.active));
-                assert_eq!(counts.kept as usize, wanted.intersection(&had).count());
-                assert_eq!(counts.retired as usize, had.difference(&wanted).count());
+                let open: BTreeSet<_> = had.difference(&self.model.failed).cloned().collect();
+                assert_eq!(counts.kept as usize, wanted.intersection(&open).count());
+                assert_eq!(counts.retired as usize, open.difference(&wanted).count());
                 let failures = self.table.failures(Which::Shadow);
                 let picks = (0..failures.total()).filter_map(|at| failures.get(at));
                 let picks = picks.filter(|failure| failure.port.is_none()).count();
@@ -204,13 +228,24 @@ impl Test {
         }
     }
 
-    fn commit(&mut self, before: &BTreeMap<String, u64>) {
-        let committed = self.table.commit(&mut self.kernel);
+    fn commit(&mut self, before: &BTreeMap<String, u64>, allow_failed: bool) {
+        let failures = self.table.failures(Which::Shadow);
+        let failures: Vec<_> = (0..failures.total()).filter_map(|at| failures.get(at)).collect();
+        let has_ports = failures.iter().all(|failure| failure.port.is_some());
+        let failed: BTreeSet<String> = failures
+            .iter()
+            .filter_map(|failure| Some((failure.address, failure.port?)))
+            .map(|(at, port)| crate::table::socket_address(at, port.get()).to_string())
+            .collect();
+        let committed = commit(&mut self.table, &mut self.kernel, allow_failed);
         match self.model.prepared {
             None => assert_eq!(committed, Err(Refusal::Order)),
-            Some(Outcome::Done) => {
+            Some(outcome) if outcome == Outcome::Done || allow_failed && has_ports => {
                 assert!(committed.expect("prepared").done);
                 self.model.active = self.model.shadow.take().expect("open");
+                let wanted = keys(&self.model.active);
+                self.model.failed = self.model.failed.union(&failed).cloned().collect();
+                self.model.failed.retain(|address| wanted.contains(address));
                 self.model.prepared = None;
                 self.model.generation += 1;
                 for (address, number) in listening(&self.table) {
@@ -221,11 +256,22 @@ impl Test {
         }
     }
 
-    fn check(&self, before: &BTreeMap<String, u64>, commit: bool) {
+    fn check(&self, before: &BTreeMap<String, u64>, act: Act) {
         let listening = listening(&self.table);
-        assert!(commit || listening == *before, "only a commit changes what listens");
-        let wanted: Vec<String> = keys(&self.model.active).into_iter().collect();
+        match act {
+            Act::Commit { .. } => {}
+            // A retry can bring something back.
+            Act::Answer(_) => assert!(before.iter().all(|(at, n)| listening.get(at) == Some(n))),
+            _ => assert_eq!(listening, *before, "only a commit changes what listens"),
+        }
+        let keys = keys(&self.model.active);
+        let wanted: Vec<String> = keys.difference(&self.model.failed).cloned().collect();
         assert_eq!(listening.into_keys().collect::<Vec<_>>(), wanted);
+        if !self.open.iter().any(|request| matches!(request, Request::Bind { .. })) {
+            let told = self.table.failures(Which::Active).total() as usize;
+            assert_eq!(told, self.model.failed.len());
+            assert_eq!(self.table.listeners().failed as usize, told);
+        }
         assert_eq!(self.table.generation(), self.model.generation);
         assert_eq!(self.table.len(Which::Active) as usize, self.model.active.len());
         for (at, rule) in (0..).zip(self.model.active.values()) {
@@ -233,7 +279,7 @@ impl Test {
         }
         if self.model.shadow.is_none() {
             assert_eq!(self.kernel.open(), wanted.len(), "no socket beside those that listen");
-            assert_eq!(self.table.slots.free(), LISTENERS - wanted.len());
+            assert_eq!(self.table.slots.free(), LISTENERS - keys.len());
         }
     }
 }
@@ -242,13 +288,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn table_is_what_a_plain_reference_says(steps in prop::collection::vec(steps(), 1..120)) {
+    fn table_is_what_a_plain_reference_says(acts in prop::collection::vec(acts(), 1..120)) {
         let (table, kernel) = (table(), Kernel::default());
         let mut test = Test { table, kernel, model: Model::default(), open: Vec::new() };
-        for step in steps {
-            let (before, commit) = (listening(&test.table), matches!(step, Step::Commit));
-            test.step(step);
-            test.check(&before, commit);
+        for act in acts {
+            let before = listening(&test.table);
+            test.act(act);
+            test.check(&before, act);
         }
     }
 }

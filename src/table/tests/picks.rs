@@ -54,7 +54,7 @@ fn pick_whose_run_would_pass_65535_has_failed() {
         table.begin(Base::Empty, None).expect("closed");
         table.insert(rule(1, "any", width(3)), false).expect("room");
         assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Failed);
-        table.rollback();
+        roll_back(&mut table, &mut kernel);
     }
 }
 
@@ -67,11 +67,11 @@ fn pick_that_failed_is_tried_again_after_a_correction() {
     table.insert(rule(2, "any", range(80, 80)), false).expect("room");
     table.insert(rule(3, "any", range(80, 80)), false).expect("room");
     assert!(matches!(prepare(&mut table, &mut kernel).1, Outcome::Conflict { .. }));
-    table.delete(RuleId(3)).expect("open");
+    table.delete(RuleId(3), FlowsFate::Survive).expect("open");
     kernel.picks = vec![Ok(50000)];
     let (counts, outcome) = prepare(&mut table, &mut kernel);
     assert_eq!((counts.failed, outcome), (0, Outcome::Done));
-    assert!(table.commit(&mut kernel).expect("prepared").done);
+    assert!(commit(&mut table, &mut kernel, false).expect("prepared").done);
     assert_eq!(ports(&table, 1), Some(range(50000, 50000)));
 }
 
@@ -82,14 +82,15 @@ fn second_answer_to_a_pick_is_none() {
     table.insert(rule(1, "127.0.0.1", width(1)), false).expect("room");
     table.insert(rule(2, "127.0.0.1", width(1)), false).expect("room");
     table.prepare(LISTENERS).expect("open");
-    let Preparation::Ask(first @ Request::Pick { rule: one, .. }) = table.next_step() else {
+    let Step::Ask(first @ Request::Pick { rule: one, .. }) = next_step(&mut table, &mut kernel)
+    else {
         panic!("a port is needed")
     };
-    let Preparation::Ask(second) = table.next_step() else { panic!("a port is needed") };
+    let Step::Ask(second) = next_step(&mut table, &mut kernel) else { panic!("a port is needed") };
     kernel.picks = vec![Err(IN_USE), Ok(51), Ok(52)];
     kernel.carry_out(first, &mut table);
     table.picked(one, Ok(50));
-    assert_eq!(table.next_step(), Preparation::Wait, "the other one is awaited");
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait, "the other one is awaited");
     kernel.carry_out(second, &mut table);
     kernel.carry_out(second, &mut table);
     let (counts, outcome) = finish(&mut table, &mut kernel);

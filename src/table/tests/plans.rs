@@ -56,8 +56,8 @@ fn address_that_is_still_held_for_the_active_table_conflicts_until_it_is_gone() 
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(2, "any", range(80, 80)), false).expect("room");
     assert_eq!((prepare(&mut table, &mut kernel).1, kernel.open()), (conflict(1, 2).0, 1));
-    table.rollback();
-    change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    roll_back(&mut table, &mut kernel);
+    change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
     change(&mut table, &mut kernel, |t| t.insert(rule(2, "any", range(80, 80)), false));
     // The reverse: from all addresses to one of them.
     table.begin(Base::Empty, None).expect("closed");
@@ -72,7 +72,7 @@ fn address_that_is_lost_is_not_held() {
     let slot = table.slots.iter().next().expect("one").0;
     table.fail(slot, Errno(libc::EINVAL));
     change(&mut table, &mut kernel, |t| {
-        t.delete(RuleId(1))?;
+        t.delete(RuleId(1), FlowsFate::Survive)?;
         t.insert(rule(2, "127.0.0.1", range(80, 80)), false)
     });
     assert_eq!(addresses(&table), ["127.0.0.1:80"]);
@@ -86,9 +86,9 @@ fn conflict_leaves_the_transaction_open_for_a_correction() {
     table.insert(rule(2, "any", range(85, 85)), false).expect("room");
     assert_eq!(prepare(&mut table, &mut kernel).1, conflict(1, 2).0);
     assert_eq!(table.slots.free(), LISTENERS);
-    table.delete(RuleId(2)).expect("open");
+    table.delete(RuleId(2), FlowsFate::Survive).expect("open");
     assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
-    assert!(table.commit(&mut kernel).expect("prepared").done);
+    assert!(commit(&mut table, &mut kernel, false).expect("prepared").done);
     assert_eq!(kernel.open(), 12);
 }
 
@@ -122,7 +122,7 @@ fn full_table_refuses_another_rule_and_takes_a_replacement() {
     for _ in 0..100 {
         table.insert(one(1), true).expect("in its place");
     }
-    table.delete(RuleId(1)).expect("there");
+    table.delete(RuleId(1), FlowsFate::Survive).expect("there");
     table.insert(one(99), false).expect("room");
 }
 
@@ -136,13 +136,13 @@ fn half_of_any_without_its_family_is_absent_and_a_named_address_failed() {
     table.prepare(LISTENERS).expect("open");
     let mut outcome = None;
     while outcome.is_none() {
-        match table.next_step() {
-            Preparation::Ask(Request::Bind { slot, address }) if address.is_ipv6() => {
+        match next_step(&mut table, &mut kernel) {
+            Step::Ask(Request::Bind { slot, address }) if address.is_ipv6() => {
                 table.bound(slot, Err(absent), &mut kernel);
             }
-            Preparation::Ask(request) => kernel.carry_out(request, &mut table),
-            Preparation::Wait => panic!("every request was answered"),
-            Preparation::Over(counts, how) => outcome = Some((counts, how)),
+            Step::Ask(request) => kernel.carry_out(request, &mut table),
+            Step::Prepared(counts, how) => outcome = Some((counts, how)),
+            other => panic!("{other:?}"),
         }
     }
     let counts = Counts { new: 1, failed: 1, ..Counts::default() };

@@ -43,7 +43,7 @@ fn port_that_is_not_wanted_any_more_is_retired_after_what_replaces_it_listens() 
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 82)), false));
     kernel.calls.clear();
     let counts = change(&mut table, &mut kernel, |t| {
-        t.delete(RuleId(1))?;
+        t.delete(RuleId(1), FlowsFate::Survive)?;
         t.insert(rule(2, "127.0.0.1", range(82, 83)), false)
     });
     assert_eq!(counts, Counts { kept: 1, new: 1, retired: 2, failed: 0 });
@@ -88,10 +88,10 @@ fn failed_bind_refuses_the_commit_and_names_rule_address_and_port() {
     assert_eq!(table.failures(Which::Active).total(), 0);
 
     kernel.calls.clear();
-    assert!(!table.commit(&mut kernel).expect("prepared").done);
+    assert!(!commit(&mut table, &mut kernel, false).expect("prepared").done);
     assert_eq!(kernel.calls, []);
     assert_eq!((table.generation(), table.len(Which::Active)), (1, 1));
-    table.rollback();
+    roll_back(&mut table, &mut kernel);
     assert_eq!(kernel.open(), 1);
     assert_eq!(addresses(&table), ["127.0.0.1:70"]);
 }
@@ -104,22 +104,22 @@ fn rollback_at_any_step_leaves_nothing() {
     // Each round goes one request further before it gives up; some answers come too late.
     for steps in 0..2000 {
         table.begin(Base::Copy, None).expect("no transaction");
-        table.delete(RuleId(1)).expect("there");
+        table.delete(RuleId(1), FlowsFate::Survive).expect("there");
         table.insert(rule(2, "any", range(71, 75)), false).expect("room");
         table.insert(rule(3, "127.0.0.1", width(2)), false).expect("room");
         kernel.picks = vec![Ok(900)];
         table.prepare(LISTENERS).expect("open");
         let mut late = None;
         for _ in 0..steps % 14 {
-            match table.next_step() {
-                Preparation::Ask(request) if steps % 3 == 0 && late.is_none() => {
+            match next_step(&mut table, &mut kernel) {
+                Step::Ask(request) if steps % 3 == 0 && late.is_none() => {
                     late = Some(request);
                 }
-                Preparation::Ask(request) => kernel.carry_out(request, &mut table),
-                Preparation::Wait | Preparation::Over(..) => break,
+                Step::Ask(request) => kernel.carry_out(request, &mut table),
+                _ => break,
             }
         }
-        table.rollback();
+        roll_back(&mut table, &mut kernel);
         if let Some(request) = late {
             kernel.carry_out(request, &mut table);
         }
@@ -128,7 +128,7 @@ fn rollback_at_any_step_leaves_nothing() {
     assert_eq!(listening(&table), before);
     assert_eq!((table.generation(), table.len(Which::Active)), (1, 1));
     assert_eq!(table.slots.free(), LISTENERS - before.len());
-    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
     assert_eq!(counts, Counts { retired: 4, ..Counts::default() });
     assert_eq!((kernel.open(), table.slots.free()), (0, LISTENERS));
 }
@@ -139,18 +139,18 @@ fn late_answer_of_one_transaction_is_nothing_to_the_next() {
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
     table.prepare(LISTENERS).expect("open");
-    let Preparation::Ask(late) = table.next_step() else { panic!("a socket is needed") };
-    table.rollback();
+    let Step::Ask(late) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+    roll_back(&mut table, &mut kernel);
 
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "127.0.0.1", range(81, 81)), false).expect("room");
     table.prepare(LISTENERS).expect("open");
-    let Preparation::Ask(next) = table.next_step() else { panic!("a socket is needed") };
+    let Step::Ask(next) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
     kernel.carry_out(late, &mut table);
-    assert_eq!((kernel.open(), table.next_step()), (0, Preparation::Wait));
+    assert_eq!((kernel.open(), next_step(&mut table, &mut kernel)), (0, Step::Wait));
     kernel.carry_out(next, &mut table);
     assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
-    table.commit(&mut kernel).expect("prepared");
+    commit(&mut table, &mut kernel, false).expect("prepared");
     assert_eq!((addresses(&table), kernel.open()), (vec!["127.0.0.1:81".to_owned()], 1));
 }
 
@@ -160,11 +160,13 @@ fn second_answer_to_a_bind_is_none() {
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "127.0.0.1", range(80, 81)), false).expect("room");
     table.prepare(LISTENERS).expect("open");
-    let Preparation::Ask(first) = table.next_step() else { panic!("a socket is needed") };
-    let Preparation::Ask(second) = table.next_step() else { panic!("a socket is needed") };
+    let Step::Ask(first) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+    let Step::Ask(second) = next_step(&mut table, &mut kernel) else {
+        panic!("a socket is needed")
+    };
     kernel.carry_out(first, &mut table);
     kernel.carry_out(first, &mut table);
-    assert_eq!((kernel.open(), table.next_step()), (1, Preparation::Wait));
+    assert_eq!((kernel.open(), next_step(&mut table, &mut kernel)), (1, Step::Wait));
     kernel.carry_out(second, &mut table);
     kernel.carry_out(second, &mut table);
     assert_eq!(finish(&mut table, &mut kernel).0, Counts { new: 2, ..Counts::default() });
@@ -181,14 +183,14 @@ fn listen_that_fails_refuses_the_commit_and_closes_what_listened_already() {
     assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
     kernel.calls.clear();
     kernel.listen_error = Some(Errno(libc::ENOMEM));
-    let committed = table.commit(&mut kernel).expect("prepared");
+    let committed = commit(&mut table, &mut kernel, false).expect("prepared");
     assert_eq!((committed.done, committed.counts.new, committed.counts.failed), (false, 0, 2));
     assert_eq!((addresses(&table), table.generation()), (vec!["127.0.0.1:70".to_owned()], 1));
     assert_eq!(kernel.open(), 1);
     let failure = table.failures(Which::Shadow).get(0).expect("one");
     assert_eq!((failure.rule, failure.errno), (RuleId(2), Errno(libc::ENOMEM)));
-    assert!(!table.commit(&mut kernel).expect("prepared").done);
-    table.rollback();
+    assert!(!commit(&mut table, &mut kernel, false).expect("prepared").done);
+    roll_back(&mut table, &mut kernel);
     assert_eq!((kernel.open(), table.slots.free()), (1, LISTENERS - 1));
 }
 
@@ -218,7 +220,7 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
     let counts = change(&mut table, &mut kernel, |_| Ok(()));
     assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
     assert_eq!(table.failures(Which::Active).get(0), Some(&failure));
-    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1)));
+    let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
     assert_eq!(counts, Counts { retired: 1, ..Counts::default() });
     assert_eq!((table.failures(Which::Active).total(), table.slots.free()), (0, LISTENERS));
 }
@@ -242,22 +244,22 @@ fn order_of_requests_is_kept() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     let one = rule(1, "127.0.0.1", range(80, 80));
     assert_eq!(table.insert(one, false), Err(Refusal::Order));
-    assert_eq!(table.delete(RuleId(1)), Err(Refusal::Order));
+    assert_eq!(table.delete(RuleId(1), FlowsFate::Survive), Err(Refusal::Order));
     assert_eq!(table.prepare(1), Err(Refusal::Order));
-    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+    assert_eq!(commit(&mut table, &mut kernel, false), Err(Refusal::Order));
     assert_eq!(table.begin(Base::Empty, Some(1)), Err(Refusal::Stale));
     table.begin(Base::Empty, Some(0)).expect("the generation");
     assert_eq!(table.begin(Base::Empty, None), Err(Refusal::Order));
-    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+    assert_eq!(commit(&mut table, &mut kernel, false), Err(Refusal::Order));
     assert_eq!(table.insert(one, true), Err(Refusal::NotFound));
     table.insert(one, false).expect("room");
     assert_eq!(table.insert(one, false), Err(Refusal::IdTaken));
-    assert_eq!(table.delete(RuleId(2)), Err(Refusal::NotFound));
+    assert_eq!(table.delete(RuleId(2), FlowsFate::Survive), Err(Refusal::NotFound));
     prepare(&mut table, &mut kernel);
     assert_eq!(table.insert(one, true), Err(Refusal::Order));
     assert_eq!(table.prepare(1), Err(Refusal::Order));
-    table.rollback();
-    assert_eq!(table.commit(&mut kernel), Err(Refusal::Order));
+    roll_back(&mut table, &mut kernel);
+    assert_eq!(commit(&mut table, &mut kernel, false), Err(Refusal::Order));
 }
 
 #[test]

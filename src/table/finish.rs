@@ -1,0 +1,169 @@
+//! What COMMIT and ROLLBACK do to sockets, step by step.
+//!
+//! COMMIT: all that is new listens; then the tables are swapped, at once; then what leaves is served
+//! and closed. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
+//! what was bound.
+
+use super::plan::Counts;
+use super::slots::State;
+use super::transaction::{Committed, Phase, Step, Then};
+use super::{Effects, Table};
+use crate::sys::Errno;
+use crate::wire::Which;
+
+impl<D> Table<D> {
+    /// COMMIT: the next of what is new listens.
+    pub(super) fn listen(&mut self, effects: &mut impl Effects<D>) -> Step {
+        let Phase::Listening { mut next, mut counts, allow_failed } = self.phase else {
+            return Step::Wait;
+        };
+        if counts.failed > 0 && !(allow_failed && self.has_all_ports()) {
+            self.phase = Phase::Prepared { counts };
+            return Step::Committed(Committed { counts, done: false });
+        }
+        let mut failed = 0;
+        let over = self.walk(&mut next, |table, at| {
+            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let before = core::mem::replace(&mut slot.state, State::Wanted);
+            let State::Bound(socket) = before else {
+                slot.state = before;
+                return false;
+            };
+            slot.state = match effects.listen(at, &socket) {
+                Ok(()) => State::Listening(socket),
+                Err(errno) => {
+                    failed += 1;
+                    State::Failed(errno)
+                }
+            };
+            true
+        });
+        counts.new -= failed;
+        counts.failed += failed;
+        self.phase = if failed > 0 && !allow_failed {
+            Phase::GivingUp { next: 0, counts }
+        } else if over {
+            self.swap();
+            Phase::Retiring { next: 0, counts }
+        } else {
+            Phase::Listening { next, counts, allow_failed }
+        };
+        Step::More
+    }
+
+    fn has_all_ports(&self) -> bool {
+        let mut rules = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+        rules.all(|entry| entry.pick_failure().is_none())
+    }
+
+    /// What listens already for a commit that fails is closed, and so is what was to.
+    pub(super) fn give_up(&mut self) -> Step {
+        let Phase::GivingUp { mut next, counts } = self.phase else { return Step::Wait };
+        let over = self.walk(&mut next, |table, at| {
+            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let is_new = slot.active.is_none()
+                && matches!(slot.state, State::Bound(_) | State::Listening(_));
+            if is_new {
+                slot.state = State::Wanted;
+            }
+            is_new
+        });
+        if !over {
+            self.phase = Phase::GivingUp { next, counts };
+            return Step::More;
+        }
+        let counts = Counts { new: 0, ..counts };
+        self.phase = Phase::Prepared { counts };
+        self.collect_failures(Which::Shadow);
+        Step::Committed(Committed { counts, done: false })
+    }
+
+    /// Each slot goes over to its rule of the shadow table, in one step. Those without one stay until
+    /// they are retired, but serve no more.
+    fn swap(&mut self) {
+        let mut next = 0;
+        while let Some(at) = self.slots.next_from(next) {
+            next = at.index + 1;
+            let Some(slot) = self.slots.get_mut(at) else { continue };
+            let stays = slot.shadow.is_some();
+            if stays {
+                slot.active = slot.shadow.take();
+            }
+            slot.state = match core::mem::replace(&mut slot.state, State::Wanted) {
+                // It had been given up with others of a commit that failed.
+                State::Wanted if stays => State::Failed(Errno(libc::ECANCELED)),
+                state if stays => state,
+                State::Listening(socket) => State::Leaving(socket),
+                state => {
+                    self.retry.forget(&state);
+                    State::Wanted
+                }
+            };
+        }
+        self.rules.swap();
+        self.generation += 1;
+        self.count_listeners();
+        self.collect_failures(Which::Active);
+        self.shadow_failures.clear();
+    }
+
+    /// COMMIT: the next of what leaves is served and closed.
+    pub(super) fn retire(&mut self, effects: &mut impl Effects<D>) -> Step {
+        let Phase::Retiring { mut next, counts } = self.phase else { return Step::Wait };
+        let over = self.walk(&mut next, |table, at| {
+            let leaves = |state: &State<D>| matches!(state, State::Leaving(_) | State::Wanted);
+            if !table.slots.get(at).is_some_and(|slot| leaves(&slot.state)) {
+                return false;
+            }
+            let Some(slot) = table.slots.remove(at) else { return false };
+            let State::Leaving(socket) = slot.state else { return false };
+            if let Some(&entry) = slot.active.and_then(|at| table.rules.get(at)) {
+                let taken = effects.retire(slot.key, socket, &entry);
+                table.count_accepted(entry.stats, taken);
+            }
+            true
+        });
+        if !over {
+            self.phase = Phase::Retiring { next, counts };
+            return Step::More;
+        }
+        for (stats, after_ms) in self.doomed.drain(..) {
+            effects.end_flows(stats, after_ms);
+        }
+        self.rules.drop_shadow();
+        self.phase = Phase::Closed;
+        Step::Committed(Committed { counts, done: true })
+    }
+
+    /// Takes the next marks of the shadow table back, and closes what was made for it.
+    pub(super) fn unmark(&mut self, mut next: u32, then: Then) -> Step {
+        let over = self.walk(&mut next, |table, at| {
+            let Some(slot) = table.slots.get_mut(at) else { return false };
+            slot.shadow = None;
+            if slot.active.is_some() {
+                return false;
+            }
+            let removed = table.slots.remove(at);
+            matches!(removed.map(|slot| slot.state), Some(State::Bound(_)))
+        });
+        if !over {
+            self.phase = Phase::Unmarking { next, then };
+            return Step::More;
+        }
+        match then {
+            Then::Open(why) => self.abandoned(why),
+            Then::Closed => {
+                self.drop_shadow();
+                Step::RolledBack
+            }
+        }
+    }
+
+    /// The shadow table is gone, with nothing marked for it.
+    pub(super) fn drop_shadow(&mut self) {
+        self.phase = Phase::Closed;
+        self.rules.drop_shadow();
+        self.shadow_failures.clear();
+        self.doomed.clear();
+    }
+}

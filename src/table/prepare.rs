@@ -1,0 +1,205 @@
+//! What PREPARE does, step by step.
+//!
+//! First ports are picked, so that every key is known; then the plan is made; then each new socket is
+//! bound. Picking and binding are a conversation with the factory. Answers that come after a
+//! rollback name slots that are gone, and what they bring is dropped.
+
+use super::plan::{Counts, Impossible};
+use super::rules::Pick;
+use super::slots::State;
+use super::transaction::{Phase, Request, Step, Then};
+use super::{Effects, Entry, Table, key};
+use crate::arena::Ref;
+use crate::sys::Errno;
+use crate::wire::{Bind, Outcome, Port, PortRange, Ports, Rule, Which};
+
+/// How often one pick may be asked for again, since other rules want what was found.
+const PICK_TRIES: u8 = 16;
+
+impl<D> Table<D> {
+    /// What comes next. To be called again at once after [`Step::Ask`], in a while after
+    /// [`Step::More`], and after [`Step::Wait`] when an answer or a request has come.
+    pub fn next_step(&mut self, effects: &mut impl Effects<D>) -> Step {
+        match self.phase {
+            Phase::Closed | Phase::Open | Phase::Prepared { .. } => self.next_retry(),
+            Phase::Picking { asked, available, .. } => match self.next_pick() {
+                Some(request) => Step::Ask(request),
+                None if asked > 0 => Step::Wait,
+                None => {
+                    let started = self.start_plan(available);
+                    self.started(started)
+                }
+            },
+            Phase::Marking { .. } | Phase::Comparing { .. } => {
+                let planned = self.plan();
+                self.started(planned)
+            }
+            Phase::Binding { asked, counts, .. } => match self.next_bind() {
+                Some(request) => Step::Ask(request),
+                None if asked > 0 => Step::Wait,
+                None => self.prepared(counts),
+            },
+            Phase::Listening { .. } => self.listen(effects),
+            Phase::GivingUp { .. } => self.give_up(),
+            Phase::Retiring { .. } => self.retire(effects),
+            Phase::Unmarking { next, then } => self.unmark(next, then),
+        }
+    }
+
+    fn started(&mut self, planned: Result<(), Impossible>) -> Step {
+        if let Err(why) = planned {
+            self.phase = Phase::Unmarking { next: 0, then: Then::Open(why) };
+        }
+        Step::More
+    }
+
+    fn prepared(&mut self, counts: Counts) -> Step {
+        let picks = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at)?.pick_failure());
+        let failed = counts.failed + u32::try_from(picks.count()).unwrap_or(u32::MAX);
+        let counts = Counts { failed, ..counts };
+        if failed > 0 {
+            self.collect_failures(Which::Shadow);
+        }
+        self.phase = Phase::Prepared { counts };
+        let outcome = if failed == 0 { Outcome::Done } else { Outcome::Failed };
+        Step::Prepared(counts, outcome)
+    }
+
+    /// The marks are gone: PREPARE is answered with the reason, and may be tried again.
+    pub(super) fn abandoned(&mut self, why: Impossible) -> Step {
+        self.phase = Phase::Open;
+        self.search_again();
+        let outcome = match why {
+            Impossible::Conflict(first, second) => Outcome::Conflict { first, second },
+            Impossible::Limit { needed, available } => Outcome::Limit {
+                needed: u32::try_from(needed).unwrap_or(u32::MAX),
+                available: u32::try_from(available).unwrap_or(u32::MAX),
+            },
+        };
+        Step::Prepared(Counts::default(), outcome)
+    }
+
+    fn next_pick(&mut self) -> Option<Request> {
+        let Phase::Picking { next, asked, .. } = &mut self.phase else { return None };
+        loop {
+            let reference = *self.rules.shadow().get(*next)?;
+            *next += 1;
+            let Some(entry) = self.rules.get_mut(reference) else { continue };
+            let rule = entry.rule;
+            if let (true, Ports::Pick { width }, Pick::Wanted(tries)) =
+                (rule.active, rule.ports, entry.pick)
+            {
+                entry.pick = Pick::Asked(tries);
+                *asked += 1;
+                let address = rule.bind.address().map(|address| key::socket_address(address, 0));
+                return Some(Request::Pick { rule: reference, address, width: width.get() });
+            }
+        }
+    }
+
+    /// The factory's answer to [`Request::Pick`]. Ports that another rule of the shadow table wants
+    /// are free as yet, so that the factory may name them: it is asked again then. An answer that
+    /// is late, or the second one, is ignored.
+    pub fn picked(&mut self, reference: Ref, outcome: Result<u16, Errno>) {
+        let Phase::Picking { next, asked, .. } = &mut self.phase else { return };
+        let Some(&Entry { rule, pick: Pick::Asked(tries), .. }) = self.rules.get(reference) else {
+            return;
+        };
+        *asked -= 1;
+        let range = outcome.map(|port| PortRange::from_width(Port::new(port)?, rule.ports.width()));
+        let (ports, pick) = match range {
+            Err(errno) => (rule.ports, Pick::Failed(errno)),
+            Ok(None) => (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE))),
+            Ok(Some(range)) => {
+                let found = Rule { ports: Ports::Fixed(range), ..rule };
+                let mut others = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+                match others.any(|other| key::overlap(&found, &other.rule)) {
+                    false => (found.ports, Pick::Found),
+                    true if tries == PICK_TRIES => {
+                        (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE)))
+                    }
+                    true => {
+                        *next = 0;
+                        (rule.ports, Pick::Wanted(tries + 1))
+                    }
+                }
+            }
+        };
+        if let Some(entry) = self.rules.get_mut(reference) {
+            entry.rule.ports = ports;
+            entry.pick = pick;
+        }
+    }
+
+    /// What has no ports yet looks for them again in the next PREPARE.
+    fn search_again(&mut self) {
+        for at in 0..self.rules.shadow().len() {
+            let reference = self.rules.shadow()[at];
+            if let Some(entry) = self.rules.get_mut(reference)
+                && entry.pick != Pick::Found
+            {
+                entry.pick = Pick::Wanted(0);
+            }
+        }
+    }
+
+    fn next_bind(&mut self) -> Option<Request> {
+        let Phase::Binding { next, asked, .. } = &mut self.phase else { return None };
+        loop {
+            let at = self.slots.next_from(*next)?;
+            *next = at.index + 1;
+            let Some(slot) = self.slots.get_mut(at) else { continue };
+            if matches!(slot.state, State::Wanted) {
+                slot.state = State::Asked;
+                *asked += 1;
+                return Some(Request::Bind { slot: at, address: slot.key.socket_address() });
+            }
+        }
+    }
+
+    /// The factory's answer to [`Request::Bind`]. A late one is dropped, and its socket closed.
+    pub fn bound(
+        &mut self,
+        reference: Ref,
+        outcome: Result<D, Errno>,
+        effects: &mut impl Effects<D>,
+    ) {
+        let Some(slot) = self.slots.get_mut(reference) else { return };
+        if matches!(slot.state, State::Retried(_)) {
+            return self.retried(reference, outcome, effects);
+        }
+        let Phase::Binding { asked, counts, .. } = &mut self.phase else { return };
+        if !matches!(slot.state, State::Asked) {
+            return;
+        }
+        *asked -= 1;
+        let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
+        let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));
+        slot.state = match staged {
+            Ok(socket) => {
+                counts.new += 1;
+                State::Bound(socket)
+            }
+            // The other half of "any" on a host without one of the families.
+            Err(Errno(libc::EAFNOSUPPORT)) if rule.is_some_and(|r| r.bind == Bind::Any) => {
+                State::Absent
+            }
+            Err(errno) => {
+                counts.failed += 1;
+                State::Failed(errno)
+            }
+        };
+    }
+
+    /// How many sockets a PREPARE has brought, or a commit has still to close.
+    pub fn other_sockets(&self) -> usize {
+        match self.phase {
+            Phase::Binding { counts, .. }
+            | Phase::Prepared { counts }
+            | Phase::Listening { counts, .. }
+            | Phase::GivingUp { counts, .. } => counts.new as usize,
+            Phase::Retiring { counts, .. } => counts.retired as usize,
+            _ => 0,
+        }
+    }
+}

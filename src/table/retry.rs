@@ -1,0 +1,85 @@
+//! What could not be bound, and was committed all the same, is tried again from time to time.
+
+use super::slots::State;
+use super::transaction::{Request, Step};
+use super::{Effects, Table};
+use crate::arena::Ref;
+use crate::limits::RETRIES;
+use crate::sys::Errno;
+use crate::wire::Which;
+
+/// A round of retries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Retry {
+    /// Slots from this place on may have to be tried; `None`: all were.
+    next: Option<u32>,
+    /// How many more may be tried in this round.
+    left: usize,
+    /// How many answers are awaited.
+    asked: usize,
+}
+
+impl Retry {
+    /// A slot of this state leaves: the answer that is awaited for it will find nothing.
+    pub(super) fn forget<D>(&mut self, state: &State<D>) {
+        if matches!(state, State::Retried(_)) {
+            self.asked = self.asked.saturating_sub(1);
+        }
+    }
+}
+
+impl<D> Table<D> {
+    /// Starts a round, of at most so many new sockets; the next one goes on behind the last it tried.
+    /// Nothing happens while the last round is not over.
+    pub fn retry(&mut self, available: usize) {
+        if self.retry.asked == 0 && self.listeners.failed > 0 {
+            let next = Some(self.retry.next.unwrap_or(0));
+            self.retry = Retry { next, left: available.min(RETRIES), asked: 0 };
+        }
+    }
+
+    /// What of the round comes next.
+    pub(super) fn next_retry(&mut self) -> Step {
+        while self.retry.left > 0
+            && let Some(next) = self.retry.next
+        {
+            let Some(at) = self.slots.next_from(next) else {
+                self.retry.next = None;
+                break;
+            };
+            self.retry.next = Some(at.index + 1);
+            let Some(slot) = self.slots.get_mut(at) else { continue };
+            if let (State::Failed(errno), Some(_)) = (&slot.state, slot.active) {
+                slot.state = State::Retried(*errno);
+                self.retry.left -= 1;
+                self.retry.asked += 1;
+                return Step::Ask(Request::Bind { slot: at, address: slot.key.socket_address() });
+            }
+        }
+        self.retry.left = 0;
+        Step::Wait
+    }
+
+    /// The answer to a retry: the listener is there, or still is not.
+    pub(super) fn retried(
+        &mut self,
+        reference: Ref,
+        outcome: Result<D, Errno>,
+        effects: &mut impl Effects<D>,
+    ) {
+        self.retry.asked = self.retry.asked.saturating_sub(1);
+        let ready = outcome.and_then(|socket| {
+            effects.stage(reference, &socket)?;
+            effects.listen(reference, &socket).map(|()| socket)
+        });
+        let Some(slot) = self.slots.get_mut(reference) else { return };
+        slot.state = match ready {
+            Ok(socket) => State::Listening(socket),
+            Err(errno) => State::Failed(errno),
+        };
+        if self.retry.asked == 0 {
+            self.count_listeners();
+            self.collect_failures(Which::Active);
+        }
+    }
+}
