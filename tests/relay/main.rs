@@ -1,0 +1,18 @@
+//! Under load: many bytes, many connections, and peers that do not behave.
+//!
+//! Each byte is checked against a stream that both ends know. The server inside the container is
+//! this same program ([`peer::Peer`]); both tell each other past the daemon what they have seen.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod call;
+mod ending;
+mod exchange;
+mod flood;
+mod inside;
+mod integrity;
+mod link;
+mod peer;
+mod random;
+mod resets;
