@@ -8,7 +8,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// The core's place in [`crate::support::Run::daemon`].
+/// Places in [`crate::support::Run::daemon`].
+pub const GUEST: usize = 2;
 pub const CORE: usize = 3;
 
 /// How often a process has run, and for how long.

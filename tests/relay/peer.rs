@@ -19,6 +19,9 @@ const VARIABLE: &str = "PESTO_TEST_INSIDE";
 /// A rule to the port at which every role is played.
 pub const ROLES: &str = "127.0.0.1::8000";
 
+/// A rule to the port that sends back what it gets.
+pub const ECHO: &str = "127.0.0.1::8001";
+
 /// `pesto run` with the server in it.
 #[derive(Debug)]
 pub struct Peer {
