@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// So many connections that have exchanged some bytes.
-fn idle(peer: &Peer, count: usize) -> Vec<TcpStream> {
+pub fn idle(peer: &Peer, count: usize) -> Vec<TcpStream> {
     fd::raise_descriptor_limit().expect("a limit");
     let one = || {
         let mut stream = peer.run.connect();
@@ -57,14 +57,14 @@ fn idle_connection_takes_two_descriptors_and_a_place_that_was_reserved() {
 }
 
 /// What the core has open.
-struct Descriptors {
+pub struct Descriptors {
     /// By its own account, and how many it may have.
-    told: [usize; 2],
+    pub told: [usize; 2],
     /// By /proc, where we may look.
-    open: Option<usize>,
+    pub open: Option<usize>,
 }
 
-fn descriptors(peer: &Peer) -> Descriptors {
+pub fn descriptors(peer: &Peer) -> Descriptors {
     let status = peer.run.json(&["status"]);
     let told = ["descriptors", "descriptor_limit"]
         .map(|key| usize::try_from(status[key].as_u64().expect("a number")).expect("few"));

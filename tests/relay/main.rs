@@ -7,6 +7,7 @@
 mod support;
 
 mod call;
+mod descriptors;
 mod ending;
 mod exchange;
 mod flood;
