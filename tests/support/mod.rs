@@ -165,6 +165,11 @@ impl Lines {
         self.0.recv_timeout(PATIENCE).expect("a line")
     }
 
+    /// Lines that have come.
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.try_iter().collect()
+    }
+
     /// There are no more: every process has closed its end.
     pub fn end(&self) {
         let end = self.0.recv_timeout(PATIENCE);
