@@ -27,7 +27,7 @@ pub enum Reply {
     Answer(Frame),
     /// Send this if it can be, then close the connection.
     Close(Frame),
-    /// Read no more of it until [`Control::prepared`] brings the answer.
+    /// Read no more of it until [`Control::ended`] brings the answer.
     Later,
     /// Send this, and end the daemon once flows have ended or `drain_ms` have passed.
     Stop(Frame, u32),
