@@ -89,17 +89,16 @@ def descendants(root, without=()):
 
 def processor_time(pids):
     """The seconds of processor that these processes have had, of all their threads that live: to the
-    nanosecond where the kernel has it (/proc/pid/task/tid/schedstat), else in ticks."""
-    total = 0.0
-    for pid in pids:
-        try:
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
-                    total += int(file.read().split()[0]) / 1e9
-        except (FileNotFoundError, ProcessLookupError):
-            if found := stat(pid):
-                total += found[3] / os.sysconf("SC_CLK_TCK")
-    return total
+    nanosecond where the kernel has it (/proc/pid/task/tid/schedstat), else of the process in ticks."""
+    if not os.path.exists("/proc/self/schedstat"):
+        return sum(found[3] for found in map(stat, pids) if found) / os.sysconf("SC_CLK_TCK")
+    total = 0
+    for thread in threads(pids):
+        # Every thread has a folder of its own there, though only processes are listed.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{thread}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+    return total / 1e9
 
 
 def threads(pids):
