@@ -5,15 +5,19 @@ comes to it. They are ended by id, and one whose id was given to another process
 that has another start time.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,6 +30,19 @@ def adopt_orphans():
 def end_with_parent():
     """For what runs between fork and exec: the process does not outlive this one."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def end_in_order():
+    """From now on SIGTERM and SIGINT end this process as an exception does, once: what cleans up then is
+    not interrupted by another one."""
+
+    def interrupt(number, _frame):
+        for each in ENDING:
+            signal.signal(each, lambda *_: None)
+        sys.exit(128 + number)
+
+    for each in ENDING:
+        signal.signal(each, interrupt)
 
 
 def start(command, errors, **options):
@@ -72,17 +89,41 @@ def descendants(root, without=()):
 
 def processor_time(pids):
     """The seconds of processor that these processes have had, of all their threads that live: to the
-    nanosecond where the kernel has it (/proc/pid/task/tid/schedstat), else in ticks."""
-    total = 0.0
+    nanosecond where the kernel has it (/proc/pid/task/tid/schedstat), else of the process in ticks."""
+    if not os.path.exists("/proc/self/schedstat"):
+        return sum(found[3] for found in map(stat, pids) if found) / os.sysconf("SC_CLK_TCK")
+    total = 0
+    for thread in threads(pids):
+        # Every thread has a folder of its own there, though only processes are listed.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{thread}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def threads(pids):
     for pid in pids:
         try:
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
-                    total += int(file.read().split()[0]) / 1e9
+            yield from map(int, os.listdir(f"/proc/{pid}/task"))
         except (FileNotFoundError, ProcessLookupError):
-            if found := stat(pid):
-                total += found[3] / os.sysconf("SC_CLK_TCK")
-    return total
+            pass
+
+
+@contextlib.contextmanager
+def on_one_processor():
+    """Keeps this process and all its descendants on one processor."""
+    all_of_them = os.sched_getaffinity(0)
+
+    def keep(processors):
+        for thread in threads([os.getpid(), *descendants(os.getpid())]):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, processors)
+
+    keep({max(all_of_them)})
+    try:
+        yield
+    finally:
+        keep(all_of_them)
 
 
 class Others:
@@ -140,15 +181,11 @@ def living(known):
 
 
 def send(pid, signal_number):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal_number)
-    except ProcessLookupError:
-        pass
 
 
 def take_leave(pid):
     """Reaps an orphan that has come to this process."""
-    try:
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass

@@ -82,8 +82,8 @@ def markdown(results):
         if figures := summary(samples):
             parts += [f"**{WORKLOADS[workload].title}**", table(*columns(workload, figures))]
     machine = results["machine"]
-    parts.append(f"{machine['processors']} processors, Linux {machine['kernel']}; {results['rounds']} rounds of "
-                 f"{results['seconds']:g} seconds a measurement; median (least-greatest).")
+    parts.append(f"{machine['processors']} processors, Linux {machine['kernel']}; rounds: {results['rounds']}, seconds "
+                 f"a measurement: {results['seconds']:g}; median (least-greatest).")
     others = spread([sample["others"] for samples in results["samples"].values()
                      for rounds in samples.values() for sample in rounds if sample])
     if others:
@@ -94,3 +94,15 @@ def markdown(results):
     parts += [f"Not measured: {peer} ({reason})." for peer, reason in results["skipped"].items()]
     parts += [f"Without a figure: {failure}." for failure in results["failed"]]
     return "\n\n".join(parts)
+
+
+def put_into(path, name, text):
+    """Replaces what is in a file between two lines that are a comment of this name."""
+    mark = f"<!-- {name} -->\n"
+    with open(path, encoding="utf-8") as file:
+        parts = file.read().split(mark)
+    if len(parts) != 3:
+        raise SystemExit(f"{path}: there are not two lines {mark.strip()}")
+    parts[1] = f"\n{text}\n\n"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(mark.join(parts))

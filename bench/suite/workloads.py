@@ -59,6 +59,17 @@ def pingpong(peer, seconds, load):
             "p50": result["p50"], "p99": result["p99"]}
 
 
+def pinned(measure):
+    """The same on one processor: what a wake-up costs that finds another processor asleep, which is most
+    of a round trip on a machine with nothing else to do, is left out, and chance with it."""
+
+    def measure_pinned(peer, seconds, load):
+        with processes.on_one_processor():
+            return measure(peer, seconds, load)
+
+    return measure_pinned
+
+
 # A title, what its rate and its cost are counted in, and the function.
 Workload = namedtuple("Workload", "title unit cost_unit measure")
 
@@ -66,9 +77,13 @@ WORKLOADS = {
     "stream-1": Workload("One TCP stream", "Gbit/s", "CPU s per GB", streams(1)),
     "stream-8": Workload("Eight TCP streams", "Gbit/s", "CPU s per GB", streams(8)),
     "connect-1": Workload("Short connections, 1 at a time", "per second", "CPU ms each", connections(1)),
+    "connect-1-pinned": Workload("Short connections, 1 at a time, all on one processor", "per second",
+                                 "CPU ms each", pinned(connections(1))),
     "connect-32": Workload("Short connections, 32 at a time", "per second", "CPU ms each", connections(32)),
     "connect-256": Workload("Short connections, 256 at a time", "per second", "CPU ms each", connections(256)),
     "pingpong": Workload("64 bytes there and back on one connection", "per second", "CPU µs each", pingpong),
+    "pingpong-pinned": Workload("64 bytes there and back on one connection, all on one processor", "per second",
+                                "CPU µs each", pinned(pingpong)),
 }
 
 
