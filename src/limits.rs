@@ -56,6 +56,10 @@ pub const PIPE_AT_REST: u32 = 4096;
 /// Bytes that are spliced at a time.
 pub const SPLICE: usize = 256 * 1024;
 
+/// A message that is shorter is taken out of its socket at once: what cannot be sent on fits a pipe at
+/// rest.
+pub const SMALL: usize = 4096;
+
 /// A direction that shows so much at a time gets a pipe.
 pub const BULK: usize = 64 * 1024;
 
@@ -92,7 +96,7 @@ pub const KEEPALIVE: Keepalive =
 /// others have their turn: some 0.5 ms each.
 pub const LOOKS: usize = 4096;
 /// See [`LOOKS`].
-pub const SOCKETS: usize = 128;
+pub const SOCKETS: usize = 64;
 
 /// How long steps of a change follow each other before others have their turn.
 pub const CHANGE_US: u64 = 1000;

@@ -56,7 +56,9 @@ pub struct Socket {
     pub(super) broken: Option<Broken>,
     /// The kernel has reported an error or hang-up that was not looked at yet.
     pub(super) troubled: bool,
-    /// What its bytes go through, when there are many.
+    /// The last read brought as much as it could.
+    pub(super) more: bool,
+    /// What its bytes go through, when there are many, or where the rest of a message waits.
     pub(super) pipe: Option<Pipe>,
 }
 
@@ -72,6 +74,7 @@ impl Socket {
             ended: false,
             broken: None,
             troubled: false,
+            more: false,
             pipe: None,
         }
     }

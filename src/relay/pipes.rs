@@ -10,8 +10,9 @@
 //! so one rule alone gets three quarters of them, and any other still finds some.
 
 use crate::arena::Ref;
-use crate::limits::{MAX_RULES, PIPE_AT_REST, PIPE_SIZES, SPLICE};
+use crate::limits::{MAX_RULES, PIPE_AT_REST, PIPE_SIZES, SMALL, SPLICE};
 use crate::sys::{Result, fd, fs};
+use static_assertions::const_assert;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A pipe in use.
@@ -21,12 +22,19 @@ pub(super) struct Pipe {
     write: OwnedFd,
     /// Bytes in it.
     pending: usize,
+    /// Whether it was made large: it is there for all that comes, not for one rest.
+    large: bool,
 }
 
 impl Pipe {
     /// Whether nothing is in it.
     pub(super) const fn is_empty(&self) -> bool {
         self.pending == 0
+    }
+
+    /// Whether it was taken for the rest of a message, and that has gone on.
+    pub(super) const fn is_done(&self) -> bool {
+        self.pending == 0 && !self.large
     }
 
     /// Takes what the socket has, as far as there is room: how many bytes. 0 says that there is
@@ -64,7 +72,7 @@ impl Pipes {
         for _ in 0..count {
             let Ok((read, write)) = fd::pipe(libc::O_NONBLOCK) else { break };
             let _ = fd::set_pipe_size(write.as_fd(), PIPE_AT_REST);
-            free.push(Pipe { read, write, pending: 0 });
+            free.push(Pipe { read, write, pending: 0, large: false });
         }
         Ok(Self { free, held: vec![0; 2 * MAX_RULES], null: fs::dev_null()? })
     }
@@ -74,19 +82,43 @@ impl Pipes {
         2 * self.free.len() + 1
     }
 
-    /// A pipe for a flow of this rule; `None` when it has to do without.
+    /// Whether there is one for a flow of this rule.
+    pub(super) fn has(&self, rule: Ref) -> bool {
+        let held = self.held.get(rule.index as usize).copied().unwrap_or(u16::MAX);
+        usize::from(held) < 3 * self.free.len()
+    }
+
+    /// A large pipe for a flow of this rule; `None` when it has to do without.
     pub(super) fn take(&mut self, rule: Ref) -> Option<Pipe> {
-        let held = self.held.get_mut(rule.index as usize)?;
-        if usize::from(*held) >= 3 * self.free.len() {
+        let mut pipe = self.pop(rule)?;
+        let grown = |&size: &u32| fd::set_pipe_size(pipe.write.as_fd(), size).is_ok();
+        pipe.large = PIPE_SIZES.iter().any(grown);
+        if !pipe.large {
+            self.give(rule, pipe);
+            return None;
+        }
+        Some(pipe)
+    }
+
+    /// A pipe with these bytes, no more than one of a page takes; `None` when there is none.
+    pub(super) fn keep(&mut self, rule: Ref, bytes: &[u8]) -> Option<Pipe> {
+        let mut pipe = self.pop(rule)?;
+        pipe.pending = fd::write(pipe.write.as_fd(), bytes).unwrap_or(0);
+        if pipe.pending == bytes.len() {
+            return Some(pipe);
+        }
+        self.give(rule, pipe);
+        None
+    }
+
+    fn pop(&mut self, rule: Ref) -> Option<Pipe> {
+        if !self.has(rule) {
             return None;
         }
         let pipe = self.free.pop()?;
-        let grown = |&size: &u32| fd::set_pipe_size(pipe.write.as_fd(), size).is_ok();
-        if !PIPE_SIZES.iter().any(grown) {
-            self.free.push(pipe);
-            return None;
+        if let Some(held) = self.held.get_mut(rule.index as usize) {
+            *held += 1;
         }
-        *held += 1;
         Some(pipe)
     }
 
@@ -101,10 +133,14 @@ impl Pipes {
                 return;
             }
         }
-        let _ = fd::set_pipe_size(pipe.write.as_fd(), PIPE_AT_REST);
+        if core::mem::take(&mut pipe.large) {
+            let _ = fd::set_pipe_size(pipe.write.as_fd(), PIPE_AT_REST);
+        }
         self.free.push(pipe);
     }
 }
+
+const_assert!(SMALL <= PIPE_AT_REST as usize);
 
 #[cfg(test)]
 mod tests {

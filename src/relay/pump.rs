@@ -1,8 +1,9 @@
 //! One step of one direction of a flow.
 //!
-//! **Copying**: bytes are peeked at, sent, and only what was sent is taken out of the source: whatever
-//! happens in between, none is lost and none is held in user space. What that costs is little for
-//! small messages. **Splicing**: a direction that shows much at a time gets a pipe; bytes go through
+//! **Small messages** are read and sent; what the sink does not take waits in a pipe, and as long as
+//! there is none to be had for that, copying does it. **Copying**: bytes are peeked at, sent, and only
+//! what was sent is taken out of the source. So none is lost and none is held in user space whatever
+//! happens in between. **Splicing**: a direction that shows much at a time gets a pipe; bytes go through
 //! it as they are in the kernel's buffers. The pipe is filled only when it is empty, so one number
 //! says what is held, and gone with it if the sink fails.
 //!
@@ -13,9 +14,9 @@
 use super::flow::{Broken, Socket};
 use super::pipes::Pipes;
 use crate::arena::Ref;
-use crate::limits::{BULK, TRICKLE};
+use crate::limits::{BULK, SMALL, TRICKLE};
 use crate::sys::{Errno, socket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What all flows move bytes with.
 #[derive(Debug)]
@@ -62,9 +63,13 @@ pub(super) fn step(
     if source.urgent && !source.holds_bytes() {
         give_back(source, means, rule);
     }
-    match splice(source, sink, means, rule)? {
-        Some(step) => Ok(step),
-        None => copy(source, sink, means, rule),
+    if let Some(step) = splice(source, sink, means, rule)? {
+        return Ok(step);
+    }
+    if !source.more && source.pipe.is_none() && means.pipes.has(rule) {
+        pass_on(source, sink, means, rule)
+    } else {
+        copy(source, sink, means, rule)
     }
 }
 
@@ -103,7 +108,7 @@ fn splice(
         }
         Err(errno) => return Err(Stop::Sink(errno)),
     };
-    if trickles && pipe.is_empty() {
+    if trickles && pipe.is_empty() || pipe.is_done() {
         give_back(source, means, rule);
     }
     Ok(Some(Step::Spliced(moved)))
@@ -116,44 +121,91 @@ pub(super) fn give_back(source: &mut Socket, means: &mut Means, rule: Ref) {
     }
 }
 
+/// Reads a small message and sends it.
+fn pass_on(
+    source: &mut Socket,
+    sink: &mut Socket,
+    means: &mut Means,
+    rule: Ref,
+) -> Result<Step, Stop> {
+    let room = SMALL.min(means.buffer.len());
+    let Some(message) = read(source, sink, &mut means.buffer[..room], socket::receive)? else {
+        return Ok(Step::Copied(0));
+    };
+    let sent = send(sink, &means.buffer[..message])?;
+    if sent < message {
+        // There was a pipe a moment ago; without one, what has been read would be lost.
+        let rest = means.pipes.keep(rule, &means.buffer[sent..message]);
+        source.pipe = Some(rest.ok_or(Stop::Source)?);
+    }
+    Ok(Step::Copied(sent))
+}
+
+/// Reads into the buffer: how many bytes; `None`: once more.
+fn read(
+    source: &mut Socket,
+    sink: &Socket,
+    buffer: &mut [u8],
+    call: impl Fn(BorrowedFd<'_>, &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Option<usize>, Stop> {
+    match call(source.fd.as_fd(), buffer) {
+        Ok(0) => Err(end(source, sink)),
+        Ok(count) => {
+            source.more = count == buffer.len();
+            // All that was there, unless an end or a mark is behind it.
+            source.readable = source.more || source.hung_up || source.urgent;
+            Ok(Some(count))
+        }
+        Err(Errno(libc::EINTR)) => Ok(None),
+        Err(errno) if errno.would_block() => {
+            source.readable = false;
+            Err(Stop::Waiting)
+        }
+        Err(_) => Err(Stop::Source),
+    }
+}
+
+/// Sends what the sink takes: how many bytes.
+fn send(sink: &mut Socket, bytes: &[u8]) -> Result<usize, Stop> {
+    match socket::send(sink.fd.as_fd(), bytes) {
+        Ok(sent) => {
+            // The kernel notes that we want room, and will tell when there is some.
+            sink.writable = sent == bytes.len();
+            Ok(sent)
+        }
+        Err(Errno(libc::EINTR)) => Ok(0),
+        Err(errno) if errno.would_block() => {
+            sink.writable = false;
+            Ok(0)
+        }
+        Err(errno) => Err(Stop::Sink(errno)),
+    }
+}
+
 fn copy(
     source: &mut Socket,
     sink: &mut Socket,
     means: &mut Means,
     rule: Ref,
 ) -> Result<Step, Stop> {
-    let seen = match socket::peek(source.fd.as_fd(), &mut means.buffer) {
-        Ok(0) => return Err(end(source, sink)),
-        Ok(seen) => seen,
-        Err(Errno(libc::EINTR)) => return Ok(Step::Copied(0)),
-        Err(errno) if errno.would_block() => {
-            source.readable = false;
-            return Err(Stop::Waiting);
-        }
-        Err(_) => return Err(Stop::Source),
+    let Some(seen) = read(source, sink, &mut means.buffer, socket::peek)? else {
+        return Ok(Step::Copied(0));
     };
     if seen >= BULK && source.pipe.is_none() && !source.urgent {
         source.pipe = means.pipes.take(rule);
+        if source.pipe.is_some() {
+            source.readable = true;
+        }
         if let Some(step) = splice(source, sink, means, rule)? {
             return Ok(step);
         }
     }
-    let sent = match socket::send(sink.fd.as_fd(), &means.buffer[..seen]) {
-        Ok(sent) => sent,
-        Err(Errno(libc::EINTR)) => return Ok(Step::Copied(0)),
-        Err(errno) if errno.would_block() => 0,
-        Err(errno) => return Err(Stop::Sink(errno)),
-    };
-    if sent < seen {
-        // The kernel notes that we want room, and will tell when there is some.
-        sink.writable = false;
-    }
+    let sent = send(sink, &means.buffer[..seen])?;
     if sent == 0 {
-        return Err(Stop::Waiting);
+        source.readable = true;
+        return Ok(Step::Copied(0));
     }
-    if sent == seen && seen < means.buffer.len() && !source.hung_up && !source.urgent {
-        source.readable = false;
-    }
+    source.readable |= sent < seen;
     // What was peeked at is there, and nobody else reads this socket.
     match socket::discard(source.fd.as_fd(), sent) {
         Ok(taken) if taken == sent => Ok(Step::Copied(sent)),

@@ -108,6 +108,13 @@ pub fn reset_on_close(socket: BorrowedFd<'_>) -> Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
+/// Reads what there is. 0 is the end of the stream.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let (fd, len) = (socket.as_raw_fd(), buffer.len());
+    // SAFETY: the buffer is valid for writes of its own length.
+    check_len(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT) })
+}
+
 /// Reads without taking: the bytes stay in the socket. 0 is the end of the stream.
 pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;

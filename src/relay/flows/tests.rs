@@ -25,7 +25,11 @@ fn connection() -> (TcpStream, OwnedFd) {
 
 /// Room for so many flows, and a buffer of so many bytes.
 fn flows(capacity: usize, buffer: usize) -> Flows {
-    let pipes = Pipes::new(4).expect("pipes");
+    flows_with(capacity, buffer, 4)
+}
+
+fn flows_with(capacity: usize, buffer: usize, pipes: usize) -> Flows {
+    let pipes = Pipes::new(pipes).expect("pipes");
     let means = Means { buffer: vec![0; buffer].into_boxed_slice(), pipes };
     Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
 }
@@ -312,6 +316,42 @@ fn reader_that_never_reads_holds_one_pipe_and_loses_it_with_its_flow() {
     settle(&mut flows);
     assert!(flows.is_empty() || flows.give_up(flow).is_some());
     assert_eq!(flows.means.pipes.descriptors(), 9);
+}
+
+#[test]
+fn messages_that_are_not_taken_whole_arrive_whole() {
+    for (buffer, pipes) in [(256 * 1024, 4), (256 * 1024, 0), (1000, 4)] {
+        let mut flows = flows_with(1, buffer, pipes);
+        let (flow, client, mut target) = open_flow(&mut flows);
+        settle(&mut flows);
+        client.set_nonblocking(true).expect("an option");
+        target.set_nonblocking(true).expect("an option");
+        let sent = bytes(12_000_000);
+        let (mut written, mut received) = (0, Vec::new());
+        let mut chunk = vec![0; 300_000];
+        while received.len() < sent.len() {
+            // Messages of 1 to 3000 bytes until nothing moves; then the target reads a little.
+            loop {
+                let len = (written * 7 % 3000 + 1).min(sent.len() - written);
+                let count = (&client).write(&sent[written..written + len]).unwrap_or(0);
+                written += count;
+                flows.event(flow, Leg::Client, IN);
+                flows.event(flow, Leg::Target, OUT);
+                let mut moved = 0;
+                while flows.has_ready() {
+                    moved += flows.drive_ready(0).map_or(0, |report| report.moved.to_target);
+                }
+                if count == 0 && moved == 0 {
+                    break;
+                }
+            }
+            if let Ok(count) = target.read(&mut chunk) {
+                received.extend_from_slice(&chunk[..count]);
+            }
+        }
+        assert!(received == sent);
+        assert!(!flows.arena.get(flow).is_some_and(|flow| flow.client.holds_bytes()));
+    }
 }
 
 #[test]
