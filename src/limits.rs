@@ -1,6 +1,7 @@
 //! Every capacity there is, with its cost. Memory is reserved at start and touched when first used.
 
 use crate::sys::socket::Keepalive;
+use crate::times::{Deadlines, Times};
 use static_assertions::const_assert;
 
 /// Rules in a table. 2 tables × 4,096 entries × about 150 bytes = 1.2 MiB at most.
@@ -55,13 +56,14 @@ pub const EVENTS: usize = 256;
 /// A transaction whose owner is silent for so long is rolled back.
 pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 
-/// A target that has not answered a connect by then is given up.
-pub const CONNECT_DEADLINE_MS: u64 = 10_000;
-
-/// A peer that says nothing for a minute is asked whether it is there, and given up a minute later;
-/// one that takes nothing is given up after two.
-pub const KEEPALIVE: Keepalive =
-    Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 };
+/// Unless the command line says otherwise: a peer that says nothing for a minute is asked whether it
+/// is there, and given up a minute later; so is one that acknowledges nothing for two minutes, a
+/// target that has not answered a connect in ten seconds, and a half-closed flow that has moved
+/// nothing for an hour.
+pub const TIMES: Times = Times {
+    keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 },
+    deadlines: Deadlines { connect_ms: 10_000, half_closed_ms: Some(3_600_000) },
+};
 
 /// How soon listeners that wait for descriptors are tried again when no flow ends meanwhile.
 pub const PAUSE_MS: u64 = 100;

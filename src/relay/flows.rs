@@ -11,8 +11,8 @@ use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, 
 use super::list::{Links, List};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
-use crate::limits::CONNECT_DEADLINE_MS;
 use crate::sys::{Errno, socket};
+use crate::times::Deadlines;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How a flow ended, as it is counted.
@@ -54,16 +54,19 @@ pub struct Flows {
     asking: List,
     ready: List,
     unopened: List,
+    /// How long flows may wait.
+    pub deadlines: Deadlines,
 }
 
 impl Flows {
-    /// Room for `capacity` flows.
-    pub fn new(capacity: usize) -> Self {
+    /// Room for `capacity` flows, each of which may wait as long as `deadlines` say.
+    pub fn new(capacity: usize, deadlines: Deadlines) -> Self {
         Self {
             arena: Arena::new(capacity),
             asking: List::new(0),
             ready: List::new(1),
             unopened: List::new(2),
+            deadlines,
         }
     }
 
@@ -93,7 +96,7 @@ impl Flows {
             phase: Phase::Asking,
             goal,
             stats,
-            deadline_ms: now_ms + CONNECT_DEADLINE_MS,
+            deadline_ms: now_ms + self.deadlines.connect_ms,
             links: [Links::default(); 3],
         };
         let flow = self.arena.insert(flow).map_err(|flow| flow.client.fd)?;

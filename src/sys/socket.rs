@@ -82,23 +82,26 @@ pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
 /// sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// After so many seconds of silence.
+    /// After so many seconds of silence; never if 0.
     pub idle_s: libc::c_int,
     /// So many seconds apart.
     pub interval_s: libc::c_int,
-    /// So many times.
+    /// So many times, unless the next says when.
     pub probes: libc::c_int,
-    /// Bytes that were sent and not acknowledged for so many milliseconds end the connection.
+    /// A peer that has not acknowledged what it was sent or asked for so many milliseconds ends the
+    /// connection; if 0, the kernel decides.
     pub unacknowledged_ms: libc::c_uint,
 }
 
 /// `SO_KEEPALIVE` with its times, and `TCP_USER_TIMEOUT` (tcp(7)).
 pub fn set_keepalive(socket: BorrowedFd<'_>, times: Keepalive) -> Result<()> {
     let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = times;
-    set_flag(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, true)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &idle_s)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
+    if idle_s > 0 {
+        set_flag(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, true)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &idle_s)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
+    }
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &unacknowledged_ms)
 }
 

@@ -26,6 +26,10 @@ fn goal() -> Goal {
     Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
 }
 
+fn flows_for(count: usize) -> Flows {
+    Flows::new(count, crate::limits::TIMES.deadlines)
+}
+
 /// An open flow with its client's and its target's peer.
 fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
     let (client, accepted) = connection();
@@ -65,7 +69,7 @@ fn read_all(mut peer: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
 
 #[test]
 fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
-    let mut flows = Flows::new(8);
+    let mut flows = flows_for(8);
     let buffer = &mut [0; 16];
     let (first, mut client, target) = open_flow(&mut flows);
     let (second, mut other_client, _other_target) = open_flow(&mut flows);
@@ -86,7 +90,7 @@ fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
 
 #[test]
 fn flows_move_in_turns() {
-    let mut flows = Flows::new(8);
+    let mut flows = flows_for(8);
     let buffer = &mut [0; 16];
     let (first, mut client, _target) = open_flow(&mut flows);
     let (second, mut other_client, mut other_target) = open_flow(&mut flows);
@@ -106,7 +110,7 @@ fn flows_move_in_turns() {
 #[test]
 fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
     for late in [false, true] {
-        let mut flows = Flows::new(1);
+        let mut flows = flows_for(1);
         let buffer = &mut [0; 4096];
         let (flow, mut client, mut target) = open_flow(&mut flows);
         settle(&mut flows, buffer);
@@ -132,7 +136,7 @@ fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
 #[test]
 fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
     for client_ends in [false, true] {
-        let mut flows = Flows::new(1);
+        let mut flows = flows_for(1);
         let buffer = &mut [0; 4096];
         let (flow, mut client, mut target) = open_flow(&mut flows);
         settle(&mut flows, buffer);
@@ -157,7 +161,7 @@ fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
 
 #[test]
 fn bytes_of_a_client_that_is_reset_arrive_before_the_reset() {
-    let mut flows = Flows::new(1);
+    let mut flows = flows_for(1);
     let buffer = &mut [0; 4096];
     let (flow, mut client, mut target) = open_flow(&mut flows);
     settle(&mut flows, buffer);
@@ -173,7 +177,7 @@ fn bytes_of_a_client_that_is_reset_arrive_before_the_reset() {
 
 #[test]
 fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard() {
-    let mut flows = Flows::new(1);
+    let mut flows = flows_for(1);
     let (client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
@@ -189,7 +193,7 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
 
 #[test]
 fn refused_target_is_tried_on_the_other_family_and_then_reset() {
-    let mut flows = Flows::new(1);
+    let mut flows = flows_for(1);
     let (mut client, accepted) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
     let refused = || Err(Errno(libc::ECONNREFUSED));
@@ -206,7 +210,7 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
 
 #[test]
 fn target_that_does_not_answer_is_given_up_at_its_deadline() {
-    let mut flows = Flows::new(1);
+    let mut flows = flows_for(1);
     let (_client, accepted) = connection();
     flows.open(accepted, STATS, goal(), 5).expect("room");
     let deadline = flows.deadline_ms().expect("it has one");
@@ -219,7 +223,7 @@ fn target_that_does_not_answer_is_given_up_at_its_deadline() {
 
 #[test]
 fn target_of_a_flow_that_is_over_is_reset() {
-    let mut flows = Flows::new(1);
+    let mut flows = flows_for(1);
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");

@@ -20,6 +20,7 @@ use crate::relay::Leg;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Preparation, Table};
+use crate::times::Deadlines;
 use crate::wire::SandboxMode;
 use clients::{Clients, StopRequest};
 use std::os::fd::{AsFd, OwnedFd};
@@ -60,7 +61,12 @@ impl Core {
     ///
     /// # Errors
     /// epoll is not to be had.
-    pub fn new(ends: Ends, descriptor_limit: usize, sandbox: SandboxMode) -> Result<Self> {
+    pub fn new(
+        ends: Ends,
+        descriptor_limit: usize,
+        deadlines: Deadlines,
+        sandbox: SandboxMode,
+    ) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
         epoll.add(ends.host.as_fd(), EDGES, Token::HostFactory.encode())?;
@@ -69,7 +75,7 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, sandbox),
+            world: World::new(epoll, descriptor_limit, deadlines, sandbox),
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),

@@ -14,6 +14,7 @@ use crate::relay::{Flows, Goal, Leg};
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock, socket};
 use crate::table::{Effects, Entry, Key, Table};
+use crate::times::Deadlines;
 use crate::wire::{Address, DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,10 +47,15 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(epoll: Epoll, descriptor_limit: usize, sandbox: SandboxMode) -> Self {
+    pub(super) fn new(
+        epoll: Epoll,
+        descriptor_limit: usize,
+        deadlines: Deadlines,
+        sandbox: SandboxMode,
+    ) -> Self {
         Self {
             epoll,
-            flows: Flows::new(MAX_FLOWS),
+            flows: Flows::new(MAX_FLOWS, deadlines),
             buffer: vec![0; COPY_BUFFER].into_boxed_slice(),
             paused: VecDeque::with_capacity(MAX_LISTENERS),
             resume_ms: None,
