@@ -1,7 +1,8 @@
 //! Every capacity there is, with its cost. Memory is reserved at start and touched when first used.
 
+use crate::relay::flows::Patience;
 use crate::sys::socket::Keepalive;
-use crate::times::{Deadlines, Times};
+use crate::times::Times;
 use static_assertions::const_assert;
 
 /// Rules in a table. 2 tables × 4,096 entries × about 150 bytes = 1.2 MiB at most.
@@ -31,9 +32,9 @@ pub const ADMISSION_MS: u64 = 1000;
 /// Requests of one client that may wait for their answer; the kernel's socket buffer holds them.
 pub const MAX_IN_FLIGHT: u32 = 16;
 
-/// Descriptors of the core that are neither listeners nor flows: standard streams, epoll, control
-/// socket and clients, channels, and room for one batch from each factory on its way.
-pub const RESERVED_DESCRIPTORS: usize = 32 + 2 * crate::factory::message::BATCH;
+/// Descriptors of the core that are neither listeners' nor flows' nor pipes: standard streams, epoll,
+/// link, channels, control socket and its clients, one that is being admitted or turned away.
+pub const OWN_DESCRIPTORS: usize = 3 + 1 + 1 + 2 + 1 + MAX_CLIENTS + 1;
 
 /// Descriptors that listeners leave to flows: ports that listen and never serve help nobody.
 pub const FLOW_DESCRIPTORS: usize = 64;
@@ -41,8 +42,30 @@ pub const FLOW_DESCRIPTORS: usize = 64;
 /// Bytes moved at a time in one direction of a flow. One buffer for all flows.
 pub const COPY_BUFFER: usize = 256 * 1024;
 
-/// Rounds of [`COPY_BUFFER`] for one direction before others have their turn.
-pub const COPY_ROUNDS: usize = 1;
+/// Pipes for bulk data, at most: fewer where few descriptors are allowed ([`DESCRIPTORS_PER_PIPE`]).
+/// 2 descriptors and some 3 KiB of kernel memory each.
+pub const PIPES: usize = 64;
+
+/// Allowed descriptors for each pipe.
+pub const DESCRIPTORS_PER_PIPE: usize = 32;
+
+/// What a pipe in use may hold, in bytes: the first of these sizes that its user's pages allow.
+pub const PIPE_SIZES: [u32; 2] = [256 * 1024, 64 * 1024];
+
+/// What it may hold while nobody uses it: one page, the least there is.
+pub const PIPE_AT_REST: u32 = 4096;
+
+/// Bytes that are spliced at a time.
+pub const SPLICE: usize = 256 * 1024;
+
+/// A direction that shows so much at a time gets a pipe.
+pub const BULK: usize = 64 * 1024;
+
+/// One that brings less than so much at a time loses it.
+pub const TRICKLE: usize = 8 * 1024;
+
+/// So does a flow that has moved nothing for so long.
+pub const PIPE_IDLE_MS: u64 = 100;
 
 /// How long flows move bytes, one after the other, before events are looked at again.
 pub const TURN_US: u64 = 2000;
@@ -62,7 +85,7 @@ pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 /// nothing for an hour.
 pub const TIMES: Times = Times {
     keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 },
-    deadlines: Deadlines { connect_ms: 10_000, half_closed_ms: Some(3_600_000) },
+    patience: Patience { connect_ms: 10_000, half_closed_ms: 3_600_000 },
 };
 
 /// How soon listeners that wait for descriptors are tried again when no flow ends meanwhile.

@@ -3,6 +3,7 @@
 //! Each is an option of the daemon's, and of the commands that start one. Both read them by what
 //! stands here, so names and bounds are the same; the defaults are in [`crate::limits`].
 
+use crate::relay::flows::Patience;
 use crate::sys::socket::Keepalive;
 use core::ops::RangeInclusive;
 
@@ -11,17 +12,8 @@ use core::ops::RangeInclusive;
 pub struct Times {
     /// For every socket of a peer: the kernel counts these.
     pub keepalive: Keepalive,
-    /// For every flow.
-    pub deadlines: Deadlines,
-}
-
-/// How long a flow may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// For its target to answer a connect.
-    pub connect_ms: u64,
-    /// For another byte once one direction has ended; for ever if `None`.
-    pub half_closed_ms: Option<u64>,
+    /// For every flow: the core does.
+    pub patience: Patience,
 }
 
 /// An option that sets one.
@@ -35,9 +27,9 @@ pub enum Setting {
     KeepaliveProbes,
     /// What was sent and is not acknowledged; 0: the kernel's own.
     UserTimeout,
-    /// See [`Deadlines::connect_ms`].
+    /// See [`Patience::connect_ms`].
     ConnectTimeout,
-    /// See [`Deadlines::half_closed_ms`]; 0: for ever.
+    /// See [`Patience::half_closed_ms`]; 0: for ever.
     HalfClosedTimeout,
 }
 
@@ -106,7 +98,7 @@ impl Given {
     /// What holds where these are given and all others stay as in `times`.
     #[must_use]
     pub fn over(self, mut times: Times) -> Times {
-        let Times { keepalive, deadlines } = &mut times;
+        let Times { keepalive, patience } = &mut times;
         for (setting, value) in Setting::ALL.into_iter().zip(self.0) {
             let Some(value) = value else { continue };
             let ms = 1000 * u64::from(value);
@@ -115,9 +107,9 @@ impl Given {
                 Setting::KeepaliveInterval => keepalive.interval_s = value.cast_signed(),
                 Setting::KeepaliveProbes => keepalive.probes = value.cast_signed(),
                 Setting::UserTimeout => keepalive.unacknowledged_ms = 1000 * value,
-                Setting::ConnectTimeout => deadlines.connect_ms = ms,
+                Setting::ConnectTimeout => patience.connect_ms = ms,
                 Setting::HalfClosedTimeout => {
-                    deadlines.half_closed_ms = Some(ms).filter(|&ms| ms > 0);
+                    patience.half_closed_ms = if ms == 0 { u64::MAX } else { ms };
                 }
             }
         }
@@ -149,8 +141,8 @@ mod tests {
         }
         assert_eq!(given.words().count(), Setting::ALL.len());
         let keepalive = Keepalive { idle_s: 7, interval_s: 7, probes: 7, unacknowledged_ms: 7000 };
-        let deadlines = Deadlines { connect_ms: 7000, half_closed_ms: Some(7000) };
-        assert_eq!(given.over(TIMES), Times { keepalive, deadlines });
+        let patience = Patience { connect_ms: 7000, half_closed_ms: 7000 };
+        assert_eq!(given.over(TIMES), Times { keepalive, patience });
     }
 
     #[test]
@@ -160,7 +152,7 @@ mod tests {
         assert_eq!(given.over(TIMES), TIMES);
         *given.place(Setting::HalfClosedTimeout) = Some(0);
         assert_eq!(given.words().collect::<Vec<_>>(), ["--half-closed-timeout=0"]);
-        let deadlines = Deadlines { half_closed_ms: None, ..TIMES.deadlines };
-        assert_eq!(given.over(TIMES), Times { deadlines, ..TIMES });
+        let patience = Patience { half_closed_ms: u64::MAX, ..TIMES.patience };
+        assert_eq!(given.over(TIMES), Times { patience, ..TIMES });
     }
 }

@@ -39,6 +39,8 @@ pub struct Channel {
     answers: usize,
     taken: usize,
     sockets: Descriptors,
+    /// Requests without an answer.
+    outstanding: usize,
 }
 
 impl Channel {
@@ -52,7 +54,13 @@ impl Channel {
             answers: 0,
             taken: 0,
             sockets: Descriptors::new(),
+            outstanding: 0,
         }
+    }
+
+    /// How many requests have no answer yet: each may bring a descriptor.
+    pub const fn outstanding(&self) -> usize {
+        self.outstanding
     }
 
     /// Whether [`push`](Self::push) has room for one more request before the next flush.
@@ -73,6 +81,7 @@ impl Channel {
         let end = self.filled + REQUEST;
         self.outgoing[self.filled..end].copy_from_slice(&request.encode());
         self.filled = end;
+        self.outstanding += 1;
     }
 
     /// Sends the batch if there is one. False when the channel is full: the batch stays, to be
@@ -108,6 +117,7 @@ impl Channel {
         let (places, _) = self.incoming.as_chunks::<ANSWER>();
         let answer = places.get(self.taken).and_then(Answer::parse).ok_or(Broken)?;
         self.taken += 1;
+        self.outstanding = self.outstanding.checked_sub(1).ok_or(Broken)?;
         let outcome = match answer.outcome {
             Ok(Made::Socket) => self.sockets.take_first().ok_or(Errno(libc::EMFILE)),
             Ok(Made::Port(port)) => {

@@ -1,7 +1,8 @@
 //! One flow, from accept to its end.
 
-use super::list::Links;
-use super::pump::{Stop, pump};
+use super::list::{LISTS, Links};
+use super::pipes::Pipe;
+use super::pump::{Means, Step, Stop, can_step, give_back, step};
 use crate::arena::Ref;
 use crate::factory::message::{Destination, Family};
 use crate::sys::{Errno, socket};
@@ -45,24 +46,51 @@ pub struct Socket {
     pub(super) readable: bool,
     /// Writing may take something.
     pub(super) writable: bool,
+    /// Behind what can be read its end may come, or an error.
+    pub(super) hung_up: bool,
+    /// Its peer has marked a byte as urgent: only copying gets past it.
+    pub(super) urgent: bool,
     /// Its end was read, and passed on.
     pub(super) ended: bool,
     /// It takes no more bytes. What it had sent before is still passed on; then the flow is over.
     pub(super) broken: Option<Broken>,
     /// The kernel has reported an error or hang-up that was not looked at yet.
     pub(super) troubled: bool,
+    /// What its bytes go through, when there are many.
+    pub(super) pipe: Option<Pipe>,
 }
 
 impl Socket {
-    /// A socket that may be ready for anything.
+    /// A new socket: there is room in it, and an event will tell when something can be read.
     pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, ended: false, broken: None, troubled: false }
+        Self {
+            fd,
+            readable: false,
+            writable: true,
+            hung_up: false,
+            urgent: false,
+            ended: false,
+            broken: None,
+            troubled: false,
+            pipe: None,
+        }
+    }
+
+    /// Whether bytes that it has sent are in a pipe.
+    pub(super) const fn holds_bytes(&self) -> bool {
+        matches!(&self.pipe, Some(pipe) if !pipe.is_empty())
+    }
+
+    const fn has_idle_pipe(&self) -> bool {
+        matches!(&self.pipe, Some(pipe) if pipe.is_empty())
     }
 
     /// Takes note of an event (`EPOLL*` bits).
     pub(super) fn note(&mut self, bits: u32) {
         let has = |mask: i32| bits & mask.cast_unsigned() != 0;
-        self.readable |= has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        self.hung_up |= has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+        self.urgent |= has(libc::EPOLLPRI);
+        self.readable |= self.hung_up || has(libc::EPOLLIN | libc::EPOLLPRI);
         self.writable |= has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR);
         self.troubled |= has(libc::EPOLLHUP | libc::EPOLLERR);
     }
@@ -165,10 +193,23 @@ pub struct Flow {
     pub(super) goal: Goal,
     /// The counters of its rule.
     pub(super) stats: Ref,
-    /// When it is given up, unless it is open by then.
-    pub(super) deadline_ms: u64,
+    /// When it was opened, or last moved something.
+    pub(super) moved_ms: u64,
     /// Its places in the lists of [`super::Flows`].
-    pub(super) links: [Links; 3],
+    pub(super) links: [Links; LISTS],
+}
+
+impl Flow {
+    /// Whether one direction is over and the other is not.
+    pub(super) const fn is_half_closed(&self) -> bool {
+        matches!(&self.phase, Phase::Open(target) if self.client.ended || target.ended)
+    }
+
+    /// Whether it has a pipe that it could do without.
+    pub(super) const fn has_idle_pipe(&self) -> bool {
+        let Phase::Open(target) = &self.phase else { return false };
+        self.client.has_idle_pipe() || target.has_idle_pipe()
+    }
 }
 
 /// How a flow ended.
@@ -198,35 +239,42 @@ pub struct Moved {
     pub to_target: u64,
     /// From the target.
     pub to_client: u64,
+    /// Of both, without being copied.
+    pub spliced: u64,
 }
 
-/// Moves what can be moved between two open sockets, and says how that ended.
+/// Moves what can be moved at a time between two open sockets, and says how that ended.
 pub(super) fn drive(
     client: &mut Socket,
     target: &mut Socket,
-    buffer: &mut [u8],
+    means: &mut Means,
+    rule: Ref,
 ) -> (Moved, Driven) {
     let mut moved = Moved::default();
     let mut more = false;
     for from in [Leg::Client, Leg::Target] {
-        let (source, sink) = match from {
-            Leg::Client => (&mut *client, &mut *target),
-            Leg::Target => (&mut *target, &mut *client),
+        let (source, sink, direction) = match from {
+            Leg::Client => (&mut *client, &mut *target, &mut moved.to_target),
+            Leg::Target => (&mut *target, &mut *client, &mut moved.to_client),
         };
         if source.ended || sink.broken.is_some() {
             continue;
         }
-        let (count, stop) = pump(source, sink, buffer);
-        match from {
-            Leg::Client => moved.to_target = count,
-            Leg::Target => moved.to_client = count,
+        match step(source, sink, means, rule) {
+            Ok(Step::Copied(count)) => *direction = count as u64,
+            Ok(Step::Spliced(count)) => {
+                *direction = count as u64;
+                moved.spliced += count as u64;
+            }
+            Err(Stop::Waiting) => {}
+            Err(Stop::Ended) => give_back(source, means, rule),
+            Err(Stop::Source) => return (moved, Driven::Over(End::Failed(from))),
+            Err(Stop::Sink(errno)) => {
+                sink.broken = Some(Broken::by(errno));
+                give_back(source, means, rule);
+            }
         }
-        match stop {
-            Stop::Waiting | Stop::Ended => {}
-            Stop::Budget => more = true,
-            Stop::Source => return (moved, Driven::Over(End::Failed(from))),
-            Stop::Sink(errno) => sink.broken = Some(Broken::by(errno)),
-        }
+        more |= !source.ended && sink.broken.is_none() && can_step(source, sink);
     }
     for (leg, socket, other) in
         [(Leg::Client, &*client, &*target), (Leg::Target, &*target, &*client)]

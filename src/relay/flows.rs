@@ -1,18 +1,19 @@
 //! All flows, and which of them wait for what.
 //!
-//! Three lists run through them: those whose target's socket must be asked for, those that still
-//! have something to move after their turn, and, in the order of their deadlines, those that are
-//! not open yet. Each has a link of its own in a flow. An event only puts its flow into the second:
-//! who has moved something waits behind all others for the next turn.
+//! Lists run through them, each with a link of its own in a flow: those whose target's socket must be
+//! asked for; those that may have something to move, into which an event only puts its flow, and where
+//! who has moved something waits behind all others for the next turn; and three for deadlines, those
+//! first whose turn is next: flows that are not open yet, half-closed ones, and holders of pipes.
 //!
 //! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule.
 
 use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
-use super::list::{Links, List};
+use super::list::{LISTS, Links, List};
+use super::pump::{Means, give_back};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
+use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
-use crate::times::Deadlines;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How a flow ended, as it is counted.
@@ -26,7 +27,7 @@ pub enum Ending {
     ResetByTarget,
     /// The target could not be reached; the client was reset.
     Refused,
-    /// The target did not answer in time; the client was reset.
+    /// The target did not answer in time, or a half-closed flow did not go on; both were reset.
     TimedOut,
 }
 
@@ -47,26 +48,44 @@ pub struct Report {
     pub ended: Option<Ending>,
 }
 
+/// When flows that do not go on are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Milliseconds until a target must have answered.
+    pub connect_ms: u64,
+    /// Milliseconds in which a half-closed flow must move something.
+    pub half_closed_ms: u64,
+}
+
 /// All flows.
 #[derive(Debug)]
 pub struct Flows {
     arena: Arena<Flow>,
+    means: Means,
+    patience: Patience,
     asking: List,
     ready: List,
     unopened: List,
-    /// How long flows may wait.
-    pub deadlines: Deadlines,
+    half_closed: List,
+    holders: List,
+    /// Targets that were asked for by flows that are over.
+    late: usize,
 }
 
 impl Flows {
-    /// Room for `capacity` flows, each of which may wait as long as `deadlines` say.
-    pub fn new(capacity: usize, deadlines: Deadlines) -> Self {
+    /// Room for `capacity` flows.
+    pub fn new(capacity: usize, means: Means, patience: Patience) -> Self {
+        let [asking, ready, unopened, half_closed, holders] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
-            asking: List::new(0),
-            ready: List::new(1),
-            unopened: List::new(2),
-            deadlines,
+            means,
+            patience,
+            asking,
+            ready,
+            unopened,
+            half_closed,
+            holders,
+            late: 0,
         }
     }
 
@@ -78,6 +97,11 @@ impl Flows {
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         self.arena.is_empty()
+    }
+
+    /// How many descriptors they take, when each has its target's.
+    pub const fn descriptors(&self) -> usize {
+        2 * self.arena.len() + self.late
     }
 
     /// A flow for an accepted socket.
@@ -96,8 +120,8 @@ impl Flows {
             phase: Phase::Asking,
             goal,
             stats,
-            deadline_ms: now_ms + self.deadlines.connect_ms,
-            links: [Links::default(); 3],
+            moved_ms: now_ms,
+            links: [Links::UNLINKED; LISTS],
         };
         let flow = self.arena.insert(flow).map_err(|flow| flow.client.fd)?;
         self.asking.push(&mut self.arena, flow);
@@ -126,16 +150,20 @@ impl Flows {
     /// The factory's answer. A socket for a flow that is over meanwhile is closed; any other is
     /// kept, and to be watched.
     pub fn answered(&mut self, flow: Ref, outcome: Result<OwnedFd, Errno>) -> Option<Report> {
-        match outcome {
-            Ok(target) => {
-                match self.arena.get_mut(flow) {
-                    Some(state) => state.phase = Phase::Connecting(Socket::new(target)),
+        match (self.arena.get_mut(flow), outcome) {
+            (Some(state), Ok(target)) => {
+                state.phase = Phase::Connecting(Socket::new(target));
+                None
+            }
+            (Some(_), Err(errno)) => self.not_connected(flow, errno),
+            (None, outcome) => {
+                self.late = self.late.saturating_sub(1);
+                if let Ok(target) = outcome {
                     // Its client was reset: so is a target that has answered already.
-                    None => drop(socket::reset_on_close(target.as_fd())),
+                    let _ = socket::reset_on_close(target.as_fd());
                 }
                 None
             }
-            Err(errno) => self.not_connected(flow, errno),
         }
     }
 
@@ -172,6 +200,13 @@ impl Flows {
                 }
                 self.end(flow, Ending::ResetByClient, Moved::default())
             }
+            Phase::Connecting(target) if !target.troubled => {
+                if is_writable(bits) {
+                    self.connected(flow)
+                } else {
+                    None
+                }
+            }
             Phase::Connecting(target) => match target.failure() {
                 // It had answered before it was reset, and may have sent something.
                 Some(errno @ Errno(libc::ECONNRESET | libc::EPIPE)) => {
@@ -179,8 +214,7 @@ impl Flows {
                     self.connected(flow)
                 }
                 Some(errno) => self.not_connected(flow, errno),
-                None if target.troubled || !is_writable(bits) => None,
-                None => self.connected(flow),
+                None => None,
             },
             Phase::Asking => None,
         }
@@ -198,21 +232,34 @@ impl Flows {
         Some(Report { stats, moved: Moved::default(), reached, ended: None })
     }
 
-    fn drive(&mut self, flow: Ref, buffer: &mut [u8]) -> Option<Report> {
-        let Flow { client, phase, stats, .. } = self.arena.get_mut(flow)?;
+    fn drive(&mut self, flow: Ref, now_ms: u64) -> Option<Report> {
+        let Self { arena, means, ready, half_closed, holders, .. } = self;
+        let Flow { client, phase, stats, .. } = arena.get_mut(flow)?;
         let Phase::Open(target) = phase else { return None };
         let stats = *stats;
-        let (moved, driven) = drive(client, target, buffer);
-        match driven {
-            Driven::Waiting => {}
-            Driven::More => self.ready.push(&mut self.arena, flow),
-            Driven::Over(end) => {
-                let ending = match end {
-                    End::Finished => Ending::Finished,
-                    End::Failed(Leg::Client) => Ending::ResetByClient,
-                    End::Failed(Leg::Target) => Ending::ResetByTarget,
-                };
-                return self.end(flow, ending, moved);
+        let (moved, outcome) = drive(client, target, means, stats);
+        if let Driven::Over(end) = outcome {
+            let ending = match end {
+                End::Finished => Ending::Finished,
+                End::Failed(Leg::Client) => Ending::ResetByClient,
+                End::Failed(Leg::Target) => Ending::ResetByTarget,
+            };
+            return self.end(flow, ending, moved);
+        }
+        if outcome == Driven::More {
+            ready.push(arena, flow);
+        }
+        let this = arena.get_mut(flow)?;
+        let lists = [(holders, this.has_idle_pipe()), (half_closed, this.is_half_closed())];
+        let joins = lists.iter().any(|(list, belongs)| *belongs && !list.holds(this));
+        if joins || moved.to_target + moved.to_client > 0 {
+            // Each list is in the order of this time: who gets a new one goes to the end.
+            this.moved_ms = now_ms;
+            for (list, belongs) in lists {
+                list.remove(arena, flow);
+                if belongs {
+                    list.push(arena, flow);
+                }
             }
         }
         Some(Report { stats, moved, reached: None, ended: None })
@@ -220,17 +267,26 @@ impl Flows {
 
     /// Closes both sockets; all but a clean end is a reset for both peers.
     fn end(&mut self, flow: Ref, ending: Ending, moved: Moved) -> Option<Report> {
-        for list in [&mut self.asking, &mut self.ready, &mut self.unopened] {
-            list.remove(&mut self.arena, flow);
+        let Self { arena, asking, ready, unopened, half_closed, holders, .. } = self;
+        let state = arena.get(flow)?;
+        if matches!(state.phase, Phase::Asking) && !asking.holds(state) {
+            self.late += 1;
         }
-        let flow = self.arena.remove(flow)?;
-        if ending != Ending::Finished {
-            let _ = socket::reset_on_close(flow.client.fd.as_fd());
-            if let Phase::Open(target) | Phase::Connecting(target) = &flow.phase {
-                let _ = socket::reset_on_close(target.fd.as_fd());
+        for list in [asking, ready, unopened, half_closed, holders] {
+            list.remove(arena, flow);
+        }
+        let Flow { mut client, phase, stats, .. } = arena.remove(flow)?;
+        let mut target = match phase {
+            Phase::Open(target) | Phase::Connecting(target) => Some(target),
+            Phase::Asking => None,
+        };
+        for socket in [Some(&mut client), target.as_mut()].into_iter().flatten() {
+            give_back(socket, &mut self.means, stats);
+            if ending != Ending::Finished {
+                let _ = socket::reset_on_close(socket.fd.as_fd());
             }
         }
-        Some(Report { stats: flow.stats, moved, reached: None, ended: Some(ending) })
+        Some(Report { stats, moved, reached: None, ended: Some(ending) })
     }
 
     /// Whether a flow may have something to move.
@@ -239,9 +295,9 @@ impl Flows {
     }
 
     /// Goes on with the flow that has waited longest for its next turn.
-    pub fn drive_ready(&mut self, buffer: &mut [u8]) -> Option<Report> {
+    pub fn drive_ready(&mut self, now_ms: u64) -> Option<Report> {
         let flow = self.ready.pop(&mut self.arena)?;
-        self.drive(flow, buffer)
+        self.drive(flow, now_ms)
     }
 
     /// Resets a flow whose sockets cannot be watched.
@@ -258,16 +314,51 @@ impl Flows {
 
     /// The earliest deadline.
     pub fn deadline_ms(&self) -> Option<u64> {
-        self.arena.get(self.unopened.first()?).map(|flow| flow.deadline_ms)
+        let Self { unopened, half_closed, holders, patience, .. } = self;
+        let deadlines = [
+            self.first_until(unopened, patience.connect_ms),
+            self.first_until(half_closed, patience.half_closed_ms),
+            self.first_until(holders, PIPE_IDLE_MS),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Ends one flow whose deadline has passed, if there is one.
+    /// When the first flow of a list will have been in it for so long.
+    fn first_until(&self, list: &List, time_ms: u64) -> Option<u64> {
+        let first = list.first(&self.arena)?;
+        self.arena.get(first).map(|flow| flow.moved_ms.saturating_add(time_ms))
+    }
+
+    /// Ends one flow whose deadline has passed, if there is one. Pipes that nobody has used for a
+    /// while go back.
     pub fn expire(&mut self, now_ms: u64) -> Option<Report> {
-        let flow = self.unopened.first()?;
-        if self.arena.get(flow)?.deadline_ms > now_ms {
-            return None;
+        let is_due = |until: Option<u64>| until.is_some_and(|at| at <= now_ms);
+        while is_due(self.first_until(&self.holders, PIPE_IDLE_MS)) {
+            let flow = self.holders.pop(&mut self.arena)?;
+            self.release(flow);
         }
+        let Patience { connect_ms, half_closed_ms } = self.patience;
+        let flow = if is_due(self.first_until(&self.unopened, connect_ms)) {
+            self.unopened.first(&self.arena)?
+        } else if is_due(self.first_until(&self.half_closed, half_closed_ms)) {
+            self.half_closed.first(&self.arena)?
+        } else {
+            return None;
+        };
         self.end(flow, Ending::TimedOut, Moved::default())
+    }
+
+    /// Takes back the pipes of a flow. One with bytes in it stays until they have gone on.
+    fn release(&mut self, flow: Ref) {
+        let Some(Flow { client, phase: Phase::Open(target), stats, .. }) = self.arena.get_mut(flow)
+        else {
+            return;
+        };
+        for socket in [client, target] {
+            if !socket.holds_bytes() {
+                give_back(socket, &mut self.means, *stats);
+            }
+        }
     }
 }
 

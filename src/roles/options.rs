@@ -261,8 +261,8 @@ fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::flows::Patience;
     use crate::sys::socket::Keepalive;
-    use crate::times::Deadlines;
 
     fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
         parse(words.iter().map(OsString::from))
@@ -298,13 +298,13 @@ mod tests {
         let words: Vec<&str> = needed.into_iter().chain(words).chain(more).collect();
         let Ok(Command::Run(options)) = parse_words(&words) else { panic!("a command line") };
         let keepalive = Keepalive { idle_s: 5, interval_s: 4, probes: 3, unacknowledged_ms: 0 };
-        let deadlines = Deadlines { connect_ms: 1000, half_closed_ms: Some(20_000) };
-        assert_eq!(options.times, Times { keepalive, deadlines });
+        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000 };
+        assert_eq!(options.times, Times { keepalive, patience });
 
         let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = TIMES.keepalive;
-        let Deadlines { connect_ms, half_closed_ms } = TIMES.deadlines;
+        let Patience { connect_ms, half_closed_ms } = TIMES.patience;
         let defaults = [idle_s, interval_s, probes].map(|number| number.to_string());
-        let more = [u64::from(unacknowledged_ms), connect_ms, half_closed_ms.expect("one")];
+        let more = [u64::from(unacknowledged_ms), connect_ms, half_closed_ms];
         let defaults = defaults.into_iter().chain(more.map(|ms| (ms / 1000).to_string()));
         for (setting, default) in Setting::ALL.into_iter().zip(defaults) {
             let line = HELP.lines().find_map(|line| line.trim().strip_prefix(setting.option()));

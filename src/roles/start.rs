@@ -12,13 +12,14 @@ use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
 use crate::factory::policy::Policy as Side;
+use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, fs, process, signal};
-use crate::times::{Deadlines, Times};
+use crate::times::Times;
 use crate::wire::{Layers, SandboxMode};
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -178,7 +179,7 @@ fn fork_all(
     let (guest_link, guest_supervisor) = pair(Blocking::No)?;
     let (core_link, core_supervisor) = pair(Blocking::No)?;
 
-    let Times { keepalive, deadlines } = options.times;
+    let Times { keepalive, patience } = options.times;
     let keep = [host_channel.as_raw_fd(), host_supervisor.as_raw_fd()];
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
@@ -202,7 +203,7 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, deadlines, options.sandbox, parent)
+        run_core(ends, limit, patience, options.sandbox, parent)
     })?;
     Ok([core, host, guest])
 }
@@ -245,7 +246,7 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 fn run_core(
     ends: core::Ends,
     limit: usize,
-    deadlines: Deadlines,
+    patience: Patience,
     sandbox: SandboxMode,
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -254,7 +255,7 @@ fn run_core(
     let [host, guest, supervisor, control] = fd::arrange([host, guest, supervisor, control])
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
-    let core = Core::new(ends, limit, deadlines, sandbox).doing("make its event loop")?;
+    let core = Core::new(ends, limit, patience, sandbox).doing("make its event loop")?;
     let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
     match namespaces::leave_for_empty() {
         Ok(()) => layers = layers.with(Layers::USER_NAMESPACE).with(Layers::NETWORK_NAMESPACE),

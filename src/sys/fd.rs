@@ -33,6 +33,28 @@ pub fn pipe(flags: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// How many bytes a pipe may hold from now on; rounded up to a power of two of pages.
+///
+/// # Errors
+/// EPERM: its user has used up the pages that pipes may have (pipe(7), pipe-user-pages-soft), or more
+/// than one pipe may. EBUSY: it holds more than that.
+pub fn set_pipe_size(pipe: BorrowedFd<'_>, bytes: u32) -> Result<()> {
+    // SAFETY: fcntl with an integer argument on a borrowed descriptor.
+    check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
+/// Moves up to `count` bytes between a pipe and something else without copying them (splice(2)), and
+/// returns how many; 0 is the end, or no data where the source cannot say more.
+///
+/// # Errors
+/// EAGAIN: the source is empty, or the sink full.
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, count: usize) -> Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    let none = core::ptr::null_mut();
+    // SAFETY: two borrowed descriptors, no offsets.
+    check_len(unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, count, flags) })
+}
+
 /// Takes over a descriptor that was passed by number (`--netns-fd 5`), and sets close-on-exec.
 ///
 /// # Errors

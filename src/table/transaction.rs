@@ -294,11 +294,10 @@ impl<D> Table<D> {
         };
     }
 
-    /// How many sockets there are, or will be, that a PREPARE has asked for.
-    pub fn prepared_sockets(&self) -> usize {
+    /// How many sockets a PREPARE has brought so far.
+    pub fn bound_sockets(&self) -> usize {
         match self.phase {
-            Phase::Binding { asked, counts, .. } => asked + counts.new as usize,
-            Phase::Prepared { counts } => counts.new as usize,
+            Phase::Binding { counts, .. } | Phase::Prepared { counts } => counts.new as usize,
             _ => 0,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::factory::message::Family;
+use crate::relay::Pipes;
 use crate::wire::TargetAddress;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,12 +23,15 @@ fn connection() -> (TcpStream, OwnedFd) {
     (peer, own.into())
 }
 
-fn goal() -> Goal {
-    Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
+/// Room for so many flows, and a buffer of so many bytes.
+fn flows(capacity: usize, buffer: usize) -> Flows {
+    let pipes = Pipes::new(4).expect("pipes");
+    let means = Means { buffer: vec![0; buffer].into_boxed_slice(), pipes };
+    Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
 }
 
-fn flows_for(count: usize) -> Flows {
-    Flows::new(count, crate::limits::TIMES.deadlines)
+fn goal() -> Goal {
+    Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
 }
 
 /// An open flow with its client's and its target's peer.
@@ -46,10 +50,10 @@ fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
 }
 
 /// Drives until there is nothing to do: how the last flow ended that did.
-fn settle(flows: &mut Flows, buffer: &mut [u8]) -> Option<Ending> {
+fn settle(flows: &mut Flows) -> Option<Ending> {
     let mut ending = None;
     while flows.has_ready() {
-        ending = flows.drive_ready(buffer).and_then(|report| report.ended).or(ending);
+        ending = flows.drive_ready(0).and_then(|report| report.ended).or(ending);
     }
     ending
 }
@@ -69,19 +73,18 @@ fn read_all(mut peer: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
 
 #[test]
 fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
-    let mut flows = flows_for(8);
-    let buffer = &mut [0; 16];
+    let mut flows = flows(8, 16);
     let (first, mut client, target) = open_flow(&mut flows);
     let (second, mut other_client, _other_target) = open_flow(&mut flows);
     let (waiting, accepted) = connection();
     let asking = flows.open(accepted, STATS, goal(), 0).expect("room");
-    settle(&mut flows, buffer);
+    settle(&mut flows);
     for (flow, client) in [(first, &mut client), (second, &mut other_client)] {
         client.write_all(&[b'x'; 160]).expect("room");
         flows.event(flow, Leg::Client, IN);
     }
     assert_eq!(flows.give_up(first).and_then(|report| report.ended), Some(Ending::Refused));
-    assert!(flows.drive_ready(buffer).is_some_and(|report| report.moved.to_target == 16));
+    assert!(flows.drive_ready(0).is_some_and(|report| report.moved.to_target == 16));
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(asking));
     assert!(flows.next_to_ask().is_none());
     drop((waiting, target));
@@ -90,19 +93,18 @@ fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
 
 #[test]
 fn flows_move_in_turns() {
-    let mut flows = flows_for(8);
-    let buffer = &mut [0; 16];
+    let mut flows = flows(8, 16);
     let (first, mut client, _target) = open_flow(&mut flows);
     let (second, mut other_client, mut other_target) = open_flow(&mut flows);
-    settle(&mut flows, buffer);
+    settle(&mut flows);
     client.write_all(&[b'x'; 160]).expect("room");
     flows.event(first, Leg::Client, IN);
-    assert!(flows.drive_ready(buffer).is_some());
+    assert!(flows.drive_ready(0).is_some());
     other_client.write_all(b"y").expect("room");
     flows.event(second, Leg::Client, IN);
     // The first one has more, and its second turn; then it is the other one's.
-    assert!(flows.drive_ready(buffer).is_some());
-    flows.drive_ready(buffer);
+    assert!(flows.drive_ready(0).is_some());
+    flows.drive_ready(0);
     other_target.read_exact(&mut [0]).expect("it was not kept waiting");
     assert!(flows.has_ready());
 }
@@ -110,13 +112,12 @@ fn flows_move_in_turns() {
 #[test]
 fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
     for late in [false, true] {
-        let mut flows = flows_for(1);
-        let buffer = &mut [0; 4096];
+        let mut flows = flows(1, 4096);
         let (flow, mut client, mut target) = open_flow(&mut flows);
-        settle(&mut flows, buffer);
+        settle(&mut flows);
         client.write_all(&[b'x'; 1000]).expect("room");
         flows.event(flow, Leg::Client, IN);
-        settle(&mut flows, buffer);
+        settle(&mut flows);
         target.write_all(b"413").expect("room");
         if late {
             reset(target);
@@ -127,7 +128,7 @@ fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
         client.write_all(&[b'x'; 1000]).expect("room");
         flows.event(flow, Leg::Client, IN);
         flows.event(flow, Leg::Target, GONE);
-        assert_eq!(settle(&mut flows, buffer), Some(Ending::ResetByTarget));
+        assert_eq!(settle(&mut flows), Some(Ending::ResetByTarget));
         let expected = (b"413".to_vec(), Some(ErrorKind::ConnectionReset));
         assert_eq!(read_all(&client), expected);
     }
@@ -136,13 +137,12 @@ fn answer_of_a_target_that_takes_no_more_arrives_before_the_reset() {
 #[test]
 fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
     for client_ends in [false, true] {
-        let mut flows = flows_for(1);
-        let buffer = &mut [0; 4096];
+        let mut flows = flows(1, 4096);
         let (flow, mut client, mut target) = open_flow(&mut flows);
-        settle(&mut flows, buffer);
+        settle(&mut flows);
         client.write_all(&[b'x'; 1000]).expect("room");
         flows.event(flow, Leg::Client, IN);
-        settle(&mut flows, buffer);
+        settle(&mut flows);
         target.write_all(b"413").expect("room");
         // Its end, and then a reset, since nobody has read what it got.
         target.shutdown(std::net::Shutdown::Write).expect("it is open");
@@ -154,30 +154,29 @@ fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
         }
         flows.event(flow, Leg::Client, IN);
         flows.event(flow, Leg::Target, GONE);
-        assert_eq!(settle(&mut flows, buffer), Some(Ending::Finished));
+        assert_eq!(settle(&mut flows), Some(Ending::Finished));
         assert_eq!(read_all(&client), (b"413".to_vec(), None));
     }
 }
 
 #[test]
 fn bytes_of_a_client_that_is_reset_arrive_before_the_reset() {
-    let mut flows = flows_for(1);
-    let buffer = &mut [0; 4096];
+    let mut flows = flows(1, 4096);
     let (flow, mut client, mut target) = open_flow(&mut flows);
-    settle(&mut flows, buffer);
+    settle(&mut flows);
     client.write_all(b"last words").expect("room");
     reset(client);
     target.write_all(&[b'x'; 1000]).expect("room");
     flows.event(flow, Leg::Target, IN);
     flows.event(flow, Leg::Client, GONE);
-    assert_eq!(settle(&mut flows, buffer), Some(Ending::ResetByClient));
+    assert_eq!(settle(&mut flows), Some(Ending::ResetByClient));
     let expected = (b"last words".to_vec(), Some(ErrorKind::ConnectionReset));
     assert_eq!(read_all(&target), expected);
 }
 
 #[test]
 fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard() {
-    let mut flows = flows_for(1);
+    let mut flows = flows(1, 4096);
     let (client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
@@ -186,14 +185,14 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
     reset(target);
     let report = flows.event(flow, Leg::Target, OUT | GONE).expect("it was connected");
     assert!(report.reached.is_some());
-    assert_eq!(settle(&mut flows, &mut [0; 4096]), Some(Ending::ResetByTarget));
+    assert_eq!(settle(&mut flows), Some(Ending::ResetByTarget));
     let expected = (b"220 banner".to_vec(), Some(ErrorKind::ConnectionReset));
     assert_eq!(read_all(&client), expected);
 }
 
 #[test]
 fn refused_target_is_tried_on_the_other_family_and_then_reset() {
-    let mut flows = flows_for(1);
+    let mut flows = flows(1, 4096);
     let (mut client, accepted) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
     let refused = || Err(Errno(libc::ECONNREFUSED));
@@ -210,7 +209,7 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
 
 #[test]
 fn target_that_does_not_answer_is_given_up_at_its_deadline() {
-    let mut flows = flows_for(1);
+    let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
     flows.open(accepted, STATS, goal(), 5).expect("room");
     let deadline = flows.deadline_ms().expect("it has one");
@@ -223,7 +222,7 @@ fn target_that_does_not_answer_is_given_up_at_its_deadline() {
 
 #[test]
 fn target_of_a_flow_that_is_over_is_reset() {
-    let mut flows = flows_for(1);
+    let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");

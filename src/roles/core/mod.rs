@@ -17,10 +17,10 @@ use crate::limits::{
     ADMISSION_MS, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES, PAUSE_MS, TURN_US,
 };
 use crate::relay::Leg;
+use crate::relay::flows::Patience;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Preparation, Table};
-use crate::times::Deadlines;
 use crate::wire::SandboxMode;
 use clients::{Clients, StopRequest};
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,7 +64,7 @@ impl Core {
     pub fn new(
         ends: Ends,
         descriptor_limit: usize,
-        deadlines: Deadlines,
+        patience: Patience,
         sandbox: SandboxMode,
     ) -> Result<Self> {
         let epoll = Epoll::new()?;
@@ -75,7 +75,7 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, deadlines, sandbox),
+            world: World::new(epoll, descriptor_limit, patience, sandbox)?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
@@ -130,8 +130,9 @@ impl Core {
     }
 
     fn event(&mut self, token: Token, bits: u32) {
-        let Self { table, control, clients, world, .. } = self;
-        world.sockets = table.listeners().open as usize + table.prepared_sockets();
+        let Self { table, control, clients, world, host, .. } = self;
+        world.sockets =
+            table.listeners().open as usize + table.bound_sockets() + host.outstanding();
         match token {
             Token::Flow(flow, leg) => {
                 let report = world.flows.event(flow, leg, bits);
@@ -256,9 +257,10 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, .. } = self;
+        let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
         while world.flows.has_ready() {
-            let report = world.flows.drive_ready(&mut world.buffer);
+            let report = world.flows.drive_ready(now);
             world.account(table, report);
             if clock::now_us() >= until {
                 break;

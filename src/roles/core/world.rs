@@ -5,23 +5,23 @@ use crate::arena::Ref;
 use crate::control::Facts;
 use crate::factory::message::Family;
 use crate::limits::{
-    ACCEPT_ROUNDS, COPY_BUFFER, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS,
-    MAX_RULES, PAUSE_MS, RESERVED_DESCRIPTORS, TRANSACTION_DEADLINE_MS,
+    ACCEPT_ROUNDS, COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT,
+    MAX_LISTENERS, MAX_RULES, OWN_DESCRIPTORS, PAUSE_MS, PIPES, TRANSACTION_DEADLINE_MS,
 };
 use crate::relay::flow::{Answered, Moved};
-use crate::relay::flows::{Ending, Reached, Report};
-use crate::relay::{Flows, Goal, Leg};
+use crate::relay::flows::{Ending, Patience, Reached, Report};
+use crate::relay::{Flows, Goal, Leg, Means, Pipes};
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock, socket};
 use crate::table::{Effects, Entry, Key, Table};
-use crate::times::Deadlines;
 use crate::wire::{Address, DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Edge-triggered, both directions: for flows and channels.
 pub(super) const EDGES: u32 =
-    (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned();
+    (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+        .cast_unsigned();
 /// Level-triggered, reading: for listeners and control clients.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 
@@ -29,11 +29,12 @@ pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 pub(super) struct World {
     pub(super) epoll: Epoll,
     pub(super) flows: Flows,
-    pub(super) buffer: Box<[u8]>,
     /// Listeners out of epoll's sight until there are descriptors for what they bring.
     paused: VecDeque<Ref>,
     resume_ms: Option<u64>,
-    /// Sockets of the table, listening and prepared.
+    /// Descriptors that are neither listeners' nor flows'.
+    own_descriptors: usize,
+    /// Sockets of the table, listening, prepared and asked for.
     pub(super) sockets: usize,
     pub(super) descriptor_limit: usize,
     pub(super) layers: Layers,
@@ -47,16 +48,21 @@ pub(super) struct World {
 }
 
 impl World {
+    /// # Errors
+    /// There is no /dev/null.
     pub(super) fn new(
         epoll: Epoll,
         descriptor_limit: usize,
-        deadlines: Deadlines,
+        patience: Patience,
         sandbox: SandboxMode,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Errno> {
+        let pipes = Pipes::new(PIPES.min(descriptor_limit / DESCRIPTORS_PER_PIPE))?;
+        let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
+        let means = Means { buffer: vec![0; COPY_BUFFER].into_boxed_slice(), pipes };
+        Ok(Self {
             epoll,
-            flows: Flows::new(MAX_FLOWS, deadlines),
-            buffer: vec![0; COPY_BUFFER].into_boxed_slice(),
+            flows: Flows::new(MAX_FLOWS, means, patience),
+            own_descriptors,
             paused: VecDeque::with_capacity(MAX_LISTENERS),
             resume_ms: None,
             sockets: 0,
@@ -68,11 +74,11 @@ impl World {
             no_local_port: 0,
             flows_in_all: 0,
             moved: Moved::default(),
-        }
+        })
     }
 
     fn descriptors(&self) -> usize {
-        RESERVED_DESCRIPTORS + self.sockets + 2 * self.flows.len()
+        self.own_descriptors + self.sockets + self.flows.descriptors()
     }
 
     /// Takes what waits at a listener, as far as there is room.
@@ -168,6 +174,7 @@ impl World {
         let Some(report) = report else { return };
         self.moved.to_target += report.moved.to_target;
         self.moved.to_client += report.moved.to_client;
+        self.moved.spliced += report.moved.spliced;
         if let Some(stats) = table.stats_mut(report.stats) {
             stats.bytes_to_target += report.moved.to_target;
             stats.bytes_to_client += report.moved.to_client;
@@ -286,7 +293,7 @@ impl Facts for World {
     }
 
     fn free_descriptors(&self, listeners: u32) -> usize {
-        let used = RESERVED_DESCRIPTORS + listeners as usize + 2 * self.flows.len();
+        let used = self.own_descriptors + listeners as usize + self.flows.descriptors();
         self.descriptor_limit.saturating_sub(used + FLOW_DESCRIPTORS)
     }
 }
