@@ -123,6 +123,7 @@ fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
     let socket = try_bind(address)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
+    socket::set_urgent_inline(socket.as_fd())?;
     socket::set_keepalive(socket.as_fd(), keepalive)?;
     Ok(socket)
 }
@@ -138,6 +139,7 @@ fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
 fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
     let socket = socket::tcp(address)?;
     socket::set_no_delay(socket.as_fd())?;
+    socket::set_urgent_inline(socket.as_fd())?;
     socket::set_keepalive(socket.as_fd(), keepalive)?;
     match socket::connect(socket.as_fd(), address) {
         Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}

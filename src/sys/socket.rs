@@ -78,6 +78,12 @@ pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
     set_flag(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)
 }
 
+/// `SO_OOBINLINE`: a byte that the peer has marked as urgent stays in the stream, at its place; without
+/// it the kernel takes it out. Inherited by accepted sockets.
+pub fn set_urgent_inline(socket: BorrowedFd<'_>) -> Result<()> {
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, true)
+}
+
 /// When a silent peer is asked whether it is still there, and given up. Inherited by accepted
 /// sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +139,14 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the buffer is valid for reads of its own length.
     check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Sends one byte that is marked as urgent (`MSG_OOB`). The daemon never does; its tests' peers do.
+pub fn send_urgent(socket: BorrowedFd<'_>, byte: u8) -> Result<()> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_OOB;
+    // SAFETY: the buffer is one byte.
+    check_len(unsafe { libc::send(socket.as_raw_fd(), (&raw const byte).cast(), 1, flags) })
+        .map(drop)
 }
 
 /// Ends the writing direction: the peer reads the end of the stream after the last byte.

@@ -5,6 +5,7 @@
 
 pub mod ends;
 pub mod fake;
+pub mod inside;
 pub mod network;
 pub mod words;
 
@@ -377,8 +378,5 @@ pub fn first_port(line: &str) -> u16 {
 
 /// A connection to a port of 127.0.0.1 that fails rather than wait for ever.
 pub fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-    stream
+    inside::patient(TcpStream::connect(("127.0.0.1", port)).expect("somebody listens"))
 }
