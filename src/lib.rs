@@ -16,4 +16,5 @@ pub mod roles;
 pub mod sandbox;
 pub mod sys;
 pub mod table;
+pub mod times;
 pub mod wire;

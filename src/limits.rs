@@ -1,6 +1,8 @@
 //! Every capacity there is, with its cost. Memory is reserved at start and touched when first used.
 
+use crate::relay::flows::Patience;
 use crate::sys::socket::Keepalive;
+use crate::times::Times;
 use static_assertions::const_assert;
 
 /// Rules in a table. 2 tables × 4,096 entries × about 150 bytes = 1.2 MiB at most.
@@ -81,16 +83,14 @@ pub const EVENTS: usize = 256;
 /// A transaction whose owner is silent for so long is rolled back.
 pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 
-/// A target that has not answered a connect by then is given up.
-pub const CONNECT_DEADLINE_MS: u64 = 10_000;
-
-/// A flow of which one side has ended its sending, and nothing has moved for so long, is given up.
-pub const HALF_CLOSED_MS: u64 = 3_600_000;
-
-/// A peer that says nothing for a minute is asked whether it is there, and given up a minute later;
-/// one that takes nothing is given up after two.
-pub const KEEPALIVE: Keepalive =
-    Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 };
+/// Unless the command line says otherwise: a peer that says nothing for a minute is asked whether it
+/// is there, and given up a minute later; so is one that acknowledges nothing for two minutes, a
+/// target that has not answered a connect in ten seconds, and a half-closed flow that has moved
+/// nothing for an hour.
+pub const TIMES: Times = Times {
+    keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 },
+    patience: Patience { connect_ms: 10_000, half_closed_ms: 3_600_000 },
+};
 
 /// Slots or ports that a step of a change looks at, and sockets that it does something to, before
 /// others have their turn: some 0.5 ms each.

@@ -7,7 +7,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use support::{Folder, curl, first_port, output, program, stdout, text, until};
+use support::{Folder, curl, daemon_words, first_port, output, program, stdout, text, until};
 
 /// A container with a web server at port 8000.
 struct Container {
@@ -123,7 +123,7 @@ fn container_with_a_network_of_its_own_is_reached_at_its_own_address() {
 #[test]
 fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
     let Some(container) = Container::start("twice", "none") else { return };
-    let port = container.attach(&["--follow"]);
+    let port = container.attach(&["--follow", "--connect-timeout", "7"]);
     let url = format!("http://127.0.0.1:{port}/");
     assert_eq!(curl(&url), "inside");
     // What was changed since is kept too.
@@ -145,6 +145,8 @@ fn followed_container_is_forwarded_to_again_after_a_restart_as_it_was() {
         }
         let list = text(container.pesto(&["list", "--json"]).stdout);
         assert!(list.contains("\"label\": \"later\""), "{list}");
+        let words = daemon_words(&container.folder.join("p.sock"));
+        assert!(words.contains(&"--connect-timeout=7".to_owned()), "{words:?}");
     }
     // It goes with the container.
     let _ = container.podman(&["rm", "--force", "--time", "0", &container.name]).output();

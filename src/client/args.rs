@@ -6,6 +6,7 @@ use super::list::watch::parse_seconds;
 use super::port::ContainerPort;
 use super::spec::Spec;
 use crate::factory::allowed::Allowed;
+use crate::times::{Given, Setting};
 use crate::wire::Label;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -208,6 +209,9 @@ pub struct Run {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// How long peers may take.
+    #[command(flatten)]
+    pub times: Times,
 }
 
 /// `attach`
@@ -244,6 +248,9 @@ pub struct Attach {
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,
+    /// How long peers may take.
+    #[command(flatten)]
+    pub times: Times,
 }
 
 /// What to attach to.
@@ -268,6 +275,54 @@ pub enum Sandbox {
     Strict,
     /// Without the layers that a container's own sandbox forbids
     Container,
+}
+
+/// How long a daemon lets peers take; what is not given is its default.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Times, in seconds")]
+pub struct Times {
+    /// Ask a peer that was silent for so long whether it is still there; 0: never [default: 60]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::KeepaliveIdle))]
+    pub keepalive_idle: Option<u32>,
+    /// So long after one such question ask the next [default: 10]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::KeepaliveInterval))]
+    pub keepalive_interval: Option<u32>,
+    /// So many unanswered ones end a connection, where --user-timeout is 0 [default: 6]
+    #[arg(long, value_name = "N", value_parser = seconds(Setting::KeepaliveProbes))]
+    pub keepalive_probes: Option<u32>,
+    /// Give up a peer that was asked or sent something and is silent for so long; 0: the kernel's
+    /// own [default: 120]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::UserTimeout))]
+    pub user_timeout: Option<u32>,
+    /// Give up a target that has not answered by then [default: 10]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::ConnectTimeout))]
+    pub connect_timeout: Option<u32>,
+    /// Reset a connection of which one direction has ended and the other moved nothing for so long;
+    /// 0: never [default: 3600]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::HalfClosedTimeout))]
+    pub half_closed_timeout: Option<u32>,
+}
+
+/// Reads one as the daemon does.
+fn seconds(setting: Setting) -> impl Fn(&str) -> Result<u32, String> + Clone {
+    move |text| setting.parse(text).ok_or_else(|| format!("should be {}", setting.wanted()))
+}
+
+impl From<Times> for Given {
+    fn from(times: Times) -> Self {
+        let mut given = Self::default();
+        for setting in Setting::ALL {
+            *given.place(setting) = match setting {
+                Setting::KeepaliveIdle => times.keepalive_idle,
+                Setting::KeepaliveInterval => times.keepalive_interval,
+                Setting::KeepaliveProbes => times.keepalive_probes,
+                Setting::UserTimeout => times.user_timeout,
+                Setting::ConnectTimeout => times.connect_timeout,
+                Setting::HalfClosedTimeout => times.half_closed_timeout,
+            };
+        }
+        given
+    }
 }
 
 /// `add`
@@ -367,4 +422,29 @@ pub struct Stop {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::TIMES;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_time_is_an_option_of_run_and_attach_and_its_help_tells_its_default() {
+        for command in ["run", "attach"] {
+            let cli = Cli::command();
+            let command = cli.find_subcommand(command).expect("a command");
+            let mut given = Given::default();
+            for setting in Setting::ALL {
+                let name = setting.option().trim_start_matches("--");
+                let named = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+                let help = named.and_then(|arg| arg.get_help()).expect("a help").to_string();
+                let (_, default) = help.rsplit_once(" [default: ").expect("a default");
+                *given.place(setting) = setting.parse(default.trim_end_matches(']'));
+            }
+            assert_eq!(given.words().count(), Setting::ALL.len());
+            assert_eq!(given.over(TIMES), TIMES);
+        }
+    }
 }

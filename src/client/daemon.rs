@@ -5,6 +5,7 @@ use super::error::Error;
 use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
+use crate::times::Given;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +43,8 @@ pub struct Launch<'a> {
     pub tune_namespace: bool,
     /// Where alone it may bind listeners.
     pub allow_bind: &'a [Allowed],
+    /// How long it lets peers take.
+    pub times: Given,
     /// Whether it outlives its caller.
     pub life: Life,
 }
@@ -104,6 +107,9 @@ impl Daemon {
         }
         for allowed in launch.allow_bind {
             words.push(c_string(format!("--allow-bind={allowed}").as_bytes())?);
+        }
+        for word in launch.times.words() {
+            words.push(c_string(word.as_bytes())?);
         }
         if launch.tune_namespace {
             words.push(c_string(b"--tune-namespace")?);

@@ -3,8 +3,8 @@
 use super::addresses::Addresses;
 use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
 use super::policy::Policy;
-use crate::limits::KEEPALIVE;
 use crate::sys::message::{self, Descriptors};
+use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, Result, fd, socket, unix};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,12 +18,13 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback.
+/// the loopback. Every socket gets the times of `keepalive`.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
     channel: BorrowedFd<'_>,
     policy: &Policy,
+    keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
@@ -52,7 +53,8 @@ pub fn serve(
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            *place = carry_out(&request, policy, addresses.as_deref(), &mut made).encode();
+            let answer = carry_out(&request, policy, keepalive, addresses.as_deref(), &mut made);
+            *place = answer.encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -87,14 +89,15 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
 fn carry_out(
     request: &Request,
     policy: &Policy,
+    keepalive: Keepalive,
     addresses: Option<&Addresses>,
     made: &mut Descriptors,
 ) -> Answer {
     let outcome = policy.check(&request.work).and_then(|()| match request.work {
-        Work::Listen(address) => bound(&address).map(Product::Socket),
+        Work::Listen(address) => bound(&address, keepalive).map(Product::Socket),
         Work::Connect(destination) => {
             let address = resolve(destination, addresses)?;
-            let socket = connecting(&address);
+            let socket = connecting(&address, keepalive);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
         Work::Pick { address, width } => pick(address, width, policy).map(Product::Port),
@@ -116,11 +119,12 @@ enum Product {
 
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
 /// from then until listen(2), so that nobody takes the port in between.
-fn bound(address: &SocketAddr) -> Result<OwnedFd> {
+fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
     let socket = try_bind(address)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), KEEPALIVE)?;
+    socket::set_urgent_inline(socket.as_fd())?;
+    socket::set_keepalive(socket.as_fd(), keepalive)?;
     Ok(socket)
 }
 
@@ -132,10 +136,11 @@ fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn connecting(address: &SocketAddr) -> Result<OwnedFd> {
+fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
     let socket = socket::tcp(address)?;
     socket::set_no_delay(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), KEEPALIVE)?;
+    socket::set_urgent_inline(socket.as_fd())?;
+    socket::set_keepalive(socket.as_fd(), keepalive)?;
     match socket::connect(socket.as_fd(), address) {
         Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}
         Err(errno) => return Err(errno),

@@ -8,6 +8,7 @@ use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
+use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, fd, process};
 use crate::wire::Layers;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +37,12 @@ pub struct Target {
 ///
 /// # Errors
 /// The stage that failed.
-pub fn run(ends: Ends, side: &Side, parent: i32) -> Result<std::convert::Infallible, Failure> {
+pub fn run(
+    ends: Ends,
+    side: &Side,
+    keepalive: Keepalive,
+    parent: i32,
+) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
     if let Some(Target { network, tune }) = target {
         namespaces::enter_network(network.as_fd())?;
@@ -68,11 +74,8 @@ pub fn run(ends: Ends, side: &Side, parent: i32) -> Result<std::convert::Infalli
     // Its policy has one way to send.
     message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
         .doing("report its seal")?;
-    process::exit(if server::serve(channel.as_fd(), side, addresses.as_mut()) {
-        FOLLOWED
-    } else {
-        1
-    })
+    let followed = server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
+    process::exit(if followed { FOLLOWED } else { 1 })
 }
 
 /// Holds NEWS and QUESTIONS where there are no such sockets.

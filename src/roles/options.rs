@@ -2,6 +2,8 @@
 //! and the client writes it.
 
 use crate::factory::allowed::Allowed;
+use crate::limits::TIMES;
+use crate::times::{Given, Setting, Times};
 use crate::wire::SandboxMode;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -30,6 +32,20 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
                      connections to its own address; a warning where that cannot be done
   --sandbox MODE     strict (default): every layer or no start; container: without the core's own
                      namespaces, where a container's own sandbox forbids them
+
+Times, with their defaults:
+  --keepalive-idle SECONDS        60: a peer that has been silent for so long is asked whether it is
+                                  still there; 0: it never is
+  --keepalive-interval SECONDS    10: so long after one such question follows the next
+  --keepalive-probes N            6: so many unanswered ones end the connection; only where the
+                                  next is 0
+  --user-timeout SECONDS          120: a peer that is silent for so long, though it was asked or
+                                  sent something, is given up; 0: the kernel's own, a quarter of an
+                                  hour for what was sent
+  --connect-timeout SECONDS       10: a target that has not answered by then is given up
+  --half-closed-timeout SECONDS   3600: a connection is reset of which one direction has ended and
+                                  the other has moved nothing for so long; 0: never
+
   -h, --help         this text
   -V, --version      the version
 
@@ -73,6 +89,8 @@ pub struct Options {
     pub target: Option<String>,
     /// Which layers must be there.
     pub sandbox: SandboxMode,
+    /// How long peers and flows may take.
+    pub times: Times,
 }
 
 /// What is to be done.
@@ -128,6 +146,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let mut hold_fd = None;
     let mut allow_bind = Vec::new();
     let (mut log, mut target) = (None, None);
+    let mut times = Given::default();
     while let Some(word) = words.next() {
         let (name, inline) = split(&word);
         let mut value =
@@ -166,7 +185,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 set(&mut target, "--target", text)?;
             }
             Some("--sandbox") => set(&mut sandbox, "--sandbox", mode(value("--sandbox")?)?)?,
-            _ => return Err(UsageError::Unknown(word)),
+            _ => {
+                let named = Setting::ALL.into_iter().find(|setting| name == setting.option());
+                let Some(setting) = named else { return Err(UsageError::Unknown(word)) };
+                let number = number(setting, value(setting.option())?)?;
+                set(times.place(setting), setting.option(), number)?;
+            }
         }
     }
     Ok(Command::Run(Options {
@@ -180,6 +204,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         log: log.is_some(),
         target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
+        times: times.over(TIMES),
     }))
 }
 
@@ -220,6 +245,11 @@ fn allowed(value: OsString) -> Result<Allowed, UsageError> {
     ))
 }
 
+fn number(setting: Setting, value: OsString) -> Result<u32, UsageError> {
+    let number = value.to_str().and_then(|text| setting.parse(text));
+    number.ok_or(UsageError::BadValue(setting.option(), value, setting.wanted()))
+}
+
 fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
     match value.to_str() {
         Some("strict") => Ok(SandboxMode::Strict),
@@ -231,6 +261,8 @@ fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::flows::Patience;
+    use crate::sys::socket::Keepalive;
 
     fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
         parse(words.iter().map(OsString::from))
@@ -253,8 +285,32 @@ mod tests {
             log: true,
             target: Some("a?b".to_owned()),
             sandbox: SandboxMode::Strict,
+            times: TIMES,
         };
         assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
+    }
+
+    #[test]
+    fn times_are_read_and_the_help_names_each_with_its_default() {
+        let words = ["--keepalive-idle=5", "--keepalive-interval", "4", "--keepalive-probes=3"];
+        let more = ["--user-timeout=0", "--connect-timeout", "1", "--half-closed-timeout=20"];
+        let needed = ["--control=/c", "--netns-fd=5"];
+        let words: Vec<&str> = needed.into_iter().chain(words).chain(more).collect();
+        let Ok(Command::Run(options)) = parse_words(&words) else { panic!("a command line") };
+        let keepalive = Keepalive { idle_s: 5, interval_s: 4, probes: 3, unacknowledged_ms: 0 };
+        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000 };
+        assert_eq!(options.times, Times { keepalive, patience });
+
+        let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = TIMES.keepalive;
+        let Patience { connect_ms, half_closed_ms } = TIMES.patience;
+        let defaults = [idle_s, interval_s, probes].map(|number| number.to_string());
+        let more = [u64::from(unacknowledged_ms), connect_ms, half_closed_ms];
+        let defaults = defaults.into_iter().chain(more.map(|ms| (ms / 1000).to_string()));
+        for (setting, default) in Setting::ALL.into_iter().zip(defaults) {
+            let line = HELP.lines().find_map(|line| line.trim().strip_prefix(setting.option()));
+            let text = line.and_then(|line| line.split_once("  ")).expect("its text").1;
+            assert!(text.trim().starts_with(&format!("{default}: ")), "{setting:?}: {text}");
+        }
     }
 
     #[test]
@@ -272,6 +328,17 @@ mod tests {
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),
             (&["--pidfd", "x"], "--pidfd x: should be the number"),
             (&["--log=x"], "--log x: should be given without a value"),
+            (
+                &["--keepalive-idle", "32768"],
+                "--keepalive-idle 32768: should be 0 to 32767 seconds",
+            ),
+            (&["--keepalive-interval=0"], "--keepalive-interval 0: should be 1 to 32767 seconds"),
+            (&["--keepalive-probes=128"], "--keepalive-probes 128: should be 1 to 127"),
+            (&["--user-timeout=86401"], "--user-timeout 86401: should be 0 to 86400 seconds"),
+            (&["--connect-timeout", "0"], "--connect-timeout 0: should be 1 to 3600 seconds"),
+            (&["--half-closed-timeout", "1h"], "--half-closed-timeout 1h: should be 0 to 604800"),
+            (&["--user-timeout"], "--user-timeout: a value is missing"),
+            (&["--user-timeout=1", "--user-timeout=2"], "--user-timeout: given twice"),
             (&["--sandbox", "off"], "--sandbox off: should be strict or container"),
         ] {
             let error = parse_words(words).expect_err("refused").to_string();

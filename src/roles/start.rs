@@ -12,12 +12,14 @@ use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
 use crate::factory::policy::Policy as Side;
+use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{Doing, Failure, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, fs, process, signal};
+use crate::times::Times;
 use crate::wire::{Layers, SandboxMode};
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -177,17 +179,20 @@ fn fork_all(
     let (guest_link, guest_supervisor) = pair(Blocking::No)?;
     let (core_link, core_supervisor) = pair(Blocking::No)?;
 
+    let Times { keepalive, patience } = options.times;
     let keep = [host_channel.as_raw_fd(), host_supervisor.as_raw_fd()];
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
             factory::Ends { channel: host_channel, supervisor: host_supervisor, target: None };
-        factory::run(ends, &Side::Host { allowed: options.allow_bind.clone() }, parent)
+        let side = Side::Host { allowed: options.allow_bind.clone() };
+        factory::run(ends, &side, keepalive, parent)
     })?;
     let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
     let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
         let target = Some(factory::Target { network: target, tune: options.tune_namespace });
         let (channel, supervisor) = (guest_channel, guest_supervisor);
-        factory::run(factory::Ends { channel, supervisor, target }, &Side::Guest, parent)
+        let ends = factory::Ends { channel, supervisor, target };
+        factory::run(ends, &Side::Guest, keepalive, parent)
     })?;
     let ends =
         core::Ends { control, supervisor: core_supervisor, host: core_host, guest: core_guest };
@@ -198,7 +203,7 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, options.sandbox, parent)
+        run_core(ends, limit, patience, options.sandbox, parent)
     })?;
     Ok([core, host, guest])
 }
@@ -241,6 +246,7 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 fn run_core(
     ends: core::Ends,
     limit: usize,
+    patience: Patience,
     sandbox: SandboxMode,
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -249,7 +255,7 @@ fn run_core(
     let [host, guest, supervisor, control] = fd::arrange([host, guest, supervisor, control])
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
-    let core = Core::new(ends, limit, sandbox).doing("make its event loop")?;
+    let core = Core::new(ends, limit, patience, sandbox).doing("make its event loop")?;
     let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
     match namespaces::leave_for_empty() {
         Ok(()) => layers = layers.with(Layers::USER_NAMESPACE).with(Layers::NETWORK_NAMESPACE),

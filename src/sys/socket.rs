@@ -78,27 +78,36 @@ pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
     set_flag(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)
 }
 
+/// `SO_OOBINLINE`: a byte that the peer has marked as urgent stays in the stream, at its place; without
+/// it the kernel takes it out. Inherited by accepted sockets.
+pub fn set_urgent_inline(socket: BorrowedFd<'_>) -> Result<()> {
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, true)
+}
+
 /// When a silent peer is asked whether it is still there, and given up. Inherited by accepted
 /// sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// After so many seconds of silence.
+    /// After so many seconds of silence; never if 0.
     pub idle_s: libc::c_int,
     /// So many seconds apart.
     pub interval_s: libc::c_int,
-    /// So many times.
+    /// So many times, unless the next says when.
     pub probes: libc::c_int,
-    /// Bytes that were sent and not acknowledged for so many milliseconds end the connection.
+    /// A peer that has not acknowledged what it was sent or asked for so many milliseconds ends the
+    /// connection; if 0, the kernel decides.
     pub unacknowledged_ms: libc::c_uint,
 }
 
 /// `SO_KEEPALIVE` with its times, and `TCP_USER_TIMEOUT` (tcp(7)).
 pub fn set_keepalive(socket: BorrowedFd<'_>, times: Keepalive) -> Result<()> {
     let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = times;
-    set_flag(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, true)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &idle_s)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
+    if idle_s > 0 {
+        set_flag(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, true)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &idle_s)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
+    }
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &unacknowledged_ms)
 }
 
@@ -137,6 +146,14 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the buffer is valid for reads of its own length.
     check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Sends one byte that is marked as urgent (`MSG_OOB`). The daemon never does; its tests' peers do.
+pub fn send_urgent(socket: BorrowedFd<'_>, byte: u8) -> Result<()> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_OOB;
+    // SAFETY: the buffer is one byte.
+    check_len(unsafe { libc::send(socket.as_raw_fd(), (&raw const byte).cast(), 1, flags) })
+        .map(drop)
 }
 
 /// Ends the writing direction: the peer reads the end of the stream after the last byte.

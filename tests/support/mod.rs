@@ -5,6 +5,7 @@
 
 pub mod ends;
 pub mod fake;
+pub mod inside;
 pub mod network;
 pub mod words;
 
@@ -197,12 +198,30 @@ pub struct Run {
 impl Run {
     /// Runs a command with ports forwarded to it, and waits until they listen.
     pub fn command<S: AsRef<OsStr> + Debug>(specs: &[&str], command: &[S]) -> Self {
-        Self::wrapped::<&str, S>(&[], specs, command)
+        Self::start::<&str, S>(&[], &[], specs, command)
+    }
+
+    /// The same, with options of `pesto run`.
+    pub fn with_options<S: AsRef<OsStr> + Debug>(
+        options: &[&str],
+        specs: &[&str],
+        command: &[S],
+    ) -> Self {
+        Self::start::<&str, S>(&[], options, specs, command)
     }
 
     /// The same, with pesto started by another program: words that come before its own.
     pub fn wrapped<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
         wrapper: &[W],
+        specs: &[&str],
+        command: &[S],
+    ) -> Self {
+        Self::start(wrapper, &[], specs, command)
+    }
+
+    fn start<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
+        wrapper: &[W],
+        options: &[&str],
         specs: &[&str],
         command: &[S],
     ) -> Self {
@@ -212,7 +231,7 @@ impl Run {
         let pesto = program("pesto");
         words.push(pesto.as_os_str());
         let mut run = Command::new(words[0]);
-        run.args(&words[1..]).arg("run").arg("-c").arg(&socket);
+        run.args(&words[1..]).arg("run").arg("-c").arg(&socket).args(options);
         for spec in specs {
             run.args(["-p", spec]);
         }
@@ -340,6 +359,21 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// The command line of the daemon with that control socket.
+pub fn daemon_words(control: &Path) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let mut all = lines.map(|line| -> Vec<String> {
+        let line = String::from_utf8_lossy(&line);
+        line.split_terminator('\0').map(str::to_owned).collect()
+    });
+    let control = control.display().to_string();
+    let is_it = |words: &Vec<String>| {
+        words.first().is_some_and(|word| word.ends_with("/pestod")) && words.contains(&control)
+    };
+    all.find(is_it).expect("it runs")
+}
+
 /// The first port of `pesto: ADDRESS:PORT[-END][, …] -> …`.
 pub fn first_port(line: &str) -> u16 {
     let port =
@@ -349,8 +383,5 @@ pub fn first_port(line: &str) -> u16 {
 
 /// A connection to a port of 127.0.0.1 that fails rather than wait for ever.
 pub fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-    stream
+    inside::patient(TcpStream::connect(("127.0.0.1", port)).expect("somebody listens"))
 }

@@ -172,7 +172,8 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let output = unshare.args([name, "--exact", "--include-ignored", "--nocapture"]).output();
     let output = output.expect("unshare");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{name}: {output:#?}");
+    let said = || format!("{}{text}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{name}: {}", said());
 }
 
 /// Whether a client is turned away at once. If not, it must be served.

@@ -3,7 +3,7 @@
 use crate::alone::{alone, pending, wait_for};
 use pesto::sys::{Errno, signal, socket};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const AGAIN: Errno = Errno(libc::EAGAIN);
@@ -107,6 +107,73 @@ fn reset_by_the_peer_shows_as_the_sockets_error_once() {
     assert_ne!(pending(own.as_fd(), 0) & libc::POLLERR, 0);
     assert_eq!(socket::take_error(own.as_fd()), Some(Errno(libc::ECONNRESET)));
     assert_eq!(socket::take_error(own.as_fd()), None);
+}
+
+/// What a socket reads step by step, a peek and a discard each: until its end.
+fn steps(own: BorrowedFd<'_>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        wait_for(own, libc::POLLIN);
+        let mut buffer = [0; 64];
+        let seen = socket::peek(own, &mut buffer).expect("bytes, or the end");
+        if seen == 0 {
+            return all;
+        }
+        assert_eq!(socket::discard(own, seen), Ok(seen));
+        all.push(buffer[..seen].to_vec());
+    }
+}
+
+/// A listener, and its address; `inline` says what becomes of urgent bytes.
+fn listener(inline: bool) -> (OwnedFd, SocketAddr) {
+    let any_port = "127.0.0.1:0".parse().expect("an address");
+    let listener = socket::tcp(&any_port).expect("a socket");
+    socket::bind(listener.as_fd(), &any_port).expect("a port");
+    if inline {
+        socket::set_urgent_inline(listener.as_fd()).expect("SO_OOBINLINE");
+    }
+    socket::listen(listener.as_fd()).expect("listen");
+    let address = socket::local_address(listener.as_fd()).expect("its address");
+    (listener, address)
+}
+
+#[test]
+fn urgent_byte_stays_in_the_stream_where_the_listener_said_so() {
+    for inline in [true, false] {
+        let (listener, address) = listener(inline);
+        let mut peer = TcpStream::connect(address).expect("it listens");
+        wait_for(listener.as_fd(), libc::POLLIN);
+        let own = socket::accept(listener.as_fd()).expect("a connection");
+        peer.write_all(b"ab").expect("room");
+        socket::send_urgent(peer.as_fd(), b'c').expect("room");
+        peer.write_all(b"de").expect("room");
+        peer.shutdown(Shutdown::Write).expect("its end");
+        // Until the end is there too, which may come in more than one piece.
+        wait_for(own.as_fd(), libc::POLLRDHUP);
+        let expected: [&[u8]; 2] = if inline { [b"ab", b"cde"] } else { [b"ab", b"de"] };
+        assert_eq!(steps(own.as_fd()), expected, "a read stops at the mark");
+    }
+}
+
+#[test]
+fn urgent_byte_that_came_before_its_connection_was_accepted_stays_in_the_stream() {
+    let (listener, address) = listener(true);
+    let peer = TcpStream::connect(address).expect("it listens");
+    socket::send_urgent(peer.as_fd(), b'c').expect("room");
+    peer.shutdown(Shutdown::Write).expect("its end");
+    wait_for(listener.as_fd(), libc::POLLIN);
+    let own = socket::accept(listener.as_fd()).expect("a connection");
+    assert_eq!(steps(own.as_fd()), [b"c"]);
+}
+
+#[test]
+fn urgent_byte_that_a_connecting_socket_gets_stays_in_the_stream() {
+    let (own, mut peer) = connection();
+    socket::set_urgent_inline(own.as_fd()).expect("SO_OOBINLINE");
+    socket::send_urgent(peer.as_fd(), b'c').expect("room");
+    peer.write_all(b"d").expect("room");
+    peer.shutdown(Shutdown::Write).expect("its end");
+    assert_eq!(steps(own.as_fd()).concat(), b"cd");
 }
 
 #[test]

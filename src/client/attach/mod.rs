@@ -20,6 +20,7 @@ use crate::roles::notify::Notifier;
 use crate::sys::process::{self, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{Errno, fd};
+use crate::times::Given;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use target::Target;
@@ -55,6 +56,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         sandbox: args.sandbox,
         tune_namespace: args.tune_namespace,
         allow_bind: args.allow_bind,
+        times: args.times.into(),
     };
     let change = Change::Add(&args.publish, args.label);
     if args.follow {
@@ -95,6 +97,7 @@ struct Place<'a> {
     sandbox: Sandbox,
     tune_namespace: bool,
     allow_bind: Vec<Allowed>,
+    times: Given,
 }
 
 impl Place<'_> {
@@ -115,6 +118,7 @@ impl Place<'_> {
             sandbox: self.sandbox,
             tune_namespace: self.tune_namespace,
             allow_bind: &self.allow_bind,
+            times: self.times,
             life,
         };
         let daemon = Daemon::start(self.program, &launch)?;

@@ -50,6 +50,7 @@ pub fn run(args: Run) -> Result<u8, Error> {
         sandbox: args.sandbox,
         tune_namespace: true,
         allow_bind: &args.allow_bind,
+        times: args.times.into(),
         life: Life::Child,
     };
     let daemon = Daemon::start(&program, &launch)?;

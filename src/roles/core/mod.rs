@@ -21,6 +21,7 @@ use crate::limits::{
     PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
+use crate::relay::flows::Patience;
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Step, Table};
@@ -71,7 +72,12 @@ impl Core {
     ///
     /// # Errors
     /// epoll is not to be had.
-    pub fn new(ends: Ends, descriptor_limit: usize, sandbox: SandboxMode) -> Result<Self> {
+    pub fn new(
+        ends: Ends,
+        descriptor_limit: usize,
+        patience: Patience,
+        sandbox: SandboxMode,
+    ) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
         epoll.add(ends.host.as_fd(), INPUT, Token::HostFactory.encode())?;
@@ -80,7 +86,7 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, sandbox)?,
+            world: World::new(epoll, descriptor_limit, patience, sandbox)?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),

@@ -5,9 +5,8 @@ use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
 use crate::limits::{
-    CONNECT_DEADLINE_MS, COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, HALF_CLOSED_MS,
-    MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES, OWN_DESCRIPTORS, PIPES,
-    TRANSACTION_DEADLINE_MS,
+    COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS,
+    MAX_RULES, OWN_DESCRIPTORS, PIPES, TRANSACTION_DEADLINE_MS,
 };
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
@@ -61,12 +60,12 @@ impl World {
     pub(super) fn new(
         epoll: Epoll,
         descriptor_limit: usize,
+        patience: Patience,
         sandbox: SandboxMode,
     ) -> Result<Self, Errno> {
         let pipes = Pipes::new(PIPES.min(descriptor_limit / DESCRIPTORS_PER_PIPE))?;
         let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
         let means = Means { buffer: vec![0; COPY_BUFFER].into_boxed_slice(), pipes };
-        let patience = Patience { connect_ms: CONNECT_DEADLINE_MS, half_closed_ms: HALF_CLOSED_MS };
         Ok(Self {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
