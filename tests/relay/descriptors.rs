@@ -4,15 +4,17 @@
 use crate::call::{Call, Role, other};
 use crate::exchange;
 use crate::idle::{descriptors, idle};
-use crate::observed::{CORE, rest};
+use crate::observed::{CORE, GUEST, rest};
 use crate::peer::{ECHO, Entry, Peer, ROLES};
 use crate::random::{Stream, seed};
-use crate::support::{connect, ends::echo, until};
+use crate::support::ends::{echo, pidfd, signal};
+use crate::support::{connect, until};
 use pesto::relay::Leg;
-use pesto::sys::fd;
+use pesto::sys::{fd, socket};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -160,4 +162,34 @@ fn nobody_runs_while_a_daemon_is_full_and_nobody_waits() {
     rest(&peer.run.daemon(), Duration::from_secs(2));
     println!("{} connections", all.len());
     all.iter_mut().for_each(echo);
+}
+
+#[test]
+fn rule_that_had_to_wait_for_sockets_which_nobody_wants_goes_on_when_they_are_gone() {
+    let name = "descriptors::rule_that_had_to_wait_for_sockets_which_nobody_wants_goes_on_when_they_are_gone";
+    let peer = Peer::wrapped(name, &FEW, &[ROLES, ECHO]);
+    // All that is not kept for others is taken.
+    let _silent: Vec<TcpStream> = (0..300).map(|_| peer.run.connect()).collect();
+    let forward = |rule: usize| peer.run.json(&["list"])["forwards"][rule].take();
+    let waits = |rule: usize| forward(rule)["waiting_listeners"] == 1;
+    until("a full rule", || waits(0).then_some(()));
+    // The other rule's clients leave before their targets have come: these may still come, and so
+    // take the room that is kept for it.
+    let guest = pidfd(peer.run.daemon()[GUEST]);
+    signal(&guest, libc::SIGSTOP);
+    let port = peer.run.ports[1];
+    let mut waiting = loop {
+        let before = forward(1)["accepted"].as_u64();
+        let stream = connect(port);
+        let accepted = || forward(1)["accepted"].as_u64() > before;
+        if until("a connection", || (accepted() || waits(1)).then(|| !accepted())) {
+            break stream;
+        }
+        socket::reset_on_close(stream.as_fd()).expect("an option");
+        drop(stream);
+        until("its end", || (forward(1)["connections"] == 0).then_some(()));
+    };
+    signal(&guest, libc::SIGCONT);
+    waiting.set_read_timeout(Some(AT_ONCE)).expect("a timeout");
+    echo(&mut waiting);
 }

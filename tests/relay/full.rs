@@ -83,7 +83,8 @@ fn what_nobody_reads_stays_in_the_kernels_sockets_but_for_one_pipe() {
     assert_eq!((after.size, after.data), (before.size, before.data));
     let taken = all.iter().map(|one| one.taken).sum::<u64>() >> 10;
     let grown = after.touched.saturating_sub(before.touched);
-    assert!(grown < 256 && taken > 16 * 256, "{grown} KiB for {taken} KiB");
+    // Some kernels count pages only roughly.
+    assert!(grown < 1024 && taken > 16 * 1024, "{grown} KiB for {taken} KiB");
     rest(&[core], Duration::from_secs(2));
 }
 

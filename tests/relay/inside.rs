@@ -14,6 +14,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+/// Where every role is played.
+pub const ROLES_PORT: u16 = 8000;
+
+/// Where what comes is sent back.
+const ECHO_PORT: u16 = 8001;
+
 /// Serves until the test has ended.
 pub fn serve(path: &OsStr) -> ! {
     // A fault here is for the test to hear of at once: its connections, and the link, end with us.
@@ -23,7 +29,7 @@ pub fn serve(path: &OsStr) -> ! {
     }));
     fd::raise_descriptor_limit().expect("a limit");
     let link = Link::over(UnixStream::connect(path).expect("the test listens"));
-    let (roles, echo) = (listen(8000), listen(8001));
+    let (roles, echo) = (listen(ROLES_PORT), listen(ECHO_PORT));
     std::thread::spawn(move || echo_all(&echo));
     let told = Arc::clone(&link);
     std::thread::spawn(move || play_all(&roles, &told));

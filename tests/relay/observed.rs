@@ -1,6 +1,7 @@
 //! What the kernel tells of the daemon's processes, and of the sockets that it relays between:
 //! in files that anybody may read, though these processes hide most of theirs.
 
+use crate::inside::ROLES_PORT;
 use crate::peer::Peer;
 use crate::support::{stdout, until};
 use std::collections::HashMap;
@@ -102,8 +103,8 @@ pub fn queued(peer: &Peer, connections: &[(u16, u16)]) -> Vec<Queued> {
         let (host, guest) = (queues(&["ss"]), queues(&nsenter));
         let one = |&(client, relay): &(u16, u16)| {
             // Of two sockets the first is the one that has connected.
-            let (client, accepted) = ends(&host, client);
-            let (relay, target) = ends(&guest, relay);
+            let (client, accepted) = ends(&host, client, peer.entry.port);
+            let (relay, target) = ends(&guest, relay, ROLES_PORT);
             Queued {
                 to_target: client.out + accepted.unread + relay.out + target.unread,
                 to_client: target.out + relay.unread + accepted.out + client.unread,
@@ -142,10 +143,9 @@ fn queues(ss: &[&str]) -> HashMap<(u16, u16), Queue> {
     said.lines().filter_map(socket).collect()
 }
 
-/// The two sockets of the connection that comes from this port.
-fn ends(sockets: &HashMap<(u16, u16), Queue>, port: u16) -> (Queue, Queue) {
-    let own = sockets.iter().find(|((own, _), _)| *own == port);
-    let other = sockets.iter().find(|((_, peer), _)| *peer == port);
-    let (own, other) = own.zip(other).unwrap_or_else(|| panic!("no connection from {port}"));
-    (*own.1, *other.1)
+/// The two sockets of the connection from one port to another.
+fn ends(sockets: &HashMap<(u16, u16), Queue>, from: u16, to: u16) -> (Queue, Queue) {
+    let ends = sockets.get(&(from, to)).zip(sockets.get(&(to, from)));
+    let (&own, &other) = ends.unwrap_or_else(|| panic!("no connection from {from} to {to}"));
+    (own, other)
 }
