@@ -146,9 +146,10 @@ impl World {
     /// Lets listeners go on, as many as there is room for connections. [`listeners_due_ms`](Self::listeners_due_ms)
     /// says when again: those that came back may have nothing to bring.
     pub(super) fn resume_listeners(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
-        // The rules have other shares now, and listeners other rules.
-        if table.generation() != self.asked_generation {
-            self.asked_generation = table.generation();
+        // The rules have other shares now, or listeners other rules.
+        let asked = (table.generation(), self.room(table).all);
+        if asked != self.asked {
+            self.asked = asked;
             self.waiting.ask_all();
         }
         if self.waiting.len() == 0 || self.shortage_until_ms > now_ms {

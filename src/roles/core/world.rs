@@ -37,8 +37,8 @@ pub(super) struct World {
     pub(super) turn: u64,
     /// The listener that was last accepted from, and in which turn.
     pub(super) accepted: Option<(Ref, u64)>,
-    /// The table whose rules were asked last whether they may go on.
-    pub(super) asked_generation: u64,
+    /// The generation, and the room for flows, of which each rule was asked whether it may go on.
+    pub(super) asked: (u64, usize),
     /// Descriptors that are neither listeners' nor flows'.
     own_descriptors: usize,
     /// Sockets of the table, listening, prepared and asked for.
@@ -75,7 +75,7 @@ impl World {
             doomed: Doomed::new(MAX_RULES),
             turn: 0,
             accepted: None,
-            asked_generation: 0,
+            asked: (0, 0),
             sockets: 0,
             descriptor_limit,
             layers: Layers(0),
