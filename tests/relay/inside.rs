@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 /// Where every role is played.
 pub const ROLES_PORT: u16 = 8000;
@@ -27,12 +27,12 @@ pub fn serve(path: &OsStr) -> ! {
         eprintln!("{panic}");
         process::exit(101);
     }));
-    fd::raise_descriptor_limit().expect("a limit");
+    let descriptors = fd::raise_descriptor_limit().expect("a limit");
     let link = Link::over(UnixStream::connect(path).expect("the test listens"));
     let (roles, echo) = (listen(ROLES_PORT), listen(ECHO_PORT));
     std::thread::spawn(move || echo_all(&echo));
     let told = Arc::clone(&link);
-    std::thread::spawn(move || play_all(&roles, &told));
+    std::thread::spawn(move || play_all(&roles, &Places::new(descriptors - 32), &told));
     link.tell("ready", 0, "");
     link.closed();
     process::exit(0)
@@ -49,11 +49,42 @@ fn listen(port: u16) -> TcpListener {
     listener
 }
 
-fn play_all(listener: &TcpListener, link: &Arc<Link>) {
+/// Places for connections. We have no more descriptors than the daemon, and those of connections that
+/// it is done with may still be open here: others wait in the backlog then.
+struct Places {
+    free: Mutex<u64>,
+    freed: Condvar,
+}
+
+struct Place(Arc<Places>);
+
+impl Places {
+    fn new(free: u64) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::new(free), freed: Condvar::new() })
+    }
+
+    fn take(self: &Arc<Self>) -> Place {
+        let free = self.free.lock().expect("no fault");
+        *self.freed.wait_while(free, |free| *free == 0).expect("no fault") -= 1;
+        Place(Arc::clone(self))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.free.lock().expect("no fault") += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+fn play_all(listener: &TcpListener, places: &Arc<Places>, link: &Arc<Link>) {
     for number in 0.. {
-        let (mut stream, from) = listener.accept().expect("a connection");
+        let place = places.take();
+        let (stream, from) = listener.accept().expect("a connection");
         let link = Arc::clone(link);
         std::thread::spawn(move || {
+            // The stream goes first.
+            let (_place, mut stream) = (place, stream);
             let mut bytes = [0; call::LEN];
             match stream.read_exact(&mut bytes) {
                 Ok(()) => play(stream, (number, from.port()), &Call::parse(&bytes), &link),
