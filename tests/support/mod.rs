@@ -7,6 +7,8 @@ pub mod ends;
 pub mod fake;
 pub mod inside;
 pub mod network;
+pub mod random;
+pub mod rest;
 pub mod words;
 
 use pesto::sys::{Errno, fd, process};

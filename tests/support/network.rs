@@ -174,6 +174,7 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = || format!("{}{text}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains("1 passed"), "{name}: {}", said());
+    print!("{text}");
 }
 
 /// Whether a client is turned away at once. If not, it must be served.
