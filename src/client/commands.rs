@@ -1,14 +1,13 @@
 //! What each command does, except `run`.
 
-use super::args::{Add, Cli, Command, Look, Rm, Stop};
-use super::change::{self, Change};
+use super::args::{Cli, Command, Look, Stop};
 use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
-use super::output::{Report, print, print_json, removed, report};
+use super::output::{print, print_json};
 use super::running;
 use super::session::Session;
-use super::{attach, doctor, list, port, ps, run};
+use super::{attach, changing, doctor, list, port, ps, run};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
@@ -52,8 +51,10 @@ fn execute(command: Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => return run::run(args),
         Command::Attach(args) => return attach::attach(args),
-        Command::Add(args) => add(args),
-        Command::Rm(args) => remove(args),
+        Command::Add(args) => return changing::add(&args),
+        Command::Rm(args) => return changing::remove(&args),
+        Command::Enable(args) => return changing::switch(&args, true),
+        Command::Disable(args) => return changing::switch(&args, false),
         Command::List(args) => list::list(args),
         Command::Port(args) => port::port(args),
         Command::Ps(args) => ps::ps(&args),
@@ -62,21 +63,6 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Stop(args) => stop(args),
     }
     .map(|()| 0)
-}
-
-fn add(args: Add) -> Result<(), Error> {
-    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
-    print(&report(&done, args.json)?)
-}
-
-fn remove(args: Rm) -> Result<(), Error> {
-    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Remove(&args.publish, args.label))?;
-    if args.json {
-        return print_json(&Report::from(&done));
-    }
-    print(&removed(&done))
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@
 pub mod args;
 pub mod attach;
 pub mod change;
+pub mod changing;
 pub mod commands;
 pub mod daemon;
 pub mod doctor;
