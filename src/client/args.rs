@@ -3,8 +3,11 @@
 mod change;
 mod help;
 
-pub use change::{Add, Change, Rm, Switch};
-use help::{ADD_HELP, ATTACH_HELP, EXAMPLES, LIST_HELP, PORT_HELP, RM_HELP, RUN_HELP, SWITCH_HELP};
+pub use change::{Add, Apply, Batch, Change, Diff, Line, Rm, Save, Step, Switch, TableFile};
+use help::{
+    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, EXAMPLES, LIST_HELP, PORT_HELP,
+    RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
+};
 
 use super::instance::Selector;
 use super::label;
@@ -48,6 +51,18 @@ pub enum Command {
     /// Switch forwards off: they keep their place, and listen no longer
     #[command(after_help = SWITCH_HELP)]
     Disable(Switch),
+    /// Make the table what a file says, as one change
+    #[command(after_help = APPLY_HELP)]
+    Apply(Apply),
+    /// Print the table as a file for `apply`
+    #[command(after_help = SAVE_HELP)]
+    Save(Save),
+    /// Show what `apply` would do
+    #[command(after_help = DIFF_HELP)]
+    Diff(Diff),
+    /// Make many steps, a line each, as one change
+    #[command(after_help = BATCH_HELP)]
+    Batch(Batch),
     /// Show what is forwarded, and how much of it
     #[command(visible_alias = "ls", after_help = LIST_HELP)]
     List(List),

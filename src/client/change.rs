@@ -5,11 +5,13 @@
 
 mod add;
 mod adopt;
+
 mod draft;
 mod limit;
 mod refusal;
 mod remove;
 mod switch;
+mod whole;
 
 pub use draft::{Deed, Draft, Verb};
 pub use remove::Removal;
@@ -135,6 +137,24 @@ pub fn make(
             Again::Stale => {}
         }
     }
+}
+
+/// What a change would do, by the table alone: no port is tried.
+///
+/// # Errors
+/// It cannot be, or the daemon does not answer.
+pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<Done, Error> {
+    let snapshot = session.snapshot()?;
+    let mut draft = Draft::new(hello, snapshot.rules);
+    edit(&mut draft)?;
+    let draft = draft.settle()?;
+    Ok(Done {
+        generation: snapshot.generation,
+        changed: !draft.requests.is_empty(),
+        deeds: draft.deeds,
+        dry_run: true,
+        failed: None,
+    })
 }
 
 fn moved(terms: &Terms, generation: u64) -> Error {

@@ -1,11 +1,14 @@
 //! The options of commands that change the table.
 
 use super::Which;
-use crate::client::change::{Removal, Terms};
+use crate::client::change::{Draft, Removal, Terms};
+use crate::client::error::Error;
+use crate::client::file::Format;
 use crate::client::label;
 use crate::client::spec::Spec;
 use crate::wire::{FlowsFate, Label};
-use clap::Args;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What these commands share.
@@ -47,32 +50,48 @@ impl Change {
 /// `add`
 #[derive(Args, Debug)]
 pub struct Add {
+    /// What is added.
+    #[command(flatten)]
+    pub what: Addition,
+    /// What changes have in common.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// What is added.
+#[derive(Args, Debug)]
+pub struct Addition {
     /// A port; may be given several times, all of them change at once or none does
     #[arg(short, long, value_name = "SPEC", required = true)]
     pub publish: Vec<Spec>,
     /// A word of yours that stays with these ports: 24 bytes at most
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
-    /// What changes have in common.
-    #[command(flatten)]
-    pub change: Change,
 }
 
 /// `rm`
 #[derive(Args, Debug)]
 pub struct Rm {
+    /// What is removed.
+    #[command(flatten)]
+    pub what: Selection,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+    /// What changes have in common.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Forwards that are there.
+#[derive(Args, Debug)]
+pub struct Selection {
     /// A port; may be given several times, all of them change at once or none does
     #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
     pub publish: Vec<Spec>,
     /// Everything that has this label; with -p, those ports alone, and they must have it
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
-    /// What its connections come to.
-    #[command(flatten)]
-    pub how: How,
-    /// What changes have in common.
-    #[command(flatten)]
-    pub change: Change,
 }
 
 /// How something is removed.
@@ -103,13 +122,121 @@ impl From<&How> for Removal {
 /// `enable` and `disable`
 #[derive(Args, Debug)]
 pub struct Switch {
-    /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
-    pub publish: Vec<Spec>,
-    /// Everything that has this label; with -p, those ports alone, and they must have it
-    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
-    pub label: Option<Label>,
+    /// What is switched.
+    #[command(flatten)]
+    pub what: Selection,
     /// What changes have in common.
     #[command(flatten)]
     pub change: Change,
+}
+
+/// A file with a table in it.
+#[derive(Args, Debug)]
+pub struct TableFile {
+    /// The file; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// How it is written, if neither its name nor what is in it tells
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Which service of a compose file, if it has several
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+}
+
+/// `apply`
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// The table.
+    #[command(flatten)]
+    pub table: TableFile,
+    /// What changes have in common.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// `diff`
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The table.
+    #[command(flatten)]
+    pub table: TableFile,
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `save`
+#[derive(Args, Debug)]
+pub struct Save {
+    /// Which daemon.
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `batch`
+#[derive(Args, Debug)]
+pub struct Batch {
+    /// The file; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// What changes have in common.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// A line of a file for `batch`.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true)]
+pub struct Line {
+    /// What it says.
+    #[command(subcommand)]
+    pub step: Step,
+}
+
+/// What a line can say: commands without what concerns all of them.
+#[derive(Debug, Subcommand)]
+pub enum Step {
+    /// Forward more ports
+    Add(Addition),
+    /// Forward ports no longer
+    #[command(alias = "remove")]
+    Rm {
+        /// What is removed.
+        #[command(flatten)]
+        what: Selection,
+        /// How.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Switch forwards on
+    Enable(Selection),
+    /// Switch forwards off
+    Disable(Selection),
+}
+
+impl Step {
+    /// Makes the step in a draft.
+    ///
+    /// # Errors
+    /// As of the command.
+    pub fn make(&self, draft: &mut Draft<'_>) -> Result<(), Error> {
+        match self {
+            Self::Add(what) => draft.add(&what.publish, what.label),
+            Self::Rm { what, how } => draft.remove(&what.publish, what.label, how.into()),
+            Self::Enable(what) => draft.switch(&what.publish, what.label, true),
+            Self::Disable(what) => draft.switch(&what.publish, what.label, false),
+        }
+    }
+
+    /// Its specs.
+    pub fn specs_mut(&mut self) -> &mut [Spec] {
+        match self {
+            Self::Add(what) => &mut what.publish,
+            Self::Rm { what, .. } | Self::Enable(what) | Self::Disable(what) => &mut what.publish,
+        }
+    }
 }

@@ -129,3 +129,47 @@ Examples:
   pesto disable -p 8080:80
   pesto enable -p 8080:80
   pesto disable --label web";
+
+pub(super) const APPLY_HELP: &str = "\
+The table becomes exactly what the file says: what is not in it is removed, and open connections of
+that go on. What listens as before keeps its id, its counters and its connections, wherever it leads
+now; it keeps its label too where the file names none. Nothing is changed if anything fails.
+
+Files are TOML, the JSON of `pesto list --json`, or compose files, of which the ports of one service
+are read. A file that says nothing of forwards is an error: an empty table is `forward = []`.
+
+  [[forward]]
+  spec = \"127.0.0.1:8080:80\"
+  label = \"web\"                # may be left out; \"\" is none
+  active = false               # switched off; may be left out
+
+Examples:
+  pesto apply -f ports.toml
+  pesto apply -f compose.yaml --service web --dry-run
+  pesto list -n old --json | pesto apply -n new -f -";
+
+pub(super) const SAVE_HELP: &str = "\
+Examples:
+  pesto save >ports.toml
+  pesto save -n old | pesto apply -n new -f -";
+
+pub(super) const DIFF_HELP: &str = "\
+Nothing is changed and no port is tried: `pesto apply --dry-run` does that.
+
+Exit status: 0 no difference; 1 differences; 2 and more: trouble.
+
+Examples:
+  pesto diff -f ports.toml
+  pesto diff -f compose.yaml --service web --json";
+
+pub(super) const BATCH_HELP: &str = "\
+Each line is an add, rm, enable or disable with the options that say what and how, in words as a
+shell takes them (quotes too). Empty lines and what follows a # are left out. A line sees what those
+before it did. All of it is one change: if any line fails, it is named and nothing is changed.
+
+  add --label web -p 8080:80     # a comment
+  rm --ignore-missing -p 9000:9000
+
+Examples:
+  pesto batch -f changes
+  printf 'rm -p 8080:80\nadd -p 8080:81\n' | pesto batch -f -";

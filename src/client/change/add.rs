@@ -32,6 +32,20 @@ impl Draft<'_> {
         self.check_room(there.len(), &new)
     }
 
+    /// Forwards this, as far as it is not forwarded yet, whoever has done that.
+    ///
+    /// # Errors
+    /// The daemon does not do that.
+    pub fn have(&mut self, rule: Rule, words: &str) -> Result<(), Error> {
+        self.check_features(&rule, words)?;
+        let there = self.rules.clone();
+        for missing in self.lacking(&there, rule, words, None)? {
+            let rule = self.insert(missing, words)?;
+            self.unlabelled.insert(rule.id);
+        }
+        Ok(())
+    }
+
     /// The parts of a rule that are not there yet. What is there is told of.
     fn lacking(
         &mut self,
@@ -63,9 +77,11 @@ impl Draft<'_> {
     pub(super) fn check_features(&self, rule: &Rule, words: &str) -> Result<(), Error> {
         let has = |feature| self.hello.features.contains(feature);
         let what = if rule.protocol == Protocol::Udp && !has(Features::UDP) {
-            "does not forward UDP; leave /udp out"
+            "does not forward UDP; leave it out"
         } else if rule.side == Side::Reverse && !has(Features::REVERSE) {
             "does not lead ports of the container to the host; leave it out"
+        } else if rule.if_listening && !has(Features::IF_LISTENING) {
+            "does not know which ports somebody listens on in the container; name the ports"
         } else if rule.interface.is_some() && !has(Features::INTERFACE) {
             "cannot listen on one interface only; name an address of it instead"
         } else {

@@ -57,6 +57,20 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Takes a rule, or what is there of it, out of all that has some of it.
+    ///
+    /// # Errors
+    /// No id is left for the parts that stay.
+    pub fn forget(&mut self, wanted: Rule) -> Result<(), Error> {
+        let whole = |&rule: &Rule| Left { rule, parts: vec![rule] };
+        let mut left: Vec<Left> = self.rules.iter().map(whole).collect();
+        take(&mut left, wanted);
+        for Left { rule, parts } in left.iter().filter(|left| left.parts[..] != [left.rule]) {
+            self.replace(rule, parts, FlowsFate::Survive)?;
+        }
+        Ok(())
+    }
+
     /// What is named, by specs or a label or both: what is left of each rule without it, and the
     /// parts of rules that it is.
     pub(super) fn select(
