@@ -70,9 +70,8 @@ fn podman(run: &Run, add: &str, urls: &str) -> Vec<String> {
 #[test]
 fn command_lines_of_podman_forward_twice_in_a_row() {
     alone("command_lines_of_podman_forward_twice_in_a_row", || {
-        let set_up = "ip link add d0 type dummy; ip link set d0 up; \
-                      ip address add 10.88.0.2/24 dev d0; \
-                      ip address add fd91::2/64 dev d0 nodad; ip link set lo up";
+        let set_up = "ip link add eth0 type veth peer name far0; ip link set eth0 up; \
+                      ip addr add 10.88.0.2/24 dev eth0; ip addr add fd91::2/64 dev eth0 nodad";
         let network = Network::with_nginx(set_up, &["0.0.0.0", "[::]"], &[]);
         let run = &network.run;
         quiet(run, "--clear HOST");
@@ -122,7 +121,7 @@ fn table_is_shown_added_to_deleted_from_and_replaced() {
             ["TCP [127.0.0.1]:18000-18001  =>  18000-18001", "TCP [::1]:22  =>  [fd00::2]:23"];
         assert_eq!(shown(&run), two);
         // A part, and what is not there.
-        quiet(&run, "-D -t 127.0.0.1/18001 -t 9,10,127.0.0.1/9");
+        quiet(&run, "-D -t 127.0.0.1/18001 -t 9,10 -t 127.0.0.1/9");
         assert_eq!(shown(&run)[0], "TCP [127.0.0.1]:18000  =>  18000");
         // Without -A and -D the first -t replaces the table, the second adds to it.
         quiet(&run, "-t 127.0.0.1/18000,18002 -t 18003:80 -u none -T none -U none");
