@@ -1,5 +1,14 @@
 //! The command line.
 
+mod change;
+mod help;
+
+pub use change::{Add, Apply, Batch, Change, Diff, Line, Rm, Save, Step, Switch, TableFile};
+use help::{
+    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, EXAMPLES, LIST_HELP, PORT_HELP,
+    RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
+};
+
 use super::instance::Selector;
 use super::label;
 use super::list::watch::parse_seconds;
@@ -22,20 +31,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
-  pesto list
-  pesto port 443
-  pesto rm -p 9003:9003
-  pesto rm --label web
-  pesto stop
-
-Exit status: 0 done, or nothing to do; 1 wrong command line, or no such port (port); 2 cannot be;
-3 a port could not be bound; 4 somebody else is changing the table; 5 no daemon. After 1 to 5
-nothing was changed. 6: it was done, but what was done could not be printed.";
-
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -51,6 +46,24 @@ pub enum Command {
     /// Forward ports no longer; their open connections go on
     #[command(visible_alias = "remove", after_help = RM_HELP)]
     Rm(Rm),
+    /// Switch forwards on that were switched off
+    #[command(after_help = SWITCH_HELP)]
+    Enable(Switch),
+    /// Switch forwards off: they keep their place, and listen no longer
+    #[command(after_help = SWITCH_HELP)]
+    Disable(Switch),
+    /// Make the table what a file says, as one change
+    #[command(after_help = APPLY_HELP)]
+    Apply(Apply),
+    /// Print the table as a file for `apply`
+    #[command(after_help = SAVE_HELP)]
+    Save(Save),
+    /// Show what `apply` would do
+    #[command(after_help = DIFF_HELP)]
+    Diff(Diff),
+    /// Make many steps, a line each, as one change
+    #[command(after_help = BATCH_HELP)]
+    Batch(Batch),
     /// Show what is forwarded, and how much of it
     #[command(visible_alias = "ls", after_help = LIST_HELP)]
     List(List),
@@ -66,102 +79,6 @@ pub enum Command {
     /// End the daemon; the command that it was started for goes on
     Stop(Stop),
 }
-
-const RUN_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
-  8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
-  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
-  127.0.0.1::80            a free port, which is printed
-  8000-8009:9000-9009      ten ports, each to its own
-  8080:127.0.0.2:80        to this address in there, and to no other
-
-The command starts when every port listens. It has a loopback interface and nothing else: no
-outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
-user namespace that holds nothing but you: other users' files belong to nobody there. A server that
-changes its user (nginx, sshd) needs --map-auto, and files that those users may use.
-
-It should stay in the foreground: forwarding ends when it does. Signals that are sent to pesto are
-passed on to it. Only SIGKILL cannot be: command and daemon go on then, until `pesto stop` or the
-command's end.
-
-Exit status: the command's own; 128+N if signal N ended it; 125 if pesto failed; 126 if the command
-could not be executed; 127 if it was not found.
-
-Examples:
-  pesto run -p 8080:8000 -- python3 -m http.server 8000
-  pesto run -n cache -p 127.0.0.1::6379 -- redis-server --save ''
-  pesto run --keep-id -p 5432:5432 -- postgres -D data";
-
-const ATTACH_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
-docker; see pesto add.
-
-It returns when every port listens. The daemon goes on until the process or container ends that was
-named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left behind. Any namespace that you own will
-do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
-
-With --follow a second process stays. When the container ends it keeps the table, as it is then, and
-gives it to a new daemon once a container of that name runs again. It ends with `pesto stop`, and
-when there is no such container any more.
-
-Examples:
-  pesto attach --container web -p 8080:80
-  pesto attach --container web -p 8080:80 --follow
-  pesto attach --pid 4711 -p 127.0.0.1::80
-  pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
-  pesto list -n web";
-
-const ADD_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
-  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
-  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
-  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
-  8000-8009:9000-9009      ten ports, each to its own
-  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
-  8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
-  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6
-
-A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
-choose by it. What is forwarded already stays as it is: with the same label, or without --label,
-there is nothing to do; with another one it is an error, since that forward may be somebody else's.
-
-Examples:
-  pesto add -p 8080:80
-  pesto add --label web -p 8080:80 -p 8443:443
-  pesto add -p 127.0.0.1:20000-29999:20000-29999";
-
-const RM_HELP: &str = "\
-SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
-of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
-keep their label. One without a host port (80) names the only forward to that container port. If any
-of what is named is not there, or not with that label, it is an error and nothing is removed.
-
-Examples:
-  pesto rm -p 8080:80
-  pesto rm -p 22000-22010:22000-22010         the rest of 20000-29999 stays
-  pesto rm --label web                        all that has the label";
-
-const LIST_HELP: &str = "\
-OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
-them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
-A terminal that is too narrow gets more lines.
-
-Examples:
-  pesto list
-  pesto list --watch                       every second, on a screen of its own
-  pesto list --label web --json
-  pesto list --watch 60 --json             a document a line, every minute";
-
-const PORT_HELP: &str = "\
-Prints a line for each port; ranges are printed port by port. With a container port, only what
-leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
-
-Examples:
-  pesto port               80/tcp -> 0.0.0.0:8080
-                           80/tcp -> [::]:8080
-  pesto port 80            0.0.0.0:8080
-                           [::]:8080
-  pesto port 53/udp";
 
 /// Which daemon.
 #[derive(Args, Clone, Debug)]
@@ -323,40 +240,6 @@ impl From<Times> for Given {
         }
         given
     }
-}
-
-/// `add`
-#[derive(Args, Debug)]
-pub struct Add {
-    /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required = true)]
-    pub publish: Vec<Spec>,
-    /// A word of yours that stays with these ports: 24 bytes at most
-    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
-    pub label: Option<Label>,
-    /// Which daemon.
-    #[command(flatten)]
-    pub which: Which,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `rm`
-#[derive(Args, Debug)]
-pub struct Rm {
-    /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
-    pub publish: Vec<Spec>,
-    /// Everything that has this label; with -p, those ports alone, and they must have it
-    #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
-    pub label: Option<Label>,
-    /// Which daemon.
-    #[command(flatten)]
-    pub which: Which,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `list`

@@ -1,38 +1,58 @@
-//! A change of the table: read it, work out what is to be done, do it as one transaction.
+//! A change of the table: read it, draft what it is to be, do that as one transaction.
 //!
 //! When somebody else commits in between, the daemon says so and all starts again from what is
 //! there then. Whatever fails, the transaction is rolled back before the error is told.
 
 mod add;
+mod adopt;
+
+mod draft;
 mod limit;
+mod refusal;
 mod remove;
+mod switch;
+mod whole;
+
+pub use draft::{Deed, Draft, Verb};
+pub use remove::Removal;
 
 use super::error::{Error, Exit};
-use super::failure;
+use super::failure::{self, Failed};
 use super::session::Session;
-use super::spec::{self, Spec};
 use crate::wire::{
-    Answer, Base, Hello, Label, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
-use std::collections::{BTreeMap, HashSet};
+use refusal::{conflict, refused};
 use std::time::{Duration, Instant};
 
-/// How long another client's transaction is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long another client's transaction is waited for, unless the user says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked whether that is over.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often ports are picked anew after somebody else was quicker to take one.
 const PICKS: u32 = 3;
 
-/// What is to be changed.
-#[derive(Clone, Copy, Debug)]
-pub enum Change<'a> {
-    /// Forward this too, under a label. Without one, what is there may have any.
-    Add(&'a [Spec], Option<Label>),
-    /// Forward this no longer: specs, or all that has a label, or specs that have it.
-    Remove(&'a [Spec], Option<Label>),
-    /// Forward these rules of another daemon, whose table is empty as yet.
-    Restore(&'a [Rule]),
+/// Makes a draft of the table into what it is to be. It is called again, with a new draft, when
+/// the table was changed meanwhile.
+pub type Edit<'a> = &'a dyn Fn(&mut Draft<'_>) -> Result<(), Error>;
+
+/// On which terms a change is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Do all but the last step.
+    pub dry_run: bool,
+    /// How long another client's transaction is waited for.
+    pub patience: Duration,
+    /// The only generation of the table that may be changed.
+    pub generation: Option<u64>,
+    /// Ports that cannot be bound are kept as failed.
+    pub allow_failed: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { dry_run: false, patience: PATIENCE, generation: None, allow_failed: false }
+    }
 }
 
 /// What came of a change.
@@ -40,22 +60,21 @@ pub enum Change<'a> {
 pub struct Done {
     /// The table's generation now.
     pub generation: u64,
-    /// The rules that were named, added and unchanged alike, or those that were removed.
-    pub rules: Vec<Rule>,
+    /// What was done with each rule that was named.
+    pub deeds: Vec<Deed>,
     /// Whether there was anything to do.
     pub changed: bool,
+    /// Whether it was rolled back in the end, as was asked for.
+    pub dry_run: bool,
+    /// Ports that could not be bound, where that was allowed.
+    pub failed: Option<Failed>,
 }
 
-/// The requests between BEGIN and PREPARE.
-#[derive(Debug, Default)]
-struct Steps {
-    requests: Vec<Request>,
-    /// What the user calls each rule that is added.
-    words: BTreeMap<RuleId, String>,
-    /// Rules that were named and are as they should be, or that will be gone.
-    settled: Vec<Rule>,
-    /// Every rule that is there already.
-    before: Vec<Rule>,
+impl Done {
+    /// The rules that were named.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.deeds.iter().map(|deed| &deed.rule)
+    }
 }
 
 /// Why an attempt was not the last.
@@ -72,89 +91,111 @@ enum Again {
 ///
 /// # Errors
 /// Nothing was changed then, and the message says why.
-pub fn make(session: &mut Session, hello: &Hello, change: Change<'_>) -> Result<Done, Error> {
-    let patience = Instant::now() + PATIENCE;
+pub fn make(
+    session: &mut Session,
+    hello: &Hello,
+    terms: &Terms,
+    edit: Edit<'_>,
+) -> Result<Done, Error> {
+    let patience = Instant::now() + terms.patience;
     let mut picks = 0;
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
-        let steps = match change {
-            Change::Add(specs, label) => add::steps(hello, snapshot, specs, label)?,
-            Change::Remove(specs, label) => remove::steps(hello, snapshot, specs, label)?,
-            Change::Restore(rules) => restoring(rules),
-        };
-        if steps.requests.is_empty() {
-            return Ok(Done { generation, rules: steps.settled, changed: false });
+        if terms.generation.is_some_and(|expected| expected != generation) {
+            return Err(moved(terms, generation));
         }
-        match attempt(session, hello, generation, &steps)? {
+        let mut draft = Draft::new(hello, snapshot.rules);
+        edit(&mut draft)?;
+        let draft = draft.settle()?;
+        if draft.requests.is_empty() {
+            let Terms { dry_run, .. } = *terms;
+            let deeds = draft.deeds;
+            return Ok(Done { generation, deeds, changed: false, dry_run, failed: None });
+        }
+        let again = match attempt(session, hello, terms, generation, &draft)? {
             Ok(done) => return Ok(done),
-            Err(Again::Pick(error)) => {
+            Err(again) => again,
+        };
+        let out_of_patience = Instant::now() >= patience;
+        match again {
+            Again::Pick(error) => {
                 picks += 1;
                 if picks == PICKS {
                     return Err(error);
                 }
             }
-            Err(Again::Busy) if Instant::now() < patience => std::thread::sleep(PAUSE),
-            Err(Again::Stale) if Instant::now() < patience => {}
-            Err(Again::Busy) => {
-                return Err(Error::new(
-                    Exit::Moved,
-                    "another client has been changing the table for a while; \
-                     nothing was changed, try again",
-                ));
-            }
-            Err(Again::Stale) => {
+            Again::Busy if out_of_patience => return Err(busy(terms)),
+            Again::Busy => std::thread::sleep(PAUSE.min(terms.patience)),
+            // With a generation of the user's the next look at the table says which it has.
+            Again::Stale if out_of_patience && terms.generation.is_none() => {
                 return Err(Error::new(
                     Exit::Moved,
                     "other clients keep changing the table; nothing was changed, try again",
                 ));
             }
+            Again::Stale => {}
         }
     }
 }
 
-fn restoring(rules: &[Rule]) -> Steps {
-    Steps {
-        requests: rules.iter().map(|&rule| Request::Insert { rule, replace: false }).collect(),
-        words: rules.iter().map(|rule| (rule.id, spec::of_rule(rule))).collect(),
-        ..Steps::default()
-    }
+/// What a change would do, by the table alone: no port is tried.
+///
+/// # Errors
+/// It cannot be, or the daemon does not answer.
+pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<Done, Error> {
+    let snapshot = session.snapshot()?;
+    let mut draft = Draft::new(hello, snapshot.rules);
+    edit(&mut draft)?;
+    let draft = draft.settle()?;
+    Ok(Done {
+        generation: snapshot.generation,
+        changed: !draft.requests.is_empty(),
+        deeds: draft.deeds,
+        dry_run: true,
+        failed: None,
+    })
 }
 
-/// Ids that no rule has, behind the highest one first.
-struct FreeIds {
-    next: u64,
-    taken: HashSet<u32>,
+fn moved(terms: &Terms, generation: u64) -> Error {
+    let expected = terms.generation.unwrap_or_default();
+    Error::new(
+        Exit::Moved,
+        format!(
+            "the table has generation {generation}, not {expected}: it was changed since you \
+             looked; nothing was changed now, look again (pesto list --json shows the generation)"
+        ),
+    )
 }
 
-impl FreeIds {
-    fn new(rules: &[Rule]) -> Self {
-        let taken: HashSet<u32> = rules.iter().map(|rule| rule.id.0).collect();
-        let highest = taken.iter().max().copied();
-        Self { next: highest.map_or(1, |highest| u64::from(highest) + 1), taken }
-    }
+fn busy(terms: &Terms) -> Error {
+    let how_long = match terms.patience.as_secs() {
+        0 => "is changing the table".to_owned(),
+        seconds => format!("has been changing the table for more than {seconds} s"),
+    };
+    Error::new(
+        Exit::Moved,
+        format!(
+            "another client {how_long}; nothing was changed, try again, or wait longer with --wait"
+        ),
+    )
 }
 
-impl Iterator for FreeIds {
-    type Item = RuleId;
-
-    fn next(&mut self) -> Option<RuleId> {
-        if let Ok(id) = u32::try_from(self.next) {
-            self.next += 1;
-            self.taken.insert(id);
-            return Some(RuleId(id));
-        }
-        let id = (1..=u32::MAX).find(|id| !self.taken.contains(id))?;
-        self.taken.insert(id);
-        Some(RuleId(id))
-    }
+/// A draft that is ready to be carried out.
+#[derive(Debug)]
+struct Settled {
+    /// What is sent between BEGIN and PREPARE.
+    requests: Vec<Request>,
+    deeds: Vec<Deed>,
+    names: draft::Names,
 }
 
 fn attempt(
     session: &mut Session,
     hello: &Hello,
+    terms: &Terms,
     generation: u64,
-    steps: &Steps,
+    draft: &Settled,
 ) -> Result<Result<Done, Again>, Error> {
     match session.ask(Request::Begin { base: Base::Copy, expect: Some(generation) })? {
         Answer::Done(_) => {}
@@ -162,8 +203,8 @@ fn attempt(
         Answer::Refused(Refusal::Stale, _) => return Ok(Err(Again::Stale)),
         other => return Err(session.unexpected(&other)),
     }
-    let done = change(session, hello, steps);
-    if !matches!(done, Ok(Ok(_))) {
+    let done = change(session, hello, terms, generation, draft);
+    if terms.dry_run || !matches!(done, Ok(Ok(_))) {
         // When the daemon is gone, so is the transaction; the first error is the one to tell.
         let _ = session.ask(Request::Rollback);
     }
@@ -173,68 +214,96 @@ fn attempt(
 fn change(
     session: &mut Session,
     hello: &Hello,
-    steps: &Steps,
+    terms: &Terms,
+    generation: u64,
+    draft: &Settled,
 ) -> Result<Result<Done, Again>, Error> {
-    let answers = session.ask_all(&steps.requests)?;
-    for (request, answer) in steps.requests.iter().zip(&answers) {
+    let answers = session.ask_all(&draft.requests)?;
+    for (request, answer) in draft.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
-            let Request::Insert { rule: Rule { id, .. }, .. } = *request else {
-                return Err(refused(session, "the change", answer));
-            };
-            let words = steps.words.get(&id).map_or("the change", String::as_str);
-            return Err(refused(session, words, answer));
+            return Err(refused(session, &draft.names.of_request(request), answer));
         }
     }
-    match session.ask(Request::Prepare)? {
-        Answer::Plan(Plan { outcome: Outcome::Done, .. }) => {}
-        Answer::Plan(plan) => return not_prepared(session, hello, steps, plan),
+    let failed = match session.ask(Request::Prepare)? {
+        Answer::Plan(Plan { outcome: Outcome::Done, .. }) => None,
+        Answer::Plan(plan) => match not_prepared(session, hello, draft, plan)? {
+            Ok(failed) if terms.allow_failed => Some(failed),
+            Ok(failed) => return Err(failed.error),
+            Err(again) => return Ok(Err(again)),
+        },
         other => return Err(refused(session, "the change", &other)),
-    }
-    let rules = named(session, steps)?;
-    match session.ask(Request::Commit { allow_failed: false })? {
-        Answer::Plan(Plan { outcome: Outcome::Done, failed: 0, generation, .. }) => {
-            Ok(Ok(Done { generation, rules, changed: true }))
-        }
-        Answer::Plan(_) => {
-            Err(failure::of_binds(session, Which::Shadow, |id| call(steps, id))?.error)
-        }
-        other => Err(refused(session, "the change", &other)),
-    }
-}
-
-/// The rules that were named, with the ports that were picked.
-fn named(session: &mut Session, steps: &Steps) -> Result<Vec<Rule>, Error> {
-    let picks = |request: &Request| {
-        matches!(request, Request::Insert { rule: Rule { ports: Ports::Pick { .. }, .. }, .. })
     };
-    let mut rules = steps.settled.clone();
-    if steps.requests.iter().any(picks) {
-        let shadow = session.rules(Which::Shadow)?.map_or(Vec::new(), |snapshot| snapshot.rules);
-        rules.extend(shadow.into_iter().filter(|rule| steps.words.contains_key(&rule.id)));
-    } else {
-        rules.extend(steps.requests.iter().filter_map(|request| match request {
-            Request::Insert { rule, .. } if steps.words.contains_key(&rule.id) => Some(*rule),
-            _ => None,
-        }));
-    }
-    Ok(rules)
+    let deeds = picked(session, draft)?;
+    let done = Done { generation, deeds, changed: true, dry_run: terms.dry_run, failed };
+    if terms.dry_run { Ok(Ok(done)) } else { commit(session, terms, draft, done).map(Ok) }
 }
 
+fn commit(
+    session: &mut Session,
+    terms: &Terms,
+    draft: &Settled,
+    mut done: Done,
+) -> Result<Done, Error> {
+    loop {
+        let allow_failed = done.failed.is_some();
+        match session.ask(Request::Commit { allow_failed })? {
+            Answer::Plan(Plan { outcome: Outcome::Done, generation, .. }) => {
+                return Ok(Done { generation, ..done });
+            }
+            // A listen that failed although its bind did not.
+            Answer::Plan(_) if !allow_failed => {
+                let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
+                if !terms.allow_failed {
+                    return Err(failed.error);
+                }
+                done.failed = Some(failed);
+            }
+            other => {
+                let Some(failed) = done.failed else {
+                    return Err(refused(session, "the change", &other));
+                };
+                let message = format!(
+                    "{}\nthis daemon does not keep ports that could not be bound \
+                     (--allow-failed): nothing was changed",
+                    failed.error.message
+                );
+                return Err(Error { message, ..failed.error });
+            }
+        }
+    }
+}
+
+/// What was done, with the ports that were picked.
+fn picked(session: &mut Session, draft: &Settled) -> Result<Vec<Deed>, Error> {
+    let mut deeds = draft.deeds.clone();
+    let is_pick = |deed: &Deed| matches!(deed.rule.ports, Ports::Pick { .. });
+    if deeds.iter().any(is_pick) {
+        let shadow = session.rules(Which::Shadow)?.map_or(Vec::new(), |snapshot| snapshot.rules);
+        for deed in deeds.iter_mut().filter(|deed| is_pick(deed)) {
+            if let Some(rule) = shadow.iter().find(|rule| rule.id == deed.rule.id) {
+                deed.rule = *rule;
+            }
+        }
+    }
+    Ok(deeds)
+}
+
+/// Which ports could not be bound, if that is all that is wrong.
 fn not_prepared(
     session: &mut Session,
     hello: &Hello,
-    steps: &Steps,
+    draft: &Settled,
     plan: Plan,
-) -> Result<Result<Done, Again>, Error> {
+) -> Result<Result<Failed, Again>, Error> {
     match plan.outcome {
-        Outcome::Conflict { first, second } => Err(conflict(steps, first, second)),
+        Outcome::Conflict { first, second } => Err(conflict(&draft.names, first, second)),
         Outcome::Limit { needed, available } => {
-            Err(limit::error(steps, (needed, available), hello, &session.status()?))
+            Err(limit::error(draft, (needed, available), hello, &session.status()?))
         }
         Outcome::Done | Outcome::Failed => {
-            let failed = failure::of_binds(session, Which::Shadow, |id| call(steps, id))?;
+            let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
             let picked = |id: &RuleId| {
-                steps.requests.iter().any(|request| {
+                draft.requests.iter().any(|request| {
                     matches!(request, Request::Insert { rule, .. }
                         if rule.id == *id && matches!(rule.ports, Ports::Pick { .. }))
                 })
@@ -242,55 +311,7 @@ fn not_prepared(
             if failed.all_taken && failed.rules.iter().all(picked) {
                 return Ok(Err(Again::Pick(failed.error)));
             }
-            Err(failed.error)
+            Ok(Ok(failed))
         }
-    }
-}
-
-/// What the user calls a rule, or how it would be written.
-fn call(steps: &Steps, id: RuleId) -> String {
-    let written = || steps.before.iter().find(|rule| rule.id == id).map(spec::of_rule);
-    steps.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
-}
-
-fn conflict(steps: &Steps, first: RuleId, second: RuleId) -> Error {
-    let added = |id| steps.words.contains_key(&id);
-    let message = match (added(first), added(second)) {
-        (false, true) | (true, false) => {
-            let (new, old) = if added(first) { (first, second) } else { (second, first) };
-            let old = call(steps, old);
-            format!(
-                "{}: {old} has that port already; remove it first: pesto rm -p {old}",
-                call(steps, new)
-            )
-        }
-        _ => format!(
-            "{} and {} want the same port; leave one out",
-            call(steps, first),
-            call(steps, second)
-        ),
-    };
-    Error::refused(message)
-}
-
-/// Why the daemon did not do a step.
-fn refused(session: &Session, words: &str, answer: &Answer) -> Error {
-    match answer {
-        Answer::Refused(Refusal::Unsupported, _) => Error::refused(format!(
-            "{words}: this daemon cannot do that; `pesto status` shows what it can"
-        )),
-        Answer::Refused(Refusal::TableFull, _) => Error::refused(format!(
-            "{words}: the table is full; remove rules, or use ranges, which are one rule each"
-        )),
-        Answer::Refused(Refusal::Expired, _) => Error::new(
-            Exit::Moved,
-            format!(
-                "{words}: it took too long and was rolled back; nothing was changed, try again"
-            ),
-        ),
-        Answer::Invalid(field) => {
-            Error::refused(format!("{words}: the daemon finds the rule's {field:?} wrong"))
-        }
-        other => session.unexpected(other),
     }
 }

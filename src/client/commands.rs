@@ -1,14 +1,13 @@
 //! What each command does, except `run`.
 
-use super::args::{Add, Cli, Command, Look, Rm, Stop};
-use super::change::{self, Change};
+use super::args::{Cli, Command, Look, Stop};
 use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
-use super::output::{Report, print, print_json, removed, report};
+use super::output::{print, print_json};
 use super::running;
 use super::session::Session;
-use super::{attach, doctor, list, port, ps, run};
+use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
@@ -25,12 +24,21 @@ const RUN_FAILED: u8 = 125;
 /// Does what the words after the program's name ask for: the exit status.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();
-    let is_run = words.get(1).is_some_and(|word| word == "run");
+    let is = |command: &str| words.get(1).is_some_and(|word| word == command);
+    let (is_run, is_diff) = (is("run"), is("diff"));
     let failed = |exit: Exit| match exit {
         Exit::NotExecutable | Exit::NotFound => exit as u8,
         _ if is_run => RUN_FAILED,
+        // 1 is a difference there, as of diff(1).
+        Exit::Usage if is_diff => Exit::Refused as u8,
         _ => exit as u8,
     };
+    if let Some(words) = words.get(1..).filter(|words| upstream::is_meant(words)) {
+        return upstream::main(words).unwrap_or_else(|error| {
+            super::say_error(&error);
+            failed(error.exit)
+        });
+    }
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
@@ -52,8 +60,14 @@ fn execute(command: Command) -> Result<u8, Error> {
     match command {
         Command::Run(args) => return run::run(args),
         Command::Attach(args) => return attach::attach(args),
-        Command::Add(args) => add(args),
-        Command::Rm(args) => remove(args),
+        Command::Add(args) => return changing::add(&args),
+        Command::Rm(args) => return changing::remove(&args),
+        Command::Apply(args) => return changing::apply(&args),
+        Command::Save(args) => return changing::save(&args),
+        Command::Diff(args) => return changing::diff(&args),
+        Command::Batch(args) => return changing::batch(&args),
+        Command::Enable(args) => return changing::switch(&args, true),
+        Command::Disable(args) => return changing::switch(&args, false),
         Command::List(args) => list::list(args),
         Command::Port(args) => port::port(args),
         Command::Ps(args) => ps::ps(&args),
@@ -62,21 +76,6 @@ fn execute(command: Command) -> Result<u8, Error> {
         Command::Stop(args) => stop(args),
     }
     .map(|()| 0)
-}
-
-fn add(args: Add) -> Result<(), Error> {
-    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Add(&args.publish, args.label))?;
-    print(&report(&done, args.json)?)
-}
-
-fn remove(args: Rm) -> Result<(), Error> {
-    let (mut session, hello) = Session::open(&Selector::from(args.which).find()?)?;
-    let done = change::make(&mut session, &hello, Change::Remove(&args.publish, args.label))?;
-    if args.json {
-        return print_json(&Report::from(&done));
-    }
-    print(&removed(&done))
 }
 
 #[derive(Serialize)]

@@ -15,8 +15,9 @@ pub enum Exit {
     Moved = 4,
     /// There is no daemon, or it does not answer.
     Unreachable = 5,
-    /// It was done, and could not be printed.
-    Unsaid = 6,
+    /// It was done in part: some ports could not be bound, which was allowed; or all was done, and
+    /// could not be printed.
+    Partly = 6,
     /// `run`: the command could not be executed.
     NotExecutable = 126,
     /// `run`: the command was not found.

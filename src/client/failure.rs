@@ -12,7 +12,7 @@ const MOST: u32 = 20;
 const BOUND: &str = "; the daemon was started with --allow-bind, which does not allow that";
 
 /// The failed binds of a table.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// What to tell.
     pub error: Error,
@@ -20,6 +20,19 @@ pub struct Failed {
     pub rules: Vec<RuleId>,
     /// Whether each of them was only that somebody has the port.
     pub all_taken: bool,
+}
+
+impl Failed {
+    /// The same when the change is made all the same.
+    #[must_use]
+    pub fn kept(self, dry_run: bool) -> Error {
+        let (is, rest) = if dry_run { ("would be", "would be") } else { ("is", "was") };
+        let message = format!(
+            "{}\nthis {is} kept as failed, and tried again by the daemon; the rest {rest} done",
+            self.error.message
+        );
+        Error::new(Exit::Partly, message)
+    }
 }
 
 /// Asks for the failed binds of a table. `call`: what the user calls a rule.

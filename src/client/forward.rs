@@ -30,6 +30,14 @@ pub struct Forward {
     pub spec: String,
     /// Its owner's word for it; null without one.
     pub label: Option<String>,
+    /// Whether it is switched on.
+    pub active: bool,
+    /// The only interface that it listens on; null for all.
+    pub interface: Option<String>,
+    /// Whether it listens only while its target does.
+    pub if_listening: bool,
+    /// Whether the target sees the client's own address.
+    pub transparent: bool,
     /// What it is doing.
     #[serde(flatten)]
     pub activity: Option<Activity>,
@@ -99,6 +107,12 @@ impl Forward {
             container_port: rule.target.first_port.get(),
             spec: spec::of_rule(rule),
             label: label::text(rule.label),
+            active: rule.active,
+            interface: rule
+                .interface
+                .map(|interface| String::from_utf8_lossy(interface.name()).into_owned()),
+            if_listening: rule.if_listening,
+            transparent: rule.transparent,
             activity: counters.map(|counters| Activity::new(rule, counters)),
             listens_on: listens_on(rule),
         }

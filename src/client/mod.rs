@@ -8,11 +8,13 @@
 pub mod args;
 pub mod attach;
 pub mod change;
+pub mod changing;
 pub mod commands;
 pub mod daemon;
 pub mod doctor;
 pub mod error;
 pub mod failure;
+pub mod file;
 pub mod forward;
 pub mod instance;
 pub mod label;
@@ -25,6 +27,7 @@ pub mod running;
 pub mod session;
 pub mod spec;
 pub mod split;
+pub mod upstream;
 
 /// Says what went wrong, a line each: the exit status.
 fn say_error(error: &error::Error) -> i32 {

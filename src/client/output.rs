@@ -1,11 +1,13 @@
 //! What commands print: at once, as a whole, as lines or as JSON.
 
-use super::change::Done;
+use super::change::{Deed, Done, Verb};
 use super::error::{Error, Exit};
 use super::forward::Forward;
+use super::label;
 use crate::sys::Errno;
 use crate::wire::{Bind, Rule};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::io::Write;
 
 /// Whether anybody reads standard output.
@@ -20,7 +22,7 @@ pub enum Reader {
 /// Writes to standard output at once.
 ///
 /// # Errors
-/// [`Exit::Unsaid`].
+/// [`Exit::Partly`].
 pub fn write(text: &str) -> Result<Reader, Error> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -29,7 +31,7 @@ pub fn write(text: &str) -> Result<Reader, Error> {
         Err(error) => {
             let errno = Errno::from(error);
             let message = format!("standard output: {errno}; it is done all the same");
-            Err(Error::new(Exit::Unsaid, message))
+            Err(Error::new(Exit::Partly, message))
         }
     }
 }
@@ -55,18 +57,60 @@ fn to_json(value: &impl Serialize) -> Result<String, Error> {
     text.map(|text| text + "\n").map_err(|error| Error::unreachable(format!("JSON: {error}")))
 }
 
-/// The JSON of `add` and `rm`.
+/// The JSON of commands that change what they name: `add`, `rm`, `enable`, `disable`.
 #[derive(Serialize)]
 pub struct Report {
     generation: u64,
     changed: bool,
+    dry_run: bool,
     forwards: Vec<Forward>,
 }
 
 impl From<&Done> for Report {
     fn from(done: &Done) -> Self {
-        let forwards = done.rules.iter().map(|rule| Forward::new(rule, None)).collect();
-        Self { generation: done.generation, changed: done.changed, forwards }
+        let forwards = done.rules().map(|rule| Forward::new(rule, None)).collect();
+        let Done { generation, changed, dry_run, .. } = *done;
+        Self { generation, changed, dry_run, forwards }
+    }
+}
+
+/// The JSON of commands that change all kinds of things: `apply`, `batch`, `diff`.
+#[derive(Serialize)]
+struct Differences {
+    generation: u64,
+    changed: bool,
+    dry_run: bool,
+    added: Vec<Forward>,
+    removed: Vec<Forward>,
+    replaced: Vec<Replaced>,
+    kept: Vec<Forward>,
+}
+
+#[derive(Serialize)]
+struct Replaced {
+    before: Forward,
+    after: Forward,
+}
+
+impl From<&Done> for Differences {
+    fn from(done: &Done) -> Self {
+        let all = |verb: Verb| {
+            let deeds = done.deeds.iter().filter(move |deed| deed.verb == verb);
+            deeds.map(|deed| Forward::new(&deed.rule, None)).collect()
+        };
+        let replaced = done.deeds.iter().filter_map(|deed| {
+            let before = Forward::new(&deed.was?, None);
+            Some(Replaced { before, after: Forward::new(&deed.rule, None) })
+        });
+        Self {
+            generation: done.generation,
+            changed: done.changed,
+            dry_run: done.dry_run,
+            added: all(Verb::Added),
+            removed: all(Verb::Removed),
+            replaced: replaced.collect(),
+            kept: all(Verb::Kept),
+        }
     }
 }
 
@@ -78,13 +122,24 @@ pub fn report(done: &Done, json: bool) -> Result<String, Error> {
     if json { to_json(&Report::from(done)) } else { Ok(lines(done)) }
 }
 
+/// What was added, removed and replaced, as JSON or as lines.
+///
+/// # Errors
+/// It cannot be JSON.
+pub fn differences(done: &Done, json: bool) -> Result<String, Error> {
+    if json { to_json(&Differences::from(done)) } else { Ok(deeds(done)) }
+}
+
 /// Where each forward listens and leads, a line each. The first that is reached from everywhere
 /// because no address was given says so.
 #[must_use]
 pub fn lines(done: &Done) -> String {
-    let wide = done.rules.iter().position(|rule| rule.bind == Bind::Any);
-    let line = |(at, rule): (usize, &Rule)| {
-        let line = Forward::new(rule, None).line();
+    let wide = done.rules().position(|rule| rule.bind == Bind::Any);
+    let line = |(at, deed): (usize, &Deed)| {
+        let line = match (deed.verb, done.dry_run) {
+            (Verb::Added, true) => format!("would add: {}", line_of(&deed.rule)),
+            _ => line_of(&deed.rule),
+        };
         match wide {
             Some(first) if first == at => format!(
                 "{line} (every interface of this host; with 127.0.0.1: in front of SPEC only itself)\n"
@@ -92,12 +147,44 @@ pub fn lines(done: &Done) -> String {
             _ => line + "\n",
         }
     };
-    done.rules.iter().enumerate().map(line).collect()
+    done.deeds.iter().enumerate().map(line).collect()
 }
 
-/// What is forwarded no longer, a line each.
+/// What was done, a line for each rule that is not as it was before.
 #[must_use]
-pub fn removed(done: &Done) -> String {
-    let line = |rule| format!("removed: {}\n", Forward::new(rule, None).line());
-    done.rules.iter().map(line).collect()
+pub fn deeds(done: &Done) -> String {
+    let line = |deed: &Deed| {
+        let (did, would) = match deed.verb {
+            Verb::Kept => return None,
+            Verb::Added => ("added", "would add"),
+            Verb::Removed => ("removed", "would remove"),
+            Verb::Changed => ("changed", "would change"),
+            Verb::Enabled => ("enabled", "would enable"),
+            Verb::Disabled => ("disabled", "would disable"),
+        };
+        let verb = if done.dry_run { would } else { did };
+        let was = deed.was.map(|was| format!(" (was {})", with_state(&was, &deed.rule)));
+        let now = match deed.was {
+            Some(was) => with_state(&deed.rule, &was),
+            None => line_of(&deed.rule),
+        };
+        Some(format!("{verb}: {now}{}\n", was.unwrap_or_default()))
+    };
+    done.deeds.iter().filter_map(line).collect()
+}
+
+fn line_of(rule: &Rule) -> String {
+    Forward::new(rule, None).line()
+}
+
+/// A rule's line, with what it has and the other one has not, if the line does not tell.
+fn with_state(rule: &Rule, other: &Rule) -> String {
+    let mut line = line_of(rule);
+    if rule.active != other.active {
+        line += if rule.active { ", on" } else { ", off" };
+    }
+    if rule.label != other.label {
+        let _ = write!(line, ", {}", label::phrase(rule.label));
+    }
+    line
 }

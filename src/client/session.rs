@@ -337,6 +337,14 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
+/// Whether a path is a stream socket, which ours never is.
+#[must_use]
+pub fn is_stream(path: &Path) -> bool {
+    let Ok(address) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    unix::socket(Blocking::Yes)
+        .is_ok_and(|socket| unix::connect(socket.as_fd(), &address) == Err(Errno(libc::EPROTOTYPE)))
+}
+
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::metadata(path).is_ok_and(|facts| facts.file_type().is_socket())

@@ -61,7 +61,7 @@ fn rule(id: u32, spec: &str) -> Rule {
     spec.parse::<Spec>().expect(spec).wishes[0].rule(RuleId(id))
 }
 
-/// Puts a rule into the table that is switched off. No command does so yet.
+/// Puts a rule into the table that is switched off from the start.
 fn insert_inactive(run: &Run, spec: &str) {
     let rule = Rule { active: false, ..rule(5, spec) };
     let (mut session, _) = Session::open(&run.socket).expect("the daemon");

@@ -7,7 +7,7 @@
 use super::container::{self, State};
 use super::target::Target;
 use super::{Event, Place, status, take_signals, wait};
-use crate::client::change::Change;
+use crate::client::change::{Draft, Edit};
 use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
 use crate::client::session::Session;
@@ -66,7 +66,7 @@ impl Follower<'_> {
     pub(super) fn follow(
         &self,
         target: Target,
-        change: Change<'_>,
+        change: Edit<'_>,
         foreground: bool,
     ) -> Result<u8, Error> {
         if foreground {
@@ -107,7 +107,7 @@ impl Follower<'_> {
     fn stay(
         &self,
         mut target: Target,
-        change: Change<'_>,
+        change: Edit<'_>,
         life: Life,
         tell: impl FnOnce(&str) -> Result<(), Error>,
     ) -> Result<u8, Error> {
@@ -211,7 +211,11 @@ impl Follower<'_> {
             // Not yet, or not for long.
             let Ok(target) = Target::find(self.wanted) else { continue };
             drop(reserved.take());
-            match self.place.start(&target, Some(own.as_fd()), life, Change::Restore(rules)) {
+            let restore = |draft: &mut Draft<'_>| {
+                draft.restore(rules);
+                Ok(())
+            };
+            match self.place.start(&target, Some(own.as_fd()), life, &restore) {
                 Ok((daemon, _)) => return Ok(Some((target, daemon))),
                 // Somebody may have taken a port meanwhile, and give it back.
                 Err(error) => {

@@ -9,7 +9,7 @@ mod follow;
 mod target;
 
 use super::args::{Attach, Sandbox};
-use super::change::{self, Change, Done};
+use super::change::{self, Done, Draft, Edit, Terms};
 use super::daemon::{self, Daemon, Launch, Life};
 use super::error::{Error, Exit};
 use super::instance::Selector;
@@ -58,15 +58,15 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         allow_bind: args.allow_bind,
         times: args.times.into(),
     };
-    let change = Change::Add(&args.publish, args.label);
+    let change = |draft: &mut Draft<'_>| draft.add(&args.publish, args.label);
     if args.follow {
         let follower = follow::Follower { place: &place, wanted: &args.target, json: args.json };
-        return follower.follow(target, change, args.foreground);
+        return follower.follow(target, &change, args.foreground);
     }
     let life = if args.foreground { Life::Child } else { Life::Detached };
     let signals = if args.foreground { Some(take_signals()?) } else { None };
     let watched = target.process.as_ref().map(AsFd::as_fd);
-    let (daemon, done) = place.start(&target, watched, life, change)?;
+    let (daemon, done) = place.start(&target, watched, life, &change)?;
     let printed = output::print(&output::report(&done, args.json)?);
     let mut notifier = Notifier::from_environment();
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
@@ -107,7 +107,7 @@ impl Place<'_> {
         target: &Target,
         watched: Option<BorrowedFd<'_>>,
         life: Life,
-        change: Change<'_>,
+        change: Edit<'_>,
     ) -> Result<(Daemon, Done), Error> {
         let launch = Launch {
             control: &self.control,
@@ -123,7 +123,7 @@ impl Place<'_> {
         };
         let daemon = Daemon::start(self.program, &launch)?;
         let (mut session, hello) = Session::open(&self.control)?;
-        let done = change::make(&mut session, &hello, change)?;
+        let done = change::make(&mut session, &hello, &Terms::default(), change)?;
         Ok((daemon, done))
     }
 }

@@ -1,77 +1,119 @@
 //! What an addition does: a rule for each thing that is not forwarded yet.
 
-use super::{FreeIds, Steps};
+use super::draft::{Deed, Draft, Verb};
 use crate::client::error::Error;
 use crate::client::label;
-use crate::client::session::Snapshot;
 use crate::client::spec::{self, Spec};
-use crate::wire::{Features, Hello, Label, Ports, Protocol, Request, Rule, RuleId};
-use std::collections::HashMap;
+use crate::client::split::cut;
+use crate::wire::{Features, Label, Protocol, Rule, RuleId, Side};
 
-/// The steps that forward what is not forwarded yet.
-///
-/// # Errors
-/// The daemon does not do that, or has no room for it; or it is there under another label.
-pub(super) fn steps(
-    hello: &Hello,
-    snapshot: Snapshot,
-    specs: &[Spec],
-    label: Option<Label>,
-) -> Result<Steps, Error> {
-    let mut steps = Steps { before: snapshot.rules, ..Steps::default() };
-    let there: HashMap<Rule, Rule> =
-        steps.before.iter().map(|rule| (anonymous(rule), *rule)).collect();
-    let mut ids = FreeIds::new(&steps.before);
-    for spec in specs {
-        for wish in &spec.wishes {
-            let words = &spec.words;
-            if wish.protocol == Protocol::Udp && !hello.features.contains(Features::UDP) {
-                return Err(Error::refused(format!(
-                    "{words}: this daemon does not forward UDP; leave /udp out"
-                )));
+impl Draft<'_> {
+    /// Forwards what is not forwarded yet, all under a label. Without one, what is there may have
+    /// any.
+    ///
+    /// # Errors
+    /// The daemon does not do that, or has no room for it; or it is there under another label.
+    pub fn add(&mut self, specs: &[Spec], label: Option<Label>) -> Result<(), Error> {
+        // Two specs of one command that want the same are not one of them twice.
+        let there = self.rules.clone();
+        let mut new = Vec::new();
+        for spec in specs {
+            for wish in &spec.wishes {
+                let rule = wish.rule(RuleId(0));
+                let rule = Rule { label: label.unwrap_or_default(), ..rule };
+                self.check_features(&rule, &spec.words)?;
+                for missing in self.lacking(&there, rule, &spec.words, label)? {
+                    let rule = self.insert(missing, &spec.words)?;
+                    self.deeds.push(Deed::new(Verb::Added, rule));
+                    new.push(spec.words.as_str());
+                }
             }
-            let rule = wish.rule(RuleId(0));
-            // A wish for any port is never granted yet.
-            if let (Ports::Fixed(_), Some(same)) = (rule.ports, there.get(&anonymous(&rule))) {
-                check_label(words, same, label)?;
-                steps.settled.push(*same);
-                continue;
-            }
-            let id = ids.next().ok_or_else(|| Error::refused("there is no free rule id"))?;
-            let rule = Rule { id, label: label.unwrap_or_default(), ..rule };
-            steps.requests.push(Request::Insert { rule, replace: false });
-            steps.words.insert(id, words.clone());
         }
+        self.check_room(there.len(), &new)
     }
-    check_room(hello, &steps)?;
-    Ok(steps)
-}
 
-/// A rule without what makes no difference to peers.
-fn anonymous(rule: &Rule) -> Rule {
-    Rule { id: RuleId(0), label: Label::NONE, ..*rule }
+    /// Forwards this, as far as it is not forwarded yet, whoever has done that.
+    ///
+    /// # Errors
+    /// The daemon does not do that.
+    pub fn have(&mut self, rule: Rule, words: &str) -> Result<(), Error> {
+        self.check_features(&rule, words)?;
+        let there = self.rules.clone();
+        for missing in self.lacking(&there, rule, words, None)? {
+            let rule = self.insert(missing, words)?;
+            self.unlabelled.insert(rule.id);
+        }
+        Ok(())
+    }
+
+    /// The parts of a rule that are not there yet. What is there is told of.
+    fn lacking(
+        &mut self,
+        there: &[Rule],
+        rule: Rule,
+        words: &str,
+        label: Option<Label>,
+    ) -> Result<Vec<Rule>, Error> {
+        let mut missing = vec![rule];
+        for old in there {
+            if missing.is_empty() {
+                break;
+            }
+            // What one command adds twice is for the daemon to find.
+            let Some(found) = cut(old, &rule) else { continue };
+            check_same(words, old, &rule, label)?;
+            self.deeds.push(Deed::new(Verb::Kept, found.taken));
+            missing = missing
+                .iter()
+                .flat_map(|part| {
+                    cut(part, &found.taken).map_or_else(|| vec![*part], |cut| cut.left)
+                })
+                .collect();
+        }
+        Ok(missing)
+    }
+
+    /// What this daemon does not do at all is refused before anything is asked.
+    pub(super) fn check_features(&self, rule: &Rule, words: &str) -> Result<(), Error> {
+        let has = |feature| self.hello.features.contains(feature);
+        let what = if rule.protocol == Protocol::Udp && !has(Features::UDP) {
+            "does not forward UDP; leave it out"
+        } else if rule.side == Side::Reverse && !has(Features::REVERSE) {
+            "does not lead ports of the container to the host; leave it out"
+        } else if rule.if_listening && !has(Features::IF_LISTENING) {
+            "does not know which ports somebody listens on in the container; name the ports"
+        } else if rule.interface.is_some() && !has(Features::INTERFACE) {
+            "cannot listen on one interface only; name an address of it instead"
+        } else {
+            return Ok(());
+        };
+        Err(Error::refused(format!("{words}: this daemon {what}")))
+    }
+
+    fn check_room(&self, there: usize, new: &[&str]) -> Result<(), Error> {
+        let most = usize::try_from(self.hello.max_rules).unwrap_or(usize::MAX);
+        let Some(words) = new.get(most.saturating_sub(there)) else { return Ok(()) };
+        Err(Error::refused(format!(
+            "{words}: no room: the table holds {most} rules, {there} are there, and {} more were \
+             asked for; use ranges, which are one rule each, or remove some",
+            new.len()
+        )))
+    }
 }
 
 /// What is there keeps its label: it may be somebody else's, who finds it by that.
-fn check_label(words: &str, rule: &Rule, label: Option<Label>) -> Result<(), Error> {
-    if label.is_none_or(|label| label == rule.label) {
+fn check_same(words: &str, old: &Rule, new: &Rule, label: Option<Label>) -> Result<(), Error> {
+    let spec = spec::of_rule(old);
+    if old.active != new.active {
+        return Err(Error::refused(format!(
+            "{words}: there already, and switched off; switch it on: pesto enable -p {spec}"
+        )));
+    }
+    if label.is_none_or(|label| label == old.label) {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{words}: forwarded already, {}; leave --label out, or remove it first: pesto rm -p {}",
-        label::phrase(rule.label),
-        spec::of_rule(rule)
-    )))
-}
-
-fn check_room(hello: &Hello, steps: &Steps) -> Result<(), Error> {
-    let (there, more) = (steps.before.len(), steps.requests.len());
-    let room = usize::try_from(hello.max_rules).unwrap_or(usize::MAX).saturating_sub(there);
-    let Some(Request::Insert { rule, .. }) = steps.requests.get(room) else { return Ok(()) };
-    let words = steps.words.get(&rule.id).map_or("", String::as_str);
-    Err(Error::refused(format!(
-        "{words}: no room: the table holds {} rules, {there} are there, and {more} more were asked \
-         for; use ranges, which are one rule each, or remove some",
-        hello.max_rules
+        "{words}: forwarded already, {}; leave --label out, or remove it first: pesto rm -p {spec}",
+        label::phrase(old.label),
     )))
 }

@@ -1,25 +1,25 @@
 //! A change that needs more sockets than the daemon can have: how many, why, and what to do.
 
-use super::Steps;
+use super::Settled;
 use crate::client::error::Error;
 use crate::limits::{DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS};
 use crate::wire::{Bind, DaemonStatus, Hello, Request};
 
 /// What a PREPARE that ended with LIMIT tells its user.
 pub(super) fn error(
-    steps: &Steps,
+    draft: &Settled,
     (needed, available): (u32, u32),
     hello: &Hello,
     status: &DaemonStatus,
 ) -> Error {
-    let mut words: Vec<&str> = steps.words.values().map(String::as_str).collect();
+    let mut words: Vec<&str> = draft.names.all().collect();
     words.dedup();
     let what = match words[..] {
         [words] => format!("{words}: "),
         _ => String::new(),
     };
     let inserts_any = |request: &Request| matches!(request, Request::Insert { rule, .. } if rule.bind == Bind::Any);
-    let pairs = if steps.requests.iter().any(inserts_any) {
+    let pairs = if draft.requests.iter().any(inserts_any) {
         " (two for each port of every address: IPv4 and IPv6)"
     } else {
         ""
@@ -51,6 +51,7 @@ fn with_pipes(missing: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draft::Names;
     use super::*;
     use crate::wire::{Features, Layers, SandboxMode};
 
@@ -89,13 +90,13 @@ mod tests {
             sandbox: SandboxMode::Strict,
             no_local_port: 0,
         };
-        let steps = Steps::default();
-        let places = error(&steps, (200_000, 131_072), &hello, &status(1 << 20)).message;
+        let draft = Settled { requests: vec![], deeds: vec![], names: Names::default() };
+        let places = error(&draft, (200_000, 131_072), &hello, &status(1 << 20)).message;
         assert!(
             places.contains("at most 131072 of them") && !places.contains("ulimit"),
             "{places}"
         );
-        let files = error(&steps, (1000, 700), &hello, &status(1000)).message;
+        let files = error(&draft, (1000, 700), &hello, &status(1000)).message;
         assert!(files.contains("at least 1323 (`ulimit -Hn`"), "{files}");
     }
 }

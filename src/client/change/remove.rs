@@ -4,66 +4,152 @@
 //! stays under its id, with its counters; where it is left in several parts, the lowest keeps the
 //! id. All of what is named must be there, or nothing is removed.
 
-use super::{FreeIds, Steps};
+use super::draft::{Deed, Draft, Verb};
 use crate::client::error::Error;
 use crate::client::label;
-use crate::client::session::Snapshot;
 use crate::client::spec::{self, Spec, Wish};
 use crate::client::split::{self, cut};
-use crate::wire::{Address, Bind, FlowsFate, Hello, Label, Ports, Request, Rule, RuleId};
+use crate::wire::{Address, Bind, FlowsFate, Label, Ports, Rule, RuleId};
 
-/// A rule that is there, and what is to be left of it.
-struct Left {
-    rule: Rule,
-    parts: Vec<Rule>,
+/// How something is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// What is not there is no error.
+    pub ignore_missing: bool,
+    /// What becomes of the flows.
+    pub flows: FlowsFate,
 }
 
-/// The steps that take specs away, or all that has a label. With both, the specs must have it.
-///
-/// # Errors
-/// Something is not there, or what would be left needs more rules than there may be.
-pub(super) fn steps(
-    hello: &Hello,
-    snapshot: Snapshot,
-    specs: &[Spec],
-    label: Option<Label>,
-) -> Result<Steps, Error> {
-    let mut steps = Steps { before: snapshot.rules, ..Steps::default() };
-    let (mine, others): (Vec<Rule>, Vec<Rule>) =
-        steps.before.iter().partition(|rule| label.is_none_or(|label| rule.label == label));
-    if let (Some(label), true, true) = (label, specs.is_empty(), mine.is_empty()) {
-        return Err(Error::refused(format!(
-            "nothing is forwarded {}; `pesto list` shows what is",
-            label::phrase(label)
-        )));
+impl Default for Removal {
+    fn default() -> Self {
+        Self { ignore_missing: false, flows: FlowsFate::Survive }
     }
-    let parts = |rule: Rule| if specs.is_empty() { vec![] } else { vec![rule] };
-    let mut left: Vec<Left> = mine.iter().map(|&rule| Left { rule, parts: parts(rule) }).collect();
-    if specs.is_empty() {
-        steps.settled.clone_from(&mine);
+}
+
+/// A rule that is there, and what is to be left of it.
+pub(super) struct Left {
+    pub(super) rule: Rule,
+    pub(super) parts: Vec<Rule>,
+}
+
+impl Draft<'_> {
+    /// Takes specs away, or all that has a label. With both, the specs must have it.
+    ///
+    /// # Errors
+    /// Something is not there, or what would be left needs more rules than there may be.
+    pub fn remove(
+        &mut self,
+        specs: &[Spec],
+        label: Option<Label>,
+        how: Removal,
+    ) -> Result<(), Error> {
+        let (left, taken) = self.select(specs, label, how.ignore_missing)?;
+        self.deeds.extend(taken.into_iter().map(|rule| Deed::new(Verb::Removed, rule)));
+        for Left { rule, parts } in &left {
+            if let (false, [_, ..]) = (parts[..] == [*rule], &parts[..]) {
+                whole_only(how.flows, rule)?;
+            }
+        }
+        self.check_parts(&left)?;
+        for Left { rule, parts } in left.iter().filter(|left| left.parts[..] != [left.rule]) {
+            self.replace(rule, parts, how.flows)?;
+        }
+        Ok(())
     }
-    for spec in specs {
-        for wish in &spec.wishes {
-            let wanted = named(&mine, spec, wish)?;
+
+    /// Takes a rule, or what is there of it, out of all that has some of it.
+    ///
+    /// # Errors
+    /// No id is left for the parts that stay.
+    pub fn forget(&mut self, wanted: Rule) -> Result<(), Error> {
+        let whole = |&rule: &Rule| Left { rule, parts: vec![rule] };
+        let mut left: Vec<Left> = self.rules.iter().map(whole).collect();
+        take(&mut left, wanted);
+        for Left { rule, parts } in left.iter().filter(|left| left.parts[..] != [left.rule]) {
+            self.replace(rule, parts, FlowsFate::Survive)?;
+        }
+        Ok(())
+    }
+
+    /// What is named, by specs or a label or both: what is left of each rule without it, and the
+    /// parts of rules that it is.
+    pub(super) fn select(
+        &self,
+        specs: &[Spec],
+        label: Option<Label>,
+        ignore_missing: bool,
+    ) -> Result<(Vec<Left>, Vec<Rule>), Error> {
+        let (mine, others): (Vec<Rule>, Vec<Rule>) =
+            self.rules.iter().partition(|rule| label.is_none_or(|label| rule.label == label));
+        if let (Some(label), true, true, false) =
+            (label, specs.is_empty(), mine.is_empty(), ignore_missing)
+        {
+            return Err(Error::refused(format!(
+                "nothing is forwarded {}; `pesto list` shows what is",
+                label::phrase(label)
+            )));
+        }
+        if specs.is_empty() {
+            let left = mine.iter().map(|&rule| Left { rule, parts: vec![] }).collect();
+            return Ok((left, mine));
+        }
+        let mut left: Vec<Left> =
+            mine.iter().map(|&rule| Left { rule, parts: vec![rule] }).collect();
+        let mut all = Vec::new();
+        for (spec, wish) in specs.iter().flat_map(|spec| spec.wishes.iter().map(move |w| (spec, w)))
+        {
+            let Some(wanted) = named(&mine, spec, wish, ignore_missing)? else { continue };
             let (taken, missing) = take(&mut left, wanted);
-            if let Some(missing) = missing.first() {
+            if let Some(missing) = missing.first().filter(|_| !ignore_missing) {
                 let partly = !taken.is_empty();
-                let why = absence(missing, partly, &steps.settled, &mine, &others);
+                let why = absence(missing, partly, &all, &mine, &others);
                 return Err(Error::refused(format!("{}: {why}", spec.words)));
             }
-            steps.settled.extend(taken);
+            all.extend(taken);
         }
+        Ok((left, all))
     }
-    requests(hello, &mut steps, &left)?;
-    Ok(steps)
+
+    /// Whether there is room for what is left.
+    pub(super) fn check_parts(&self, left: &[Left]) -> Result<(), Error> {
+        let parts: usize = left.iter().map(|left| left.parts.len()).sum();
+        let needed = self.rules.len() - left.len() + parts;
+        let most = usize::try_from(self.hello.max_rules).unwrap_or(usize::MAX);
+        if needed <= most.max(self.rules.len()) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "what is left of the ranges would be {needed} rules, and the table holds {most}; \
+             remove whole rules, or others first"
+        )))
+    }
+}
+
+/// The daemon knows whose flow one is by the rule, not by the port.
+fn whole_only(flows: FlowsFate, rule: &Rule) -> Result<(), Error> {
+    let option = match flows {
+        FlowsFate::Survive => return Ok(()),
+        FlowsFate::Kill => "--kill",
+        FlowsFate::Drain { .. } => "--drain",
+    };
+    let spec = spec::of_rule(rule);
+    Err(Error::refused(format!(
+        "{option} ends the connections of a whole forward, and this is a part of {spec}; \
+         remove all of it, or leave {option} out"
+    )))
 }
 
 /// The rule that a spec would be. One without a host port names the only way to its container
 /// ports.
-fn named(rules: &[Rule], spec: &Spec, wish: &Wish) -> Result<Rule, Error> {
+fn named(
+    rules: &[Rule],
+    spec: &Spec,
+    wish: &Wish,
+    ignore_missing: bool,
+) -> Result<Option<Rule>, Error> {
     let wanted = wish.rule(RuleId(0));
     if split::fixed(&wanted).is_some() {
-        return Ok(wanted);
+        return Ok(Some(wanted));
     }
     let found: Vec<Rule> = rules
         .iter()
@@ -71,7 +157,8 @@ fn named(rules: &[Rule], spec: &Spec, wish: &Wish) -> Result<Rule, Error> {
         .filter_map(|rule| part_to(rule, &wanted))
         .collect();
     match found[..] {
-        [only] => Ok(only),
+        [only] => Ok(Some(only)),
+        [] if ignore_missing => Ok(None),
         [] => Err(Error::refused(format!("{}: {}", spec.words, near(rules, &wanted)))),
         _ => {
             let specs: Vec<String> = found.iter().map(spec::of_rule).collect();
@@ -174,37 +261,4 @@ fn is_of_wildcard(wide: Bind, narrow: Bind) -> bool {
             wide.is_wildcard() && matches!(wide, Address::V4(_)) == matches!(narrow, Address::V4(_))
         }
     }
-}
-
-/// First what makes room in the table, then what needs it.
-fn requests(hello: &Hello, steps: &mut Steps, left: &[Left]) -> Result<(), Error> {
-    let mut ids = FreeIds::new(&steps.before);
-    let mut more = Vec::new();
-    for Left { rule, parts } in left {
-        match parts.split_first() {
-            Some((first, [])) if first == rule => {}
-            Some((first, rest)) => {
-                steps.requests.push(Request::Insert { rule: *first, replace: true });
-                for part in rest {
-                    let id = ids.next().ok_or_else(|| Error::refused("no free rule id is left"))?;
-                    let rule = Rule { id, ..*part };
-                    more.push(Request::Insert { rule, replace: false });
-                }
-            }
-            None => {
-                steps.requests.push(Request::Delete { id: rule.id, flows: FlowsFate::Survive });
-            }
-        }
-    }
-    let gone = left.iter().filter(|left| left.parts.is_empty()).count();
-    let needed = steps.before.len() - gone + more.len();
-    if needed > usize::try_from(hello.max_rules).unwrap_or(usize::MAX) {
-        return Err(Error::refused(format!(
-            "what is left of the ranges would be {needed} rules, and the table holds {}; \
-             remove whole rules, or others first",
-            hello.max_rules
-        )));
-    }
-    steps.requests.extend(more);
-    Ok(())
 }

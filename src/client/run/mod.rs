@@ -10,7 +10,7 @@ pub(super) mod command;
 pub(super) mod mapping;
 
 use super::args::Run;
-use super::change::{self, Change};
+use super::change::{self, Terms};
 use super::daemon::{self, Daemon, Launch, Life};
 use super::error::Error;
 use super::instance::Selector;
@@ -56,7 +56,9 @@ pub fn run(args: Run) -> Result<u8, Error> {
     let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
     if !args.publish.is_empty() {
-        let done = change::make(&mut session, &hello, Change::Add(&args.publish, None))?;
+        let done = change::make(&mut session, &hello, &Terms::default(), &|draft| {
+            draft.add(&args.publish, None)
+        })?;
         for line in output::lines(&done).lines() {
             super::say(line);
         }

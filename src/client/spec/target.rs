@@ -7,7 +7,10 @@ use crate::wire::{Address, TargetAddress};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Reads a target's address: IPv4 as it is, IPv6 in brackets, a link-local one with `%NUMBER`.
-pub(super) fn parse(word: &str) -> Result<TargetAddress, Problem> {
+///
+/// # Errors
+/// It is none, or nothing can be connected to it.
+pub fn parse(word: &str) -> Result<TargetAddress, Problem> {
     let address = match word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         None => Address::V4(word.parse::<Ipv4Addr>().map_err(|_| not_an_address(word))?),
         Some(inner) => parse_v6(word, inner)?,

@@ -1,0 +1,175 @@
+//! What `--help` says beside the options.
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  pesto run -p 8080:8000 -- python3 -m http.server 8000
+  pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
+  pesto list
+  pesto port 443
+  pesto rm -p 9003:9003
+  pesto rm --label web
+  pesto save >ports.toml && pesto apply -f ports.toml
+  pesto stop
+
+The command line of passt's pesto is understood as well: pesto --add -t 8080:80 PATH.
+
+Exit status: 0 done, or nothing to do; 1 wrong command line, no such port (port), or differences
+(diff); 2 cannot be; 3 a port could not be bound; 4 somebody else is changing the table, or has
+changed it; 5 no daemon. After 1 to 5 nothing was changed. 6: it was done in part, because some
+ports could not be bound (--allow-failed); or it was done, but could not be printed.";
+
+pub(super) const RUN_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  127.0.0.1::80            a free port, which is printed
+  8000-8009:9000-9009      ten ports, each to its own
+  8080:127.0.0.2:80        to this address in there, and to no other
+
+The command starts when every port listens. It has a loopback interface and nothing else: no
+outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
+user namespace that holds nothing but you: other users' files belong to nobody there. A server that
+changes its user (nginx, sshd) needs --map-auto, and files that those users may use.
+
+It should stay in the foreground: forwarding ends when it does. Signals that are sent to pesto are
+passed on to it. Only SIGKILL cannot be: command and daemon go on then, until `pesto stop` or the
+command's end.
+
+Exit status: the command's own; 128+N if signal N ended it; 125 if pesto failed; 126 if the command
+could not be executed; 127 if it was not found.
+
+Examples:
+  pesto run -p 8080:8000 -- python3 -m http.server 8000
+  pesto run -n cache -p 127.0.0.1::6379 -- redis-server --save ''
+  pesto run --keep-id -p 5432:5432 -- postgres -D data";
+
+pub(super) const ATTACH_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
+docker; see pesto add.
+
+It returns when every port listens. The daemon goes on until the process or container ends that was
+named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left behind. Any namespace that you own will
+do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
+
+With --follow a second process stays. When the container ends it keeps the table, as it is then, and
+gives it to a new daemon once a container of that name runs again. It ends with `pesto stop`, and
+when there is no such container any more.
+
+Examples:
+  pesto attach --container web -p 8080:80
+  pesto attach --container web -p 8080:80 --follow
+  pesto attach --pid 4711 -p 127.0.0.1::80
+  pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
+  pesto list -n web";
+
+pub(super) const ADD_HELP: &str = "\
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
+  8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
+  127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
+  0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
+  8000-8009:9000-9009      ten ports, each to its own
+  127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
+  8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
+  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6
+
+A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
+choose by it. What is forwarded already stays as it is: with the same label, or without --label,
+there is nothing to do; with another one it is an error, since that forward may be somebody else's.
+What is there in part is completed.
+
+Examples:
+  pesto add -p 8080:80
+  pesto add --label web -p 8080:80 -p 8443:443
+  pesto add -p 127.0.0.1:20000-29999:20000-29999
+  pesto add --dry-run -p 8080:80           tells what would be, or would fail
+  pesto add --allow-failed -p 8000-8999:8000-8999";
+
+pub(super) const RM_HELP: &str = "\
+SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
+of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
+keep their label. One without a host port (80) names the only forward to that container port. If any
+of what is named is not there, or not with that label, it is an error and nothing is removed, unless
+--ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
+
+Examples:
+  pesto rm -p 8080:80
+  pesto rm -p 22000-22010:22000-22010         the rest of 20000-29999 stays
+  pesto rm --label web                        all that has the label
+  pesto rm --label web --drain 30             its connections may go on for 30 seconds
+  pesto rm --dry-run -p 8080:80               tells what would be removed";
+
+pub(super) const LIST_HELP: &str = "\
+OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
+them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
+A terminal that is too narrow gets more lines.
+
+Examples:
+  pesto list
+  pesto list --watch                       every second, on a screen of its own
+  pesto list --label web --json
+  pesto list --watch 60 --json             a document a line, every minute";
+
+pub(super) const PORT_HELP: &str = "\
+Prints a line for each port; ranges are printed port by port. With a container port, only what
+leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
+
+Examples:
+  pesto port               80/tcp -> 0.0.0.0:8080
+                           80/tcp -> [::]:8080
+  pesto port 80            0.0.0.0:8080
+                           [::]:8080
+  pesto port 53/udp";
+
+pub(super) const SWITCH_HELP: &str = "\
+SPEC is what `pesto list` shows, or a part of it, as for `pesto rm`. What is switched off keeps its
+place, its counters and its open connections, and listens no longer; others can have its port then.
+A part of a range becomes a forward of its own.
+
+Examples:
+  pesto disable -p 8080:80
+  pesto enable -p 8080:80
+  pesto disable --label web";
+
+pub(super) const APPLY_HELP: &str = "\
+The table becomes exactly what the file says: what is not in it is removed, and open connections of
+that go on. What listens as before keeps its id, its counters and its connections, wherever it leads
+now; it keeps its label too where the file names none. Nothing is changed if anything fails.
+
+Files are TOML, the JSON of `pesto list --json`, or compose files, of which the ports of one service
+are read. A file that says nothing of forwards is an error: an empty table is `forward = []`.
+
+  [[forward]]
+  spec = \"127.0.0.1:8080:80\"
+  label = \"web\"                # may be left out; \"\" is none
+  active = false               # switched off; may be left out
+
+Examples:
+  pesto apply -f ports.toml
+  pesto apply -f compose.yaml --service web --dry-run
+  pesto list -n old --json | pesto apply -n new -f -";
+
+pub(super) const SAVE_HELP: &str = "\
+Examples:
+  pesto save >ports.toml
+  pesto save -n old | pesto apply -n new -f -";
+
+pub(super) const DIFF_HELP: &str = "\
+Nothing is changed and no port is tried: `pesto apply --dry-run` does that.
+
+Exit status: 0 no difference; 1 differences; 2 and more: trouble.
+
+Examples:
+  pesto diff -f ports.toml
+  pesto diff -f compose.yaml --service web --json";
+
+pub(super) const BATCH_HELP: &str = "\
+Each line is an add, rm, enable or disable with the options that say what and how, in words as a
+shell takes them (quotes too). Empty lines and what follows a # are left out. A line sees what those
+before it did. All of it is one change: if any line fails, it is named and nothing is changed.
+
+  add --label web -p 8080:80     # a comment
+  rm --ignore-missing -p 9000:9000
+
+Examples:
+  pesto batch -f changes
+  printf 'rm -p 8080:80\nadd -p 8080:81\n' | pesto batch -f -";

@@ -1,0 +1,49 @@
+//! Why the daemon did not do a step, in the user's words.
+
+use super::draft::Names;
+use crate::client::error::{Error, Exit};
+use crate::client::session::Session;
+use crate::wire::{Answer, Refusal, RuleId};
+
+/// Two rules that want the same port.
+pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
+    let (one, other) = (names.of(first), names.of(second));
+    let message = match (names.is_new(first), names.is_new(second)) {
+        (false, true) | (true, false) => {
+            let (new, old, id) =
+                if names.is_new(first) { (one, other, second) } else { (other, one, first) };
+            if names.is_leaving(id) {
+                format!(
+                    "{new}: {old} holds that port until this change is done; make it two changes: \
+                     first pesto rm -p {old}"
+                )
+            } else {
+                format!("{new}: {old} has that port already; remove it first: pesto rm -p {old}")
+            }
+        }
+        _ => format!("{one} and {other} want the same port; leave one out"),
+    };
+    Error::refused(message)
+}
+
+/// An answer that ends the change.
+pub(super) fn refused(session: &Session, words: &str, answer: &Answer) -> Error {
+    match answer {
+        Answer::Refused(Refusal::Unsupported, _) => Error::refused(format!(
+            "{words}: this daemon cannot do that; `pesto status` shows what it can"
+        )),
+        Answer::Refused(Refusal::TableFull, _) => Error::refused(format!(
+            "{words}: the table is full; remove rules, or use ranges, which are one rule each"
+        )),
+        Answer::Refused(Refusal::Expired, _) => Error::new(
+            Exit::Moved,
+            format!(
+                "{words}: it took too long and was rolled back; nothing was changed, try again"
+            ),
+        ),
+        Answer::Invalid(field) => {
+            Error::refused(format!("{words}: the daemon finds the rule's {field:?} wrong"))
+        }
+        other => session.unexpected(other),
+    }
+}

@@ -1,0 +1,100 @@
+//! The commands that change the table, and those that read and write tables as files.
+
+mod batch;
+
+pub use batch::batch;
+
+use super::args::{Add, Apply, Change, Diff, Rm, Save, Switch, TableFile};
+use super::change::{self, Done, Edit, Removal};
+use super::error::Error;
+use super::file::{self, Wanted};
+use super::instance::Selector;
+use super::output::{self, Report, print, print_json};
+use super::session::Session;
+
+/// `pesto add`
+///
+/// # Errors
+/// Nothing was added; or not all of it could be bound, which was allowed.
+pub fn add(args: &Add) -> Result<u8, Error> {
+    let done = make(&args.change, &|draft| draft.add(&args.what.publish, args.what.label))?;
+    print(&output::report(&done, args.change.json)?)?;
+    end(done)
+}
+
+/// `pesto rm`
+///
+/// # Errors
+/// Nothing was removed.
+pub fn remove(args: &Rm) -> Result<u8, Error> {
+    let how = Removal::from(&args.how);
+    let done = make(&args.change, &|draft| draft.remove(&args.what.publish, args.what.label, how))?;
+    report(&args.change, done)
+}
+
+/// `pesto enable` and `pesto disable`
+///
+/// # Errors
+/// Nothing was switched; or not all of it could be bound, which was allowed.
+pub fn switch(args: &Switch, active: bool) -> Result<u8, Error> {
+    let done =
+        make(&args.change, &|draft| draft.switch(&args.what.publish, args.what.label, active))?;
+    report(&args.change, done)
+}
+
+/// `pesto apply`
+///
+/// # Errors
+/// The file is wrong, or the table is not what it says; or not all of it could be bound, which was
+/// allowed.
+pub fn apply(args: &Apply) -> Result<u8, Error> {
+    let wanted = read(&args.table)?;
+    let done = make(&args.change, &|draft| draft.turn_into(&wanted))?;
+    print(&output::differences(&done, args.change.json)?)?;
+    end(done)
+}
+
+/// `pesto diff`
+///
+/// # Errors
+/// The file is wrong, or the table cannot be what it says.
+pub fn diff(args: &Diff) -> Result<u8, Error> {
+    let wanted = read(&args.table)?;
+    let (mut session, hello) = Session::open(&Selector::from(args.which.clone()).find()?)?;
+    let done = change::compare(&mut session, &hello, &|draft| draft.turn_into(&wanted))?;
+    print(&output::differences(&done, args.json)?)?;
+    Ok(u8::from(done.changed))
+}
+
+/// `pesto save`
+///
+/// # Errors
+/// There is no daemon, or its table cannot be a file.
+pub fn save(args: &Save) -> Result<u8, Error> {
+    let path = Selector::from(args.which.clone()).find()?;
+    print(&file::save(&Session::open(&path)?.0.snapshot()?.rules)?)?;
+    Ok(0)
+}
+
+fn read(table: &TableFile) -> Result<Vec<Wanted>, Error> {
+    file::read(&table.file, table.format, table.service.as_deref())
+}
+
+/// Makes a change on the user's terms.
+pub(super) fn make(args: &Change, edit: Edit<'_>) -> Result<Done, Error> {
+    let (mut session, hello) = Session::open(&Selector::from(args.which.clone()).find()?)?;
+    change::make(&mut session, &hello, &args.terms(), edit)
+}
+
+fn report(args: &Change, done: Done) -> Result<u8, Error> {
+    if args.json { print_json(&Report::from(&done)) } else { print(&output::deeds(&done)) }?;
+    end(done)
+}
+
+/// The exit status: what could not be bound is told now.
+pub(super) fn end(done: Done) -> Result<u8, Error> {
+    match done.failed {
+        Some(failed) => Err(failed.kept(done.dry_run)),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,97 @@
+//! `pesto batch`: many steps as one change. All lines are read before anything is asked for.
+
+use super::{end, make};
+use crate::client::args::{Batch, Line, Step};
+use crate::client::error::Error;
+use crate::client::file;
+use crate::client::output::{self, print};
+use clap::Parser;
+
+/// A step and where it was asked for.
+#[derive(Debug)]
+struct Placed {
+    place: String,
+    step: Step,
+}
+
+/// `pesto batch`
+///
+/// # Errors
+/// A line is wrong, or its step cannot be made: nothing was changed. Or not all of it could be
+/// bound, which was allowed.
+pub fn batch(args: &Batch) -> Result<u8, Error> {
+    let (name, text) = file::read_text(&args.file)?;
+    let steps = parse(&name, &text)?;
+    let done = make(&args.change, &|draft| {
+        steps.iter().try_for_each(|Placed { place, step }| {
+            step.make(draft).map_err(|error| at(place, error))
+        })
+    })?;
+    print(&output::differences(&done, args.change.json)?)?;
+    end(done)
+}
+
+/// What is not told in the words of a spec, which has its place in them, gets it here.
+fn at(place: &str, error: Error) -> Error {
+    if error.message.starts_with(place) {
+        return error;
+    }
+    Error { message: format!("{place}: {}", error.message), ..error }
+}
+
+fn parse(name: &str, text: &str) -> Result<Vec<Placed>, Error> {
+    let mut steps = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let place = format!("{name}:{}", number + 1);
+        let wrong = |why: &str| Error::refused(format!("{place}: {why}: {}", line.trim()));
+        let words = shlex::split(line).ok_or_else(|| wrong("a quote is not closed"))?;
+        if words.is_empty() {
+            continue;
+        }
+        let parsed = Line::try_parse_from(words).map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            wrong(first.strip_prefix("error: ").unwrap_or(first))
+        })?;
+        let mut step = parsed.step;
+        for spec in step.specs_mut() {
+            spec.words = format!("{place}: {}", spec.words);
+        }
+        steps.push(Placed { place, step });
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_is_a_command_or_nothing() {
+        let text = "# all\n\n  add -p 8080:80 --label 'a b' # web\nrm --kill -p 9:9\n\
+                    disable --label x\n";
+        let steps = parse("f", text).expect("steps");
+        let places: Vec<&str> = steps.iter().map(|step| step.place.as_str()).collect();
+        assert_eq!(places, ["f:3", "f:4", "f:5"]);
+        let Step::Add(what) = &steps[0].step else { panic!("{steps:?}") };
+        assert_eq!(what.publish[0].words, "f:3: 8080:80");
+        assert!(what.label.is_some());
+    }
+
+    #[test]
+    fn wrong_line_is_named() {
+        for (line, why) in [
+            ("list", "unrecognized subcommand 'list'"),
+            ("add", "the following required arguments"),
+            ("add -p 8080:x", "invalid value '8080:x'"),
+            ("add -p '8080:80", "a quote is not closed"),
+            ("add -p 1:1 --dry-run", "unexpected argument '--dry-run'"),
+            ("rm", "the following required arguments"),
+            ("-h", "unexpected argument '-h'"),
+        ] {
+            let error = parse("f", &format!("add -p 1:1\n{line}\n")).expect_err(line);
+            assert!(error.message.starts_with(&format!("f:2: {why}")), "{}", error.message);
+            assert_eq!(error.message.lines().count(), 1, "{}", error.message);
+        }
+    }
+}

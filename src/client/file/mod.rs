@@ -1,0 +1,184 @@
+//! Tables as files: read for `apply` and `diff`, written by `save`.
+//!
+//! Three formats: TOML of our own, the JSON of `pesto list`, and the ports of a service in a
+//! compose file. An error names the file, the line where the parser knows it, and the user's words.
+//! A file that says nothing of forwards at all is an error, not an empty table.
+
+mod compose;
+mod json;
+mod save;
+mod table;
+
+pub use save::save;
+
+use super::error::Error;
+use super::label;
+use super::spec::Spec;
+use crate::sys::Errno;
+use crate::wire::{Interface, Label, Rule, RuleId, Side};
+use clap::ValueEnum;
+use serde::Deserialize;
+use std::io::Read;
+use std::path::Path;
+
+/// No table is longer than so many bytes.
+const MOST: u64 = 16 << 20;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// What `pesto save` prints
+    Toml,
+    /// What `pesto list --json` prints
+    Json,
+    /// The ports of a service in a compose file
+    Compose,
+}
+
+/// One rule that a file asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the file asks for it, and in which words.
+    pub words: String,
+    /// The rule, with no id yet.
+    pub rule: Rule,
+    /// The file does not say which label it has.
+    pub unlabelled: bool,
+}
+
+/// A text and what its errors call it.
+#[derive(Clone, Copy, Debug)]
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// An error at a line, if that is known.
+    fn error(&self, line: Option<usize>, message: &str) -> Error {
+        Error::refused(format!("{}: {message}", self.place(line)))
+    }
+
+    fn place(&self, line: Option<usize>) -> String {
+        match line {
+            Some(line) => format!("{}:{line}", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+
+    /// The line of a byte, from 1.
+    fn line_of(&self, offset: usize) -> usize {
+        self.text.get(..offset).unwrap_or(self.text).matches('\n').count() + 1
+    }
+
+    /// The rules of a spec at a line.
+    fn wanted(&self, line: Option<usize>, spec: &str, facts: &Facts) -> Result<Vec<Wanted>, Error> {
+        let words = format!("{}: {spec}", self.place(line));
+        let wrong = |why: &str| Error::refused(format!("{words}: {why}"));
+        let parsed: Spec = spec.parse().map_err(|problem| wrong(&format!("{problem}")))?;
+        let label = match facts.label.as_deref() {
+            None | Some("") => Label::NONE,
+            Some(text) => label::parse(text).map_err(|problem| wrong(&format!("{problem}")))?,
+        };
+        let interface = match &facts.interface {
+            None => None,
+            Some(name) => Some(Interface::new(name.as_bytes()).ok_or_else(|| {
+                wrong(&format!("{name:?} is no name of an interface; `ip link` lists them"))
+            })?),
+        };
+        let rules = parsed.wishes.iter().map(|wish| Rule {
+            label,
+            interface,
+            side: match facts.side {
+                Way::Inbound => Side::Inbound,
+                Way::Reverse => Side::Reverse,
+            },
+            active: facts.active,
+            if_listening: facts.if_listening,
+            transparent: facts.transparent,
+            ..wish.rule(RuleId(0))
+        });
+        let unlabelled = facts.label.is_none();
+        Ok(rules.map(|rule| Wanted { words: words.clone(), rule, unlabelled }).collect())
+    }
+}
+
+/// What a rule is beside its spec.
+#[derive(Clone, Debug)]
+struct Facts {
+    /// `None`: whatever it has. Empty: none.
+    label: Option<String>,
+    active: bool,
+    side: Way,
+    interface: Option<String>,
+    if_listening: bool,
+    transparent: bool,
+}
+
+/// Which way a rule leads, in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    #[default]
+    Inbound,
+    Reverse,
+}
+
+/// Reads a whole file, or standard input for `-`: what errors call it, and its text.
+///
+/// # Errors
+/// It cannot be read, or is no text, or is too long.
+pub fn read_text(path: &Path) -> Result<(String, String), Error> {
+    let is_stdin = path.as_os_str() == "-";
+    let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+    let failed = |error: std::io::Error| Error::refused(format!("{name}: {}", Errno::from(error)));
+    let mut bytes = Vec::new();
+    if is_stdin {
+        std::io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    if bytes.len() as u64 > MOST {
+        return Err(Error::refused(format!("{name}: longer than {} MiB", MOST >> 20)));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::refused(format!("{name}: not a text in UTF-8")))?;
+    Ok((name, text))
+}
+
+/// The rules that a file asks for.
+///
+/// # Errors
+/// It cannot be read, or what it says cannot be.
+pub fn read(
+    path: &Path,
+    format: Option<Format>,
+    service: Option<&str>,
+) -> Result<Vec<Wanted>, Error> {
+    let (name, text) = read_text(path)?;
+    let source = Source { name: &name, text: &text };
+    let format = format.unwrap_or_else(|| guess(path, &text));
+    match (format, service) {
+        (Format::Compose, service) => compose::parse(&source, service),
+        (_, Some(_)) => Err(source
+            .error(None, "--service is for compose files; say --format compose if this is one")),
+        (Format::Toml, None) => table::parse(&source),
+        (Format::Json, None) => json::parse(&source),
+    }
+}
+
+/// By its name, or else by what is in it.
+fn guess(path: &Path, text: &str) -> Format {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => Format::Toml,
+        Some("json") => Format::Json,
+        Some("yaml" | "yml") => Format::Compose,
+        _ if text.trim_start().starts_with('{') => Format::Json,
+        _ if text.lines().any(|line| line.starts_with("services:")) => Format::Compose,
+        _ => Format::Toml,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+use super::*;
+use crate::wire::{Address, Bind, Port, PortRange, Ports, Protocol, Target, TargetAddress};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use proptest::prelude::*;
+
+fn parse(format: Format, text: &str) -> Result<Vec<Wanted>, String> {
+    let source = Source { name: "f", text };
+    match format {
+        Format::Toml => table::parse(&source),
+        Format::Json => json::parse(&source),
+        Format::Compose => compose::parse(&source, None),
+    }
+    .map_err(|error| error.message)
+}
+
+fn specs(wanted: &[Wanted]) -> Vec<String> {
+    wanted.iter().map(|one| crate::client::spec::of_rule(&one.rule)).collect()
+}
+
+#[test]
+fn entry_has_what_a_spec_does_not_say() {
+    let text = "[[forward]]\nspec = '8080:80'\n\n[[forward]]\n\
+                spec = \"127.0.0.1::53/tcp,udp\"\nlabel = 'dns'\nactive = false\n";
+    let wanted = parse(Format::Toml, text).expect("a table");
+    assert_eq!(
+        specs(&wanted),
+        [":80/tcp", ":53/tcp", ":53/udp"].map(|end| match end {
+            ":80/tcp" => "8080:80/tcp".to_owned(),
+            end => format!("127.0.0.1:{end}"),
+        })
+    );
+    assert_eq!(wanted[0].words, "f:2: 8080:80");
+    assert!(wanted[0].unlabelled && wanted[0].rule.active);
+    assert_eq!(wanted[1].words, "f:5: 127.0.0.1::53/tcp,udp");
+    assert_eq!(wanted[2].rule.label, label::parse("dns").expect("a label"));
+    assert!(!wanted[2].unlabelled && !wanted[2].rule.active);
+}
+
+#[test]
+fn compose_has_a_short_and_a_long_syntax() {
+    let text = "
+x-common: &common
+  ports: [\"9:9\"]
+services:
+  web:
+    image: nginx
+    ports:
+      - 80
+      - \"8080:80\"
+      - 127.0.0.1:8001:8001
+      - 9090-9091:8080-8081
+      - 6060:6060/udp
+      - target: 443
+        published: \"8443\"
+        host_ip: ::1
+        protocol: tcp
+        mode: host
+        name: https
+      - {target: 81}
+      - {target: 82, published: 8082}
+";
+    let wanted = parse(Format::Compose, text).expect("a table");
+    assert_eq!(
+        specs(&wanted),
+        [
+            ":80/tcp",
+            "8080:80/tcp",
+            "127.0.0.1:8001:8001/tcp",
+            "9090-9091:8080-8081/tcp",
+            "6060:6060/udp",
+            "[::1]:8443:443/tcp",
+            ":81/tcp",
+            "8082:82/tcp"
+        ]
+    );
+    assert_eq!(wanted[1].words, "f:9: 8080:80");
+    assert_eq!(wanted[5].words, "f:13: [::1]:8443:443/tcp");
+    // A service that is one by its anchor.
+    let merged = "x: &x {ports: ['9:9']}\nservices:\n  web:\n    <<: *x\n    image: y\n";
+    assert_eq!(specs(&parse(Format::Compose, merged).expect("a table")), ["9:9/tcp"]);
+}
+
+#[test]
+fn error_names_the_file_the_line_and_the_words() {
+    for (format, text, said) in [
+        (Format::Toml, "[[forward]]\nspec = '8080:0'\n", "f:2: 8080:0: 0 is no port"),
+        (Format::Toml, "[[forward]]\nspec = 5\n", "f:2: "),
+        (Format::Toml, "[[forward]]\nspec = '1:1'\nlable = 'x'\n", "f:3: unknown field `lable`"),
+        (Format::Toml, "[[forward]]\n\nspec = '1:1\n", "f:3: "),
+        (Format::Toml, "[[forward]]\nspec = '1:1'\nlabel = 'ab\\'\n[[", "f:4: "),
+        (Format::Toml, "", "f: there is no [[forward]] in it"),
+        (Format::Json, "{\"forwards\": [\n{\"spec\": 5}]}", "f:2: "),
+        (Format::Json, "{\"forwards\": [{\"spec\": \"x:1\"}]}", "f: x:1: "),
+        (Format::Json, "{}", "f:1: missing field `forwards`"),
+        (
+            Format::Json,
+            "{\"forwards\": [{\"spec\": \"8080:80/tcp\", \"host_port\": 8081}]}",
+            "f: 8080:80/tcp: its ports are others",
+        ),
+        (
+            Format::Compose,
+            "services:\n  web:\n    ports:\n      - 80:x\n",
+            "f:4: 80:x: \"x\" is not a port",
+        ),
+        (
+            Format::Compose,
+            "services:\n  web:\n    ports:\n      - '${P}:80'\n",
+            "f:4: ${P}:80: variables are not expanded",
+        ),
+        (Format::Compose, "services:\n  a: {}\n  b: {}\n", "f: it has several services; choose"),
+        (Format::Compose, "services:\n  a: {}\n", "f: the service a has no ports"),
+        (Format::Compose, "services: [\n", "f:"),
+        (Format::Compose, "other: 1\n", "f: there are no services"),
+    ] {
+        let error = parse(format, text).expect_err(text);
+        assert!(error.starts_with(said), "{text:?}: {error:?}");
+        assert_eq!(error.lines().count(), 1, "{error:?}");
+    }
+}
+
+#[test]
+fn bomb_of_aliases_is_refused_and_not_expanded() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..=9 {
+        let all = vec![format!("*a{}", level - 1); 10].join(", ");
+        text += &format!("a{level}: &a{level} [{all}]\n");
+    }
+    text += "services: {web: {ports: *a9}}\n";
+    let error = parse(Format::Compose, &text).expect_err("a bomb");
+    assert!(error.starts_with("f"), "{error}");
+    let deep = format!("services: {}1", "[".repeat(100_000));
+    parse(Format::Compose, &deep).expect_err("too deep");
+    let deep = format!("{{\"forwards\": {}", "[".repeat(100_000));
+    parse(Format::Json, &deep).expect_err("too deep");
+    let deep = format!("forward = {}", "[".repeat(100_000));
+    parse(Format::Toml, &deep).expect_err("too deep");
+}
+
+#[test]
+fn format_is_told_by_the_name_or_what_is_in_it() {
+    for (name, text, format) in [
+        ("a.toml", "{", Format::Toml),
+        ("a.json", "", Format::Json),
+        ("compose.yml", "", Format::Compose),
+        ("compose.yaml", "", Format::Compose),
+        ("-", " {\"forwards\": []}", Format::Json),
+        ("-", "# x\nservices:\n  a:", Format::Compose),
+        ("-", "[[forward]]", Format::Toml),
+        ("table", "forward = []", Format::Toml),
+    ] {
+        assert_eq!(guess(Path::new(name), text), format, "{name} {text}");
+    }
+}
+
+fn addresses() -> impl Strategy<Value = Option<Address>> {
+    prop_oneof![
+        Just(None),
+        any::<u32>().prop_map(|bits| Some(Address::V4(Ipv4Addr::from_bits(bits)))),
+        any::<u128>()
+            .prop_map(|bits| Some(Address::V6 { address: Ipv6Addr::from_bits(bits), scope: 0 })),
+    ]
+}
+
+/// Any rule that a daemon can have.
+fn rules() -> impl Strategy<Value = Rule> {
+    let flags = any::<(bool, bool, bool, bool, bool)>();
+    let ports = (1..=u16::MAX, 0..200_u16, 1..=u16::MAX);
+    let label = prop_oneof![Just(String::new()), "[ -~]{1,24}", "[a-zäöü–]{1,8}"];
+    let interface = prop_oneof![Just(String::new()), "[a-z][a-z0-9.:-]{0,14}"];
+    let all = (flags, addresses(), addresses(), ports, label, interface);
+    all.prop_filter_map("no rule", |(flags, bind, target, ports, label, interface)| {
+        let (reverse, udp, active, if_listening, transparent) = flags;
+        let first = Port::new(ports.0)?;
+        let last = first.above(ports.1)?;
+        let link_local = |address: Option<Address>| {
+            matches!(address, Some(Address::V6 { address, .. }) if address.is_unicast_link_local())
+        };
+        // These need an interface of this host.
+        if link_local(target) || link_local(bind) {
+            return None;
+        }
+        Rule {
+            id: RuleId(0),
+            side: if reverse { Side::Reverse } else { Side::Inbound },
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+            active,
+            if_listening,
+            transparent,
+            bind: Bind::from(bind),
+            interface: Interface::new(interface.as_bytes()),
+            ports: Ports::Fixed(PortRange::new(first, last)?),
+            target: Target {
+                address: TargetAddress::from(target),
+                first_port: Port::new(ports.2)?,
+            },
+            label: label::parse(&label).unwrap_or_default(),
+        }
+        .checked()
+        .ok()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_saved_is_read_as_the_same_table(table in prop::collection::vec(rules(), 0..40)) {
+        let text = save(&table).expect("text");
+        let read = parse(Format::Toml, &text).expect("what was saved");
+        let read: Vec<Rule> = read.iter().map(|wanted| wanted.rule).collect();
+        prop_assert_eq!(read, table);
+    }
+}

@@ -1,0 +1,110 @@
+//! `--allow-failed`: what cannot be bound is kept as failed, and that is told.
+
+use crate::support::fake::{Client, daemon};
+use crate::support::words::{done, echoes, failed};
+use crate::support::{Folder, Run, output, program, text, until};
+use crate::{forwards, has};
+use pesto::wire::{
+    Address, Answer, Failure, NoEntry, Outcome, Plan, Port, Refusal, Request, RuleId, TableState,
+};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Output};
+use std::sync::mpsc::{Sender, channel};
+
+/// A daemon whose every PREPARE finds port 8081 taken.
+fn half(client: &Client, keeps_failed: bool, tell: &Sender<Request>) {
+    let state = TableState { generation: 3, rules: 1 };
+    let plan = |outcome, generation| {
+        Answer::Plan(Plan { generation, kept: 0, new: 1, retired: 0, failed: 1, outcome })
+    };
+    while let Some(asked) = client.request() {
+        let answer = match asked.1 {
+            Request::Read { index, .. } => {
+                Answer::NoEntry(NoEntry { generation: 3, total: 0, index })
+            }
+            Request::Prepare => plan(Outcome::Failed, 3),
+            Request::Failure { index: 0, .. } => Answer::Failure(Failure {
+                generation: 3,
+                total: 1,
+                index: 0,
+                rule: RuleId(1),
+                errno: libc::EADDRINUSE.unsigned_abs(),
+                port: Port::new(8081),
+                address: Address::V4(Ipv4Addr::LOCALHOST),
+            }),
+            Request::Commit { allow_failed: true } if keeps_failed => plan(Outcome::Done, 4),
+            Request::Commit { allow_failed: true } => Answer::Refused(Refusal::Unsupported, state),
+            Request::Commit { .. } => panic!("it has failed"),
+            _ => Answer::Done(state),
+        };
+        if matches!(asked.1, Request::Commit { .. } | Request::Rollback) {
+            tell.send(asked.1).expect("it is read");
+        }
+        client.answer(asked, answer);
+    }
+}
+
+/// `add` of a range with these options, and how its transaction ended.
+fn add(keeps_failed: bool, options: &[&str]) -> (Output, Vec<Request>) {
+    let folder = Folder::new();
+    let (tell, told) = channel();
+    let server = daemon(&folder, move |client| half(&client, keeps_failed, &tell));
+    let mut pesto = Command::new(program("pesto"));
+    pesto.args(["add", "-p", "127.0.0.1:8080-8081:80-81", "-c"]).arg(folder.join("s"));
+    let output = output(pesto.args(options));
+    server.join().expect("it ends");
+    (output, told.iter().collect())
+}
+
+const COMMIT: Request = Request::Commit { allow_failed: true };
+
+#[test]
+fn ports_that_cannot_be_bound_are_kept_as_failed() {
+    let (output, end) = add(true, &["--allow-failed"]);
+    assert_eq!((output.status.code(), end), (Some(6), vec![COMMIT]));
+    assert_eq!(text(output.stdout), "127.0.0.1:8080-8081 -> 80-81/tcp\n");
+    let said = text(output.stderr);
+    let first =
+        "pesto: 127.0.0.1:8080-8081:80-81: cannot listen on 127.0.0.1:8081: Address already";
+    assert!(said.starts_with(first), "{said}");
+    assert!(said.ends_with("tried again by the daemon; the rest was done\n"), "{said}");
+    let (output, _) = add(true, &["--allow-failed", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["generation"], &json["changed"]), (&4.into(), &true.into()));
+}
+
+#[test]
+fn dry_run_ends_as_it_would_without_a_commit() {
+    let (output, end) = add(true, &["--allow-failed", "--dry-run"]);
+    assert_eq!((output.status.code(), end), (Some(6), vec![Request::Rollback]));
+    assert_eq!(text(output.stdout), "would add: 127.0.0.1:8080-8081 -> 80-81/tcp\n");
+    let (output, end) = add(true, &["--dry-run"]);
+    assert_eq!((failed(output).0, end), (3, vec![Request::Rollback]));
+}
+
+#[test]
+fn daemon_that_does_not_keep_them_is_named() {
+    let (output, end) = add(false, &["--allow-failed"]);
+    let (status, said) = failed(output);
+    assert_eq!((status, end), (3, vec![COMMIT, Request::Rollback]));
+    assert!(said.contains("cannot listen on 127.0.0.1:8081"), "{said}");
+    assert!(said.contains("this daemon does not keep ports"), "{said}");
+}
+
+#[test]
+fn port_that_was_taken_is_forwarded_once_it_is_free() {
+    let run = Run::peer(&[], "echo", &[]);
+    let holder = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let taken = holder.local_addr().expect("its address").port();
+    let spec = format!("127.0.0.1:{taken}:8000");
+    let added = run.pesto(&["add", "--allow-failed", "-p", &spec]);
+    if !has(&run, "allow-failed") {
+        assert!(failed(added).1.contains("this daemon does not keep ports"));
+        return;
+    }
+    assert_eq!(added.status.code(), Some(6), "{added:?}");
+    assert!(done(run.pesto(&["list"])).contains("failed"));
+    drop(holder);
+    until("the port", || (forwards(&run)[0]["state"] == "listening").then_some(()));
+    echoes(taken);
+}
