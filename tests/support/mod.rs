@@ -6,6 +6,8 @@
 pub mod ends;
 pub mod fake;
 pub mod network;
+pub mod random;
+pub mod rest;
 pub mod words;
 
 use pesto::sys::{Errno, fd, process};

@@ -173,6 +173,7 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let output = output.expect("unshare");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{name}: {output:#?}");
+    print!("{text}");
 }
 
 /// Whether a client is turned away at once. If not, it must be served.
