@@ -164,19 +164,17 @@ impl Rules {
         }
     }
 
-    /// Puts a rule into the shadow table; one of the same id must have been removed.
+    /// Puts a rule into the shadow table; one of the same id must have been removed. `shared` are
+    /// the counters of an active rule that goes on in it.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn insert(&mut self, rule: Rule) -> Result<(), Full> {
+    pub fn insert(&mut self, rule: Rule, shared: Option<Ref>) -> Result<(), Full> {
         if self.shadow.len() == self.capacity {
             return Err(Full);
         }
         let at = self.position(&self.shadow, rule.id).unwrap_or_else(|at| at);
-        // The active rule of the same id, if any, shares its counters.
-        let shared = self.position(&self.active, rule.id).ok();
-        let shared = shared.and_then(|at| self.entries.get(*self.active.get(at)?));
-        let stats = match shared.map(|entry| entry.stats) {
+        let stats = match shared {
             Some(stats) => stats,
             None => self.stats.insert(Stats::default()).map_err(|_| Full)?,
         };

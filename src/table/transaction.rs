@@ -139,7 +139,10 @@ impl<D> Table<D> {
             Err(_) if replace => return Err(Refusal::NotFound),
             Err(_) => {}
         }
-        self.rules.insert(rule).map_err(|Full| Refusal::Full)
+        // It goes on under its id, unless its flows are to end: those of the new one are not.
+        let active = self.entry(rule.id).map(|entry| entry.stats);
+        let shared = active.filter(|stats| !self.doomed.iter().any(|(doomed, _)| doomed == stats));
+        self.rules.insert(rule, shared).map_err(|Full| Refusal::Full)
     }
 
     /// Takes a rule out of the shadow table. `fate` is that of its flows, from the commit on.
@@ -155,9 +158,9 @@ impl<D> Table<D> {
             FlowsFate::Kill => 0,
             FlowsFate::Drain { seconds } => u64::from(seconds) * 1000,
         };
-        if let Some(stats) = self.entry(id).map(|entry| entry.stats)
-            && self.doomed.len() < self.doomed.capacity()
-        {
+        if let Some(stats) = self.entry(id).map(|entry| entry.stats) {
+            // Each once, so that there is room for all.
+            self.doomed.retain(|(doomed, _)| *doomed != stats);
             self.doomed.push((stats, after_ms));
         }
         Ok(())

@@ -54,6 +54,26 @@ fn port_that_is_not_wanted_any_more_is_retired_after_what_replaces_it_listens() 
 }
 
 #[test]
+fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let same = || rule(1, "127.0.0.1", range(80, 80));
+    change(&mut table, &mut kernel, |t| t.insert(same(), false));
+    let stats = table.entry(RuleId(1)).expect("there").stats;
+    let counts = change(&mut table, &mut kernel, |t| {
+        // However often it is deleted, its flows end once.
+        for _ in 0..2 {
+            t.delete(RuleId(1), FlowsFate::Kill)?;
+            t.insert(same(), false)?;
+        }
+        t.insert(same(), true)
+    });
+    assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
+    assert_eq!(kernel.ended, [(stats, 0)]);
+    assert_ne!(table.entry(RuleId(1)).expect("there").stats, stats);
+    assert!(table.stats(stats).is_none(), "nobody's any more");
+}
+
+#[test]
 fn connections_in_the_backlog_of_a_retired_listener_count_for_the_rule_that_it_had() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
