@@ -25,6 +25,13 @@ pub(super) const EDGES: u32 =
 /// Level-triggered, reading: for listeners, control clients and channels.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 
+/// What this daemon can do as yet.
+const FEATURES: Features = Features::TCP
+    .with(Features::PICK)
+    .with(Features::ALLOW_FAILED)
+    .with(Features::KILL)
+    .with(Features::DRAIN);
+
 /// The core without its tables.
 pub(super) struct World {
     pub(super) epoll: Epoll,
@@ -136,7 +143,7 @@ impl Facts for World {
             max_flows: narrow(MAX_FLOWS as u64),
             rules: 0,
             layers: self.layers,
-            features: Features::TCP.with(Features::PICK),
+            features: FEATURES,
             landlock_abi: 0,
             transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
             max_in_flight: MAX_IN_FLIGHT,
