@@ -15,6 +15,8 @@ mod support;
 
 mod calls;
 mod client;
+mod failed;
+mod flows;
 mod hammer;
 mod kernel;
 mod load;
