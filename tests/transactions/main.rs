@@ -19,6 +19,7 @@ mod failed;
 mod flows;
 mod hammer;
 mod kernel;
+mod kills;
 mod load;
 mod many;
 mod model;
