@@ -5,7 +5,7 @@
 use crate::client::{COPY, Client, insert, replace, rule};
 use crate::kernel::{listener, listeners};
 use crate::load::Loop;
-use crate::support::ends::{all_end, daemon, next, pidfd, port_is_free, signal};
+use crate::support::ends::{all_end, daemon, is_cut, next, pidfd, port_is_free, signal};
 use crate::support::random::Random;
 use crate::support::until;
 use crate::world::{World, alone, is_stopped, reach, refuses};
@@ -154,7 +154,6 @@ fn ports_of_an_abandoned_prepare_can_be_had_by_the_next_client_at_once() {
             let mut other = world.client();
             other.draft(&[insert(range())]);
             other.send(Request::Prepare);
-            other.send(Request::Status);
             // The core has taken it: another one is told so.
             until("PREPARE", || matches!(client.ask(COPY), Answer::Refused(..)).then_some(()));
             drop(other);
@@ -201,7 +200,9 @@ fn transaction_that_is_sent_in_one_go_is_done_in_one_go() {
             Request::Commit { allow_failed: false },
             Request::Status,
         ];
-        all.iter().for_each(|&request| client.send(request));
+        for &request in &all {
+            client.send(request);
+        }
         let answers: Vec<Answer> = all.iter().map(|_| client.answer()).collect();
         let Answer::Plan(committed) = answers[4] else { panic!("{answers:?}") };
         assert_eq!((committed.outcome, committed.generation), (Outcome::Done, 1));
@@ -245,7 +246,7 @@ fn factory_killed_during_prepare_ends_the_daemon_is_named_and_leaves_nothing() {
     alone(name, |world| {
         let mut client = world.client();
         client.change(&[insert(first())]);
-        let mut open = reach(9000, 8000);
+        let open = reach(9000, 8000);
         let all = daemon(&world.run);
         let host = stop(world, HOST);
         client.draft(&[insert(range())]);
@@ -256,8 +257,7 @@ fn factory_killed_during_prepare_ends_the_daemon_is_named_and_leaves_nothing() {
         signal(&host, libc::SIGKILL);
         all_end(&all);
         assert_eq!(client.next(), None);
-        crate::support::ends::is_cut(&open);
-        drop(std::io::Read::read(&mut open, &mut [0]));
+        is_cut(&open);
         let said = next(&world.run.stderr);
         assert_eq!(said, "pestod: the host factory was killed by signal 9; ending the others");
         assert!(!world.run.socket.exists(), "its control socket is still there");

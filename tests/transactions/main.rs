@@ -15,6 +15,7 @@ mod support;
 
 mod calls;
 mod client;
+mod deadline;
 mod failed;
 mod flows;
 mod hammer;
@@ -23,5 +24,7 @@ mod kills;
 mod load;
 mod many;
 mod model;
+mod shortages;
+mod silent;
 mod stages;
 mod world;
