@@ -49,6 +49,12 @@ pub const PIPES: usize = 64;
 /// Allowed descriptors for each pipe.
 pub const DESCRIPTORS_PER_PIPE: usize = 32;
 
+/// How many pipes a core has that may have so many descriptors.
+pub const fn pipes(descriptor_limit: usize) -> usize {
+    let pipes = descriptor_limit / DESCRIPTORS_PER_PIPE;
+    if pipes < PIPES { pipes } else { PIPES }
+}
+
 /// What a pipe in use may hold, in bytes: the first of these sizes that its user's pages allow.
 pub const PIPE_SIZES: [u32; 2] = [256 * 1024, 64 * 1024];
 
@@ -84,11 +90,11 @@ pub const EVENTS: usize = 256;
 pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 
 /// Unless the command line says otherwise: a peer that says nothing for a minute is asked whether it
-/// is there, and given up a minute later; so is one that acknowledges nothing for two minutes, a
-/// target that has not answered a connect in ten seconds, and a half-closed flow that has moved
-/// nothing for an hour.
+/// is there, and given up a minute later; so is a target that has not answered a connect in ten seconds,
+/// and a half-closed flow that has moved nothing for an hour. No TCP_USER_TIMEOUT: the kernel counts
+/// its own questions to a full receiver, answered or not, so a reader that pauses would be cut off.
 pub const TIMES: Times = Times {
-    keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 120_000 },
+    keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 0 },
     patience: Patience { connect_ms: 10_000, half_closed_ms: 3_600_000 },
 };
 

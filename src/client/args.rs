@@ -198,24 +198,25 @@ pub enum Sandbox {
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Times, in seconds")]
 pub struct Times {
-    /// Ask a peer that was silent for so long whether it is still there; 0: never [default: 60]
+    /// Ask a peer that was silent for so long whether it is still there; 0: never; 0 to 32767
+    /// [default: 60]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::KeepaliveIdle))]
     pub keepalive_idle: Option<u32>,
-    /// So long after one such question ask the next [default: 10]
+    /// So long after one such question ask the next; 1 to 32767 [default: 10]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::KeepaliveInterval))]
     pub keepalive_interval: Option<u32>,
-    /// So many unanswered ones end a connection, where --user-timeout is 0 [default: 6]
+    /// So many unanswered ones end a connection, where --user-timeout is 0; 1 to 127 [default: 6]
     #[arg(long, value_name = "N", value_parser = seconds(Setting::KeepaliveProbes))]
     pub keepalive_probes: Option<u32>,
-    /// Give up a peer that was asked or sent something and is silent for so long; 0: the kernel's
-    /// own [default: 120]
+    /// Give up a peer that was asked or sent something and is silent for so long, and one that does
+    /// not read for so long; 0: after a quarter of an hour, and never; 0 to 86400 [default: 0]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::UserTimeout))]
     pub user_timeout: Option<u32>,
-    /// Give up a target that has not answered by then [default: 10]
+    /// Give up a target that has not answered by then; 1 to 3600 [default: 10]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::ConnectTimeout))]
     pub connect_timeout: Option<u32>,
     /// Reset a connection of which one direction has ended and the other moved nothing for so long;
-    /// 0: never [default: 3600]
+    /// 0: never; 0 to 604800 [default: 3600]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::HalfClosedTimeout))]
     pub half_closed_timeout: Option<u32>,
 }

@@ -174,13 +174,16 @@ impl Status {
             (
                 "of these",
                 format!(
-                    "{} reached their target, {} were refused, {} timed out",
-                    self.connected, self.refused_by_target, self.timed_out
+                    "{} reached their target, {} were refused",
+                    self.connected, self.refused_by_target
                 ),
             ),
             (
                 "reset",
-                format!("{} by clients, {} by targets", self.reset_by_client, self.reset_by_target),
+                format!(
+                    "{} by clients, {} by targets, {} by a timeout",
+                    self.reset_by_client, self.reset_by_target, self.timed_out
+                ),
             ),
             ("in", size(self.bytes_to_target)),
             ("out", size(self.bytes_to_client)),

@@ -7,7 +7,7 @@ use super::error::{Error, Exit};
 use super::instance;
 use super::output::{print, print_json};
 use super::run::mapping;
-use crate::limits::{FLOW_DESCRIPTORS, OWN_DESCRIPTORS, PIPES};
+use crate::limits::{FLOW_DESCRIPTORS, OWN_DESCRIPTORS, pipes};
 use crate::sys::process::{self, End, Fork};
 use crate::sys::{Errno, fd, landlock, namespace};
 use serde::Serialize;
@@ -194,7 +194,7 @@ fn descriptors() -> Finding {
         return Finding::new(WHAT, State::Missing, "the limit is unknown", "see `ulimit -Hn`");
     };
     let hard = usize::try_from(limit).unwrap_or(usize::MAX);
-    let rest = hard.saturating_sub(OWN_DESCRIPTORS + 2 * PIPES + FLOW_DESCRIPTORS);
+    let rest = hard.saturating_sub(OWN_DESCRIPTORS + 2 * pipes(hard) + FLOW_DESCRIPTORS);
     let found = format!("at most {hard}: {rest} listening sockets, or {} connections", rest / 2);
     match rest {
         0 => Finding::new(

@@ -315,9 +315,18 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
             Err(error("the daemon does not answer; see whether it is stopped"))
         }
         Ok(()) => Ok(socket),
-        Err(Errno(libc::ENOENT)) => Err(error(
-            "no daemon is running there; start one (pesto run, pesto attach), or choose another with -n or -c",
-        )),
+        Err(Errno(libc::ENOENT)) => {
+            let log = path.with_extension("log");
+            let last = if log.is_file() {
+                format!("; the last messages of one that was there: {}", log.display())
+            } else {
+                String::new()
+            };
+            Err(error(&format!(
+                "no daemon is running there; start one (pesto run, pesto attach), or choose another \
+                 with -n or -c{last}"
+            )))
+        }
         Err(Errno(libc::ECONNREFUSED)) if !is_socket(path) => Err(error("that is no socket")),
         Err(Errno(libc::ECONNREFUSED)) => Err(error(
             "no daemon is running there any more; the file is a leftover, and the next start \

@@ -180,8 +180,10 @@ impl Goal {
 /// How far a flow is.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Its target's socket is to be asked for, or was.
+    /// Its target's socket is to be asked for.
     Asking,
+    /// It was asked for, and the answer is due.
+    Asked,
     /// The target's socket is being connected.
     Connecting(Socket),
     /// Both sockets are there.
@@ -283,7 +285,8 @@ pub(super) fn drive(
         [(Leg::Client, &*client, &*target), (Leg::Target, &*target, &*client)]
     {
         match socket.broken {
-            Some(Broken::AfterItsEnd) if socket.ended => {
+            // What the other one has sent since is lost: it is to know, unless it has ended as well.
+            Some(Broken::AfterItsEnd) if socket.ended && (other.ended || other.hung_up) => {
                 return (moved, Driven::Over(End::Finished));
             }
             Some(_) if socket.ended || other.broken.is_some() => {

@@ -139,14 +139,16 @@ impl Flows {
             (Leg::Target, Phase::Connecting(target) | Phase::Open(target)) => {
                 Some(target.fd.as_fd())
             }
-            (Leg::Target, Phase::Asking) => None,
+            (Leg::Target, Phase::Asking | Phase::Asked) => None,
         }
     }
 
     /// The next flow whose target's socket is to be asked for.
     pub fn next_to_ask(&mut self) -> Option<(Ref, Destination)> {
         let flow = self.asking.pop(&mut self.arena)?;
-        Some((flow, self.arena.get(flow)?.goal.destination()))
+        let state = self.arena.get_mut(flow)?;
+        state.phase = Phase::Asked;
+        Some((flow, state.goal.destination()))
     }
 
     /// The factory's answer. A socket for a flow that is over meanwhile is closed; any other is
@@ -187,7 +189,7 @@ impl Flows {
         match (&mut state.phase, leg) {
             (_, Leg::Client) => state.client.note(bits),
             (Phase::Connecting(target) | Phase::Open(target), Leg::Target) => target.note(bits),
-            (Phase::Asking, Leg::Target) => return None,
+            (Phase::Asking | Phase::Asked, Leg::Target) => return None,
         }
         match &mut state.phase {
             Phase::Open(_) => {
@@ -195,7 +197,7 @@ impl Flows {
                 None
             }
             // A client that only ends its sending waits for an answer; a reset one does not.
-            Phase::Asking | Phase::Connecting(_) if leg == Leg::Client => {
+            Phase::Asking | Phase::Asked | Phase::Connecting(_) if leg == Leg::Client => {
                 let gone = state.client.troubled && state.client.failure().is_some();
                 if !gone {
                     return None;
@@ -218,7 +220,7 @@ impl Flows {
                 Some(errno) => self.not_connected(flow, errno),
                 None => None,
             },
-            Phase::Asking => None,
+            Phase::Asking | Phase::Asked => None,
         }
     }
 
@@ -270,8 +272,7 @@ impl Flows {
     /// Closes both sockets; all but a clean end is a reset for both peers.
     fn end(&mut self, flow: Ref, ending: Ending, moved: Moved) -> Option<Report> {
         let Self { arena, asking, ready, unopened, half_closed, holders, .. } = self;
-        let state = arena.get(flow)?;
-        if matches!(state.phase, Phase::Asking) && !asking.holds(state) {
+        if matches!(arena.get(flow)?.phase, Phase::Asked) {
             self.late += 1;
         }
         for list in [asking, ready, unopened, half_closed, holders] {
@@ -280,7 +281,7 @@ impl Flows {
         let Flow { mut client, phase, stats, .. } = arena.remove(flow)?;
         let mut target = match phase {
             Phase::Open(target) | Phase::Connecting(target) => Some(target),
-            Phase::Asking => None,
+            Phase::Asking | Phase::Asked => None,
         };
         for socket in [Some(&mut client), target.as_mut()].into_iter().flatten() {
             give_back(socket, &mut self.means, stats);

@@ -59,6 +59,8 @@ pub struct Pipes {
     free: Vec<Pipe>,
     /// How many the flows of each rule have, by the place of its counters.
     held: Vec<u16>,
+    /// So often none is to be made large: it could not be.
+    skipped: u8,
     null: OwnedFd,
 }
 
@@ -74,7 +76,7 @@ impl Pipes {
             let _ = fd::set_pipe_size(write.as_fd(), PIPE_AT_REST);
             free.push(Pipe { read, write, pending: 0, large: false });
         }
-        Ok(Self { free, held: vec![0; 2 * MAX_RULES], null: fs::dev_null()? })
+        Ok(Self { free, held: vec![0; 2 * MAX_RULES], skipped: 0, null: fs::dev_null()? })
     }
 
     /// How many descriptors it has, those in use among them, while nothing is taken out.
@@ -90,10 +92,15 @@ impl Pipes {
 
     /// A large pipe for a flow of this rule; `None` when it has to do without.
     pub(super) fn take(&mut self, rule: Ref) -> Option<Pipe> {
+        if self.skipped > 0 {
+            self.skipped -= 1;
+            return None;
+        }
         let mut pipe = self.pop(rule)?;
         let grown = |&size: &u32| fd::set_pipe_size(pipe.write.as_fd(), size).is_ok();
         pipe.large = PIPE_SIZES.iter().any(grown);
         if !pipe.large {
+            self.skipped = u8::MAX;
             self.give(rule, pipe);
             return None;
         }

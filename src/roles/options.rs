@@ -39,9 +39,10 @@ Times, with their defaults:
   --keepalive-interval SECONDS    10: so long after one such question follows the next
   --keepalive-probes N            6: so many unanswered ones end the connection; only where the
                                   next is 0
-  --user-timeout SECONDS          120: a peer that is silent for so long, though it was asked or
-                                  sent something, is given up; 0: the kernel's own, a quarter of an
-                                  hour for what was sent
+  --user-timeout SECONDS          0: a peer that is silent for so long, though it was asked or sent
+                                  something, is given up, and so is one that does not read for so
+                                  long; 0: a quarter of an hour for what was sent, and no end to a
+                                  reader's pause
   --connect-timeout SECONDS       10: a target that has not answered by then is given up
   --half-closed-timeout SECONDS   3600: a connection is reset of which one direction has ended and
                                   the other has moved nothing for so long; 0: never

@@ -108,7 +108,10 @@ pub fn set_keepalive(socket: BorrowedFd<'_>, times: Keepalive) -> Result<()> {
         set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &interval_s)?;
         set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &probes)?;
     }
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &unacknowledged_ms)
+    if unacknowledged_ms > 0 {
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &unacknowledged_ms)?;
+    }
+    Ok(())
 }
 
 /// Closing will send a reset instead of a FIN (`SO_LINGER` with time 0).

@@ -95,7 +95,10 @@ impl<D> Table<D> {
                 state if stays => state,
                 State::Listening(socket) => State::Leaving(socket),
                 state => {
-                    self.retry.forget(&state);
+                    if matches!(state, State::Retried(_)) {
+                        self.retry.forget();
+                        self.late += 1;
+                    }
                     State::Wanted
                 }
             };
@@ -143,8 +146,9 @@ impl<D> Table<D> {
             if slot.active.is_some() {
                 return false;
             }
-            let removed = table.slots.remove(at);
-            matches!(removed.map(|slot| slot.state), Some(State::Bound(_)))
+            let state = table.slots.remove(at).map(|slot| slot.state);
+            table.late += usize::from(matches!(state, Some(State::Asked)));
+            matches!(state, Some(State::Bound(_)))
         });
         if !over {
             self.phase = Phase::Unmarking { next, then };

@@ -94,6 +94,8 @@ pub struct Table<D> {
     generation: u64,
     phase: Phase,
     retry: Retry,
+    /// Binds of slots that are gone, whose answers are still to come: they hold ports until then.
+    late: usize,
     /// Counters of deleted rules whose flows are to end, and how many milliseconds after the commit.
     doomed: Vec<(Ref, u64)>,
 }
@@ -111,6 +113,7 @@ impl<D> Table<D> {
             generation: 0,
             phase: Phase::Closed,
             retry: Retry::default(),
+            late: 0,
             doomed: Vec::with_capacity(rules),
         }
     }

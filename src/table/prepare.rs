@@ -2,7 +2,8 @@
 //!
 //! First ports are picked, so that every key is known; then the plan is made; then each new socket is
 //! bound. Picking and binding are a conversation with the factory. Answers that come after a
-//! rollback name slots that are gone, and what they bring is dropped.
+//! rollback name slots that are gone, and what they bring is dropped. Until the last of them has come
+//! nothing is bound: the next client may want the very ports that they hold.
 
 use super::plan::{Counts, Impossible};
 use super::rules::Pick;
@@ -34,6 +35,7 @@ impl<D> Table<D> {
                 let planned = self.plan();
                 self.started(planned)
             }
+            Phase::Binding { .. } if self.late > 0 => Step::Wait,
             Phase::Binding { asked, counts, .. } => match self.next_bind() {
                 Some(request) => Step::Ask(request),
                 None if asked > 0 => Step::Wait,
@@ -164,14 +166,21 @@ impl<D> Table<D> {
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
     ) {
-        let Some(slot) = self.slots.get_mut(reference) else { return };
-        if matches!(slot.state, State::Retried(_)) {
-            return self.retried(reference, outcome, effects);
-        }
-        let Phase::Binding { asked, counts, .. } = &mut self.phase else { return };
-        if !matches!(slot.state, State::Asked) {
+        let slot = match self.slots.get_mut(reference) {
+            Some(slot) if matches!(slot.state, State::Asked) => slot,
+            Some(slot) if matches!(slot.state, State::Retried(_)) => {
+                return self.retried(reference, outcome, effects);
+            }
+            _ => {
+                self.late = self.late.saturating_sub(1);
+                return;
+            }
+        };
+        let Phase::Binding { asked, counts, .. } = &mut self.phase else {
+            // It is about to go.
+            slot.state = State::Wanted;
             return;
-        }
+        };
         *asked -= 1;
         let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
         let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));

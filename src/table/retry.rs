@@ -20,11 +20,9 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// A slot of this state leaves: the answer that is awaited for it will find nothing.
-    pub(super) fn forget<D>(&mut self, state: &State<D>) {
-        if matches!(state, State::Retried(_)) {
-            self.asked = self.asked.saturating_sub(1);
-        }
+    /// A slot that is being tried leaves: the answer that is awaited for it will find nothing.
+    pub(super) const fn forget(&mut self) {
+        self.asked = self.asked.saturating_sub(1);
     }
 }
 

@@ -8,6 +8,7 @@ pub use crate::support::rest::{rest, settle};
 use crate::support::{stdout, until};
 use std::collections::HashMap;
 use std::process::Command;
+use std::time::Duration;
 
 /// Places in [`crate::support::Run::daemon`].
 pub const GUEST: usize = 2;

@@ -77,6 +77,20 @@ impl Client {
         unix::send(self.socket.as_fd(), bytes).expect("the daemon is there");
     }
 
+    /// Sends the same packet until none is taken any more: how often that was.
+    pub fn fill(&self, bytes: &[u8]) -> usize {
+        let mut count = 0;
+        loop {
+            let mut entries = [fd::poll_entry(self.socket.as_fd(), libc::POLLOUT)];
+            // The daemon takes some as long as it can answer.
+            if fd::poll(&mut entries, 500).expect("poll") == 0 {
+                return count;
+            }
+            self.send_bytes(bytes);
+            count += 1;
+        }
+    }
+
     /// The next request as a frame.
     pub fn frame(&mut self, request: Request) -> Frame {
         self.sequence += 1;
@@ -126,6 +140,13 @@ impl Client {
         assert!(matches!(answer, Answer::Done(_)), "{request:?}: {answer:?}");
     }
 
+    /// What is refused, and why.
+    pub fn is_refused(&mut self, request: Request, why: Refusal) {
+        let answer = self.ask(request);
+        let is_so = matches!(answer, Answer::Refused(refusal, _) if refusal == why);
+        assert!(is_so, "{request:?}: {answer:?}");
+    }
+
     /// BEGIN, as soon as the transaction before has ended altogether.
     pub fn begin(&mut self, request: Request) {
         until("the end of another's transaction", || match self.ask(request) {
@@ -138,7 +159,9 @@ impl Client {
     /// BEGIN of a copy, and these requests.
     pub fn draft(&mut self, requests: &[Request]) {
         self.begin(COPY);
-        requests.iter().for_each(|&request| self.done(request));
+        for &request in requests {
+            self.done(request);
+        }
     }
 
     /// PREPARE or COMMIT.

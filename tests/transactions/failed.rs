@@ -6,7 +6,7 @@ use crate::load::Loop;
 use crate::support::rest::{settle, status};
 use crate::support::until;
 use crate::world::{World, alone, hold, reach, refuses, try_reach};
-use pesto::wire::{Answer, Counters, Outcome, Plan, Request, RuleId, Which};
+use pesto::wire::{Answer, Counters, Outcome, Plan, Port, Request, RuleId, Which};
 use std::time::Duration;
 
 /// A port that somebody else has, in the middle of a range.
@@ -43,7 +43,7 @@ fn port_that_could_not_be_had_is_kept_as_failed_and_shown() {
         let failures = client.failures(Which::Active);
         let all: Vec<_> = failures
             .iter()
-            .map(|failure| (failure.rule, failure.errno, failure.port.map(|port| port.get())))
+            .map(|failure| (failure.rule, failure.errno, failure.port.map(Port::get)))
             .collect();
         assert_eq!(all, [(RuleId(2), libc::EADDRINUSE.unsigned_abs(), Some(HELD))]);
         assert_eq!(failures[0].generation, 2);

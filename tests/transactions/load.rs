@@ -19,13 +19,13 @@ pub struct Loop {
 }
 
 impl Loop {
-    fn start(mut step: impl FnMut() + Send + 'static) -> Self {
+    fn start(mut turn: impl FnMut() + Send + 'static) -> Self {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
+        let (told, done) = (Arc::clone(&stop), Arc::clone(&count));
         let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                step();
-                counted.fetch_add(1, Ordering::Relaxed);
+            while !told.load(Ordering::Relaxed) {
+                turn();
+                done.fetch_add(1, Ordering::Relaxed);
             }
         });
         Self { stop, count, thread: Some(thread) }
@@ -115,10 +115,10 @@ impl Transfer {
         let mut out = reach(port, server);
         let mut back = out.try_clone().expect("a descriptor");
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let told = Arc::clone(&stop);
         let sender = std::thread::spawn(move || {
             let (mut hash, mut count) = (Sha256::new(), 0);
-            while !stopped.load(Ordering::Relaxed) {
+            while !told.load(Ordering::Relaxed) {
                 let block: Vec<u8> = (0..512).flat_map(|_| random.next().to_le_bytes()).collect();
                 out.write_all(&block).expect("it is open");
                 hash.update(&block);

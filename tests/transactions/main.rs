@@ -15,12 +15,16 @@ mod support;
 
 mod calls;
 mod client;
+mod deadline;
 mod failed;
 mod flows;
 mod hammer;
 mod kernel;
+mod kills;
 mod load;
 mod many;
 mod model;
+mod shortages;
+mod silent;
 mod stages;
 mod world;

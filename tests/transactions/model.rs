@@ -65,12 +65,11 @@ impl Cell {
             low + u16::try_from(random.below(u64::from(high - low) + 1)).expect("small")
         };
         let (start, end) = (*self.ports.start(), *self.ports.end());
-        let (low, high) = match self.steady {
-            Some((port, _)) => (between(start, port), between(port, end)),
-            None => {
-                let low = between(start, end);
-                (low, between(low, end))
-            }
+        let (low, high) = if let Some((port, _)) = self.steady {
+            (between(start, port), between(port, end))
+        } else {
+            let low = between(start, end);
+            (low, between(low, end))
         };
         // Up to two cuts; the same one twice is one.
         let cuts = between(0, 2);

@@ -3,11 +3,11 @@
 use crate::client::{COPY, Client, delete, insert, replace, rule};
 use crate::kernel::{listener, listeners};
 use crate::load::{Loop, exchange};
-use crate::support::ends::port_is_free;
+use crate::support::ends::{pidfd, port_is_free, signal};
 use crate::support::random::Random;
-use crate::world::{World, alone, hold, is_led_to, knock, reach, refuses};
+use crate::world::{World, alone, hold, is_led_to, is_stopped, knock, reach, refuses};
 use pesto::wire::{
-    Answer, Base, Broken, Failure, Outcome, Plan, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Broken, Failure, Outcome, Plan, Port, Refusal, Request, Rule, RuleId, Which,
 };
 
 /// The rule of port 9000, which leads to the first server.
@@ -132,16 +132,19 @@ fn connection_that_nobody_has_taken_yet_is_served_when_its_port_is_removed() {
         client.draft(&[delete(1)]);
         client.prepare();
         // The daemon finds them and the COMMIT at once when it goes on.
-        let core = crate::support::ends::pidfd(world.run.daemon()[3]);
-        crate::support::ends::signal(&core, libc::SIGSTOP);
-        crate::world::is_stopped(world.run.daemon()[3]);
+        let pid = world.run.daemon()[3];
+        let core = pidfd(pid);
+        signal(&core, libc::SIGSTOP);
+        is_stopped(pid);
         client.send(Request::Commit { allow_failed: false });
         let waiting: Vec<_> = (0..50).map(|_| knock(9000)).collect();
-        crate::support::ends::signal(&core, libc::SIGCONT);
+        signal(&core, libc::SIGCONT);
         let Answer::Plan(plan) = client.answer() else { panic!("no plan") };
         assert_eq!(counts(&plan), (0, 0, 1));
         refuses(9000);
-        waiting.into_iter().for_each(|stream| is_led_to(stream, 8000));
+        for stream in waiting {
+            is_led_to(stream, 8000);
+        }
     });
 }
 
@@ -185,18 +188,13 @@ fn range_is_free_but_for_the_held_one() {
     (9100..=9110).filter(|&port| port != HELD).for_each(port_is_free);
 }
 
-fn is_refused(client: &mut Client, request: Request, with: Refusal) {
-    let answer = client.ask(request);
-    assert!(matches!(answer, Answer::Refused(refusal, _) if refusal == with), "{answer:?}");
-}
-
 fn id_taken(client: &mut Client) {
-    is_refused(client, insert(range()), Refusal::IdTaken);
+    client.is_refused(insert(range()), Refusal::IdTaken);
 }
 
 fn not_found(client: &mut Client) {
-    is_refused(client, delete(99), Refusal::NotFound);
-    is_refused(client, replace(rule(99, 9200..=9200, 8000)), Refusal::NotFound);
+    client.is_refused(delete(99), Refusal::NotFound);
+    client.is_refused(replace(rule(99, 9200..=9200, 8000)), Refusal::NotFound);
 }
 
 fn conflict(client: &mut Client) {
@@ -215,7 +213,7 @@ fn bind(client: &mut Client) {
     let failures = client.failures(Which::Shadow);
     let [Failure { rule, errno, port, .. }] = failures[..] else { panic!("{failures:?}") };
     assert_eq!((rule, errno), (RuleId(2), libc::EADDRINUSE.unsigned_abs()));
-    assert_eq!(port.map(|port| port.get()), Some(HELD));
+    assert_eq!(port.map(Port::get), Some(HELD));
     // Of those that were bound nobody can connect to any.
     refuses(9100);
     refuses(9110);
@@ -259,8 +257,8 @@ fn begin_that_expects_another_generation_is_refused_and_opens_nothing() {
         other.change(&[insert(rule(2, 9001..=9001, 8001))]);
         let stale = |generation| Request::Begin { base: Base::Copy, expect: Some(generation) };
         let answer = client.ask(stale(seen));
-        let Answer::Refused(Refusal::Stale, state) = answer else { panic!("{answer:?}") };
-        assert_eq!((state.generation, state.rules), (2, 0));
+        let Answer::Refused(Refusal::Stale, table) = answer else { panic!("{answer:?}") };
+        assert_eq!((table.generation, table.rules), (2, 0));
         // It has opened nothing: another one may, and this one after it.
         other.begin(stale(2));
         other.done(Request::Rollback);
@@ -398,29 +396,4 @@ fn read(client: &mut Client) -> Option<(u64, Vec<Rule>)> {
         }
     }
     generation.map(|generation| (generation, all))
-}
-
-#[test]
-fn transaction_whose_owner_is_silent_expires_without_a_trace_and_nobody_waits_for_it() {
-    let name =
-        "stages::transaction_whose_owner_is_silent_expires_without_a_trace_and_nobody_waits_for_it";
-    alone(name, |world| {
-        let mut client = with_first(world);
-        let mut silent = world.client();
-        silent.draft(&[insert(range())]);
-        silent.prepare();
-        // Half a minute: others are told at once that they have to wait, and served.
-        is_refused(&mut client, COPY, Refusal::Busy);
-        let connections = Loop::connections(9000, 8000, Random::new(1, 1));
-        connections.goes_on();
-        client.begin(COPY);
-        client.done(insert(range()));
-        assert_eq!(client.prepare().new, 11);
-        assert_eq!(client.commit().generation, 2);
-        // The one that was silent is told, whatever it asks, and may try again then.
-        is_refused(&mut silent, Request::Commit { allow_failed: false }, Refusal::Expired);
-        silent.change(&[delete(2)]);
-        connections.end();
-        is_table(&mut client, 3, &[first()], &[9000]);
-    });
 }

@@ -118,11 +118,21 @@ pub fn hold(port: u16) -> TcpListener {
     TcpListener::bind(("127.0.0.1", port)).expect("it is free")
 }
 
-/// The letter of a process's state (proc(5)): S waits, T is stopped.
+/// Waits until a process is stopped.
 pub fn is_stopped(pid: i32) {
-    until("a stop", || {
+    is_in_state(pid, 'T');
+}
+
+/// Waits until a process has done what there is to do. One that was continued runs at once.
+pub fn sleeps(pid: i32) {
+    is_in_state(pid, 'S');
+}
+
+/// By the letter of proc_pid_stat(5).
+fn is_in_state(pid: i32, letter: char) {
+    until("another state", || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-        stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        stat.rsplit(") ").next()?.starts_with(letter).then_some(())
     });
 }
 

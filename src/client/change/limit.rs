@@ -2,7 +2,7 @@
 
 use super::Settled;
 use crate::client::error::Error;
-use crate::limits::{DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS};
+use crate::limits::{FLOW_DESCRIPTORS, PIPES, pipes};
 use crate::wire::{Bind, DaemonStatus, Hello, Request};
 
 /// What a PREPARE that ended with LIMIT tells its user.
@@ -26,27 +26,33 @@ pub(super) fn error(
     };
     let share = u32::try_from(FLOW_DESCRIPTORS).unwrap_or(u32::MAX);
     let free = status.descriptor_limit.saturating_sub(status.descriptors.saturating_add(share));
+    let flows = match status.flows {
+        0 => String::new(),
+        flows => format!(" (those that are open have {})", 2 * flows),
+    };
     let why = if needed > hello.max_listeners || free > available {
         format!("a daemon has at most {} of them; ask for fewer ports", hello.max_listeners)
     } else {
         format!(
-            "the daemon may open {} files, and needs some for itself and for connections; ask for fewer ports, or \
-             start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
+            "the daemon may open {} files, and needs some for itself and for connections{flows}; ask for fewer ports, or start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
              LimitNOFILE= sets it for a service of systemd); each connection needs two on top",
             status.descriptor_limit,
-            u64::from(status.descriptor_limit) + with_pipes(needed.saturating_sub(available))
+            enough(needed, status)
         )
     };
     Error::refused(format!(
-        "{what}{needed} more listening sockets are needed{pairs}, and {available} fit: {why}"
+        "{what}{needed} more {} needed{pairs}, and {available} fit: {why}",
+        if needed == 1 { "listening socket is" } else { "listening sockets are" }
     ))
 }
 
-/// So many descriptors more, and those for pipes that the daemon makes when it may have more.
-fn with_pipes(missing: u32) -> u64 {
-    let each = DESCRIPTORS_PER_PIPE as u64;
-    // Two for a pipe, of so many; and one pipe more where the sum passes a multiple.
-    u64::from(missing) * each / (each - 2) + 3
+/// The least limit under which so many more listeners fit beside what is open now.
+fn enough(needed: u32, status: &DaemonStatus) -> usize {
+    let open = (status.descriptors + needed) as usize + FLOW_DESCRIPTORS;
+    // Under another limit the daemon has other pipes, each of two descriptors.
+    let rest = open - (2 * pipes(status.descriptor_limit as usize)).min(open);
+    let most = rest + 2 * PIPES;
+    (rest..most).find(|&limit| rest + 2 * pipes(limit) <= limit).unwrap_or(most)
 }
 
 #[cfg(test)]
@@ -97,6 +103,6 @@ mod tests {
             "{places}"
         );
         let files = error(&draft, (1000, 700), &hello, &status(1000)).message;
-        assert!(files.contains("at least 1323 (`ulimit -Hn`"), "{files}");
+        assert!(files.contains("at least 1388 (`ulimit -Hn`"), "{files}");
     }
 }

@@ -91,11 +91,23 @@ fn notes(forward: &Forward) -> Vec<String> {
         more => lines.push(format!("and {more} more")),
     }
     if activity.waiting_listeners > 0 {
-        let count = activity.waiting_listeners;
+        let waiting = match activity.waiting_listeners {
+            1 => "1 socket waits".to_owned(),
+            count => format!("{count} sockets wait"),
+        };
         lines.push(format!(
-            "{count} sockets wait until connections end: there are as many as the daemon's limit of \
-             descriptors allows"
+            "{waiting} until connections end: this forward has as many as the daemon's limit of open \
+             files allows it (`ulimit -Hn` where the daemon is started)"
         ));
+    }
+    let failed = [
+        (activity.refused_by_target, "refused by the target, or not reachable"),
+        (activity.timed_out, "timed out"),
+    ];
+    let failed = failed.iter().filter(|(count, _)| *count > 0);
+    let failed: Vec<String> = failed.map(|(count, how)| format!("{count} {how}")).collect();
+    if !failed.is_empty() {
+        lines.push(format!("connections: {}", failed.join(", ")));
     }
     lines
 }

@@ -156,10 +156,14 @@ fn end_of_a_target_that_takes_no_more_afterwards_is_an_end() {
         } else {
             client.write_all(&[b'x'; 1000]).expect("room");
         }
-        flows.event(flow, Leg::Client, IN);
+        let hung_up = if client_ends { libc::EPOLLRDHUP.cast_unsigned() } else { 0 };
+        flows.event(flow, Leg::Client, IN | hung_up);
         flows.event(flow, Leg::Target, GONE);
-        assert_eq!(settle(&mut flows), Some(Ending::Finished));
+        let expected = if client_ends { Ending::Finished } else { Ending::ResetByTarget };
+        assert_eq!(settle(&mut flows), Some(expected));
         assert_eq!(read_all(&client), (b"413".to_vec(), None));
+        // Whoever has not ended is told that nobody listens any more.
+        assert!(client_ends || client.write_all(b"x").is_err());
     }
 }
 
@@ -206,7 +210,7 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
     assert_eq!(asked(&mut flows), Some(Destination::Automatic(Family::V6, 80)));
     let report = flows.answered(flow, refused()).expect("it is over");
     assert_eq!(report.ended, Some(Ending::Refused));
-    assert!(flows.is_empty());
+    assert_eq!((flows.len(), flows.descriptors()), (0, 0));
     let error = client.read(&mut [0]).expect_err("not a clean end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
@@ -230,9 +234,11 @@ fn target_of_a_flow_that_is_over_is_reset() {
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    flows.next_to_ask().expect("it wants a target");
     flows.give_up(flow);
+    assert_eq!((flows.len(), flows.descriptors()), (0, 1), "the answer is due");
     assert!(flows.answered(flow, Ok(connected)).is_none());
-    assert!(flows.is_empty());
+    assert_eq!(flows.descriptors(), 0);
     let error = target.read(&mut [0]).expect_err("never a clean end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }

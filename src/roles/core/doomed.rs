@@ -5,92 +5,123 @@
 
 use super::world::World;
 use crate::arena::Ref;
-use crate::limits::LOOKS;
+use crate::limits::{LOOKS, SOCKETS};
 use crate::sys::clock;
 use crate::table::Table;
 use std::os::fd::OwnedFd;
 
-/// Flows that are ended in one turn.
-const ENDINGS: usize = 128;
-
 /// Rules whose flows are to end.
 #[derive(Debug)]
 pub(super) struct Doomed {
-    /// Counters, and when.
-    waiting: Vec<(Ref, u64)>,
-    /// Those whose time has come, in the order of places.
-    due: Vec<Ref>,
-    /// The walk is at this place of the flows.
-    next: Option<u32>,
+    /// Counters, and when; in the order of counters.
+    rules: Vec<(Ref, u64)>,
+    /// The walk: at this place of the flows, for those rules whose time had come by then.
+    walk: Option<(u32, u64)>,
 }
 
 impl Doomed {
     /// Room for so many rules.
     pub(super) fn new(rules: usize) -> Self {
-        Self { waiting: Vec::with_capacity(rules), due: Vec::with_capacity(rules), next: None }
+        Self { rules: Vec::with_capacity(rules), walk: None }
     }
 
     /// When there is something to do.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        match self.next {
+        match self.walk {
             Some(_) => Some(0),
-            None => self.waiting.iter().map(|&(_, at_ms)| at_ms).min(),
+            None => self.rules.iter().map(|&(_, at_ms)| at_ms).min(),
         }
     }
 
-    /// Begins a walk, if the time of any has come.
-    fn start(&mut self, now_ms: u64) {
-        if self.next.is_none() && self.due_ms().is_some_and(|at| at <= now_ms) {
-            self.due.clear();
-            let due = self.waiting.iter().filter(|(_, at_ms)| *at_ms <= now_ms);
-            self.due.extend(due.map(|(stats, _)| stats));
-            self.due.sort_unstable_by_key(|stats| (stats.index, stats.tag));
-            self.waiting.retain(|(_, at_ms)| *at_ms > now_ms);
-            self.next = Some(0);
+    /// Flows of a deleted rule are to end then. Where more rules wait than there is room for, that
+    /// which would wait longest is forgotten: its flows live on until they end.
+    fn add(&mut self, stats: Ref, at_ms: u64) {
+        // A walk under way has passed some of its flows already.
+        let at_ms = at_ms.max(self.walk.map_or(0, |(_, time_ms)| time_ms + 1));
+        if self.rules.len() == self.rules.capacity() {
+            let last = (0..self.rules.len()).max_by_key(|&at| self.rules[at].1);
+            let Some(last) = last.filter(|&last| self.rules[last].1 > at_ms) else { return };
+            self.rules.remove(last);
+        }
+        match self.position(stats) {
+            Ok(at) => self.rules[at].1 = self.rules[at].1.min(at_ms),
+            Err(at) => self.rules.insert(at, (stats, at_ms)),
         }
     }
 
-    fn is_due(&self, stats: Ref) -> bool {
+    fn position(&self, stats: Ref) -> Result<usize, usize> {
         let key = |stats: &Ref| (stats.index, stats.tag);
-        self.due.binary_search_by_key(&key(&stats), key).is_ok()
+        self.rules.binary_search_by_key(&key(&stats), |(stats, _)| key(stats))
+    }
+
+    /// Whether the walk ends flows of this rule.
+    fn ends(&self, stats: Ref) -> bool {
+        let rule = self.position(stats).ok().and_then(|at| self.rules.get(at));
+        matches!((rule, self.walk), (Some((_, at_ms)), Some((_, time_ms))) if *at_ms <= time_ms)
     }
 }
 
 impl World {
-    /// Flows of a deleted rule are to end. When more rules wait for that than there is room for, its
-    /// flows end at once.
+    /// Flows of a deleted rule are to end after so many milliseconds.
     pub(super) fn doom(&mut self, stats: Ref, after_ms: u64) {
-        let doomed = &mut self.doomed;
-        if doomed.waiting.len() == doomed.waiting.capacity() {
-            // Those that wait longest need no longer.
-            if let Some(last) = doomed.waiting.iter_mut().max_by_key(|(_, at_ms)| *at_ms) {
-                last.1 = 0;
-            }
-            doomed.start(0);
-        }
-        doomed.waiting.push((stats, clock::now_ms() + after_ms));
+        self.doomed.add(stats, clock::now_ms().saturating_add(after_ms));
     }
 
     /// Ends the next of the flows whose time has come.
     pub(super) fn end_doomed(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
-        self.doomed.start(now_ms);
-        let Some(mut next) = self.doomed.next else { return };
+        let due = self.doomed.due_ms().is_some_and(|at| at <= now_ms);
+        if self.doomed.walk.is_none() && due {
+            self.doomed.walk = Some((0, now_ms));
+        }
+        let Some((mut next, time_ms)) = self.doomed.walk else { return };
         let mut ended = 0;
         for _ in 0..LOOKS {
             let Some((flow, stats)) = self.flows.next_from(next) else {
-                self.doomed.next = None;
+                self.doomed.rules.retain(|(_, at_ms)| *at_ms > time_ms);
+                self.doomed.walk = None;
                 return;
             };
             next = flow.index + 1;
-            if self.doomed.is_due(stats) {
+            if self.doomed.ends(stats) {
                 let report = self.flows.kill(flow);
                 self.account(table, report);
                 ended += 1;
-                if ended == ENDINGS {
+                if ended == SOCKETS {
                     break;
                 }
             }
         }
-        self.doomed.next = Some(next);
+        self.doomed.walk = Some((next, time_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn rule(index: u32) -> Ref {
+        Ref { index, tag: 7 }
+    }
+
+    #[test]
+    fn rules_beyond_the_room_there_is_are_forgotten_and_nothing_grows() {
+        let mut doomed = Doomed::new(3);
+        for (index, at_ms) in [(5, 50), (1, 90), (3, 70), (2, 60), (4, 80), (0, 10)] {
+            doomed.add(rule(index), at_ms);
+        }
+        let kept: Vec<(u32, u64)> = doomed.rules.iter().map(|(at, ms)| (at.index, *ms)).collect();
+        assert_eq!(kept, [(0, 10), (2, 60), (5, 50)]);
+        assert_eq!(doomed.rules.capacity(), 3);
+        assert_eq!(doomed.due_ms(), Some(10));
+    }
+
+    #[test]
+    fn rule_that_comes_while_a_walk_is_under_way_has_one_of_its_own() {
+        let mut doomed = Doomed::new(3);
+        doomed.add(rule(1), 10);
+        doomed.walk = Some((100, 20));
+        doomed.add(rule(2), 20);
+        assert!(doomed.ends(rule(1)) && !doomed.ends(rule(2)) && !doomed.ends(rule(3)));
+        assert_eq!(doomed.position(rule(2)).map(|at| doomed.rules[at].1), Ok(21));
     }
 }

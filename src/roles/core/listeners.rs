@@ -10,7 +10,7 @@ use super::waiting::Waiter;
 use super::world::{EDGES, INPUT, World};
 use crate::arena::Ref;
 use crate::factory::message::Family;
-use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS};
+use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
 use crate::sys::{Errno, clock, socket};
@@ -130,6 +130,8 @@ impl World {
             && let Some(stats) = table.stats_mut(rule)
         {
             stats.waiting += 1;
+            // What it lacked may be there at this turn's end, or when the system's shortage is over.
+            self.waiting.ask(rule.index);
         }
     }
 
@@ -146,26 +148,34 @@ impl World {
     /// Lets listeners go on, as many as there is room for connections. [`listeners_due_ms`](Self::listeners_due_ms)
     /// says when again: those that came back may have nothing to bring.
     pub(super) fn resume_listeners(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
-        // The rules have other shares now, or listeners other rules.
-        let asked = (table.generation(), self.room(table).all);
-        if asked != self.asked {
-            self.asked = asked;
+        let (generation, room) = (table.generation(), self.room(table));
+        if generation != self.asked.0 {
+            // Listeners may have other rules now: they come back, to wait under these if they must.
+            self.recalled = self.waiting.len();
+        }
+        if (generation, room.all) != self.asked {
+            self.asked = (generation, room.all);
             self.waiting.ask_all();
         }
         if self.waiting.len() == 0 || self.shortage_until_ms > now_ms {
             return;
         }
-        for _ in self.flows.len()..self.room(table).common {
-            let Some(waiter) = self.waiting.next() else { return };
+        let recalled = self.recalled.min(SOCKETS);
+        self.recalled -= recalled;
+        for _ in 0..recalled.max(room.common.saturating_sub(self.flows.len())) {
+            let Some(waiter) = self.waiting.next() else { break };
             self.resume(table, waiter);
         }
         for _ in 0..self.waiting.to_ask() {
-            let Some(rule) = self.waiting.next_to_ask() else { return };
-            if self.may_accept(table, rule)
-                && let Some(waiter) = self.waiting.next_of(rule)
+            let Some(queue) = self.waiting.next_to_ask() else { return };
+            let Some(Waiter { slot, .. }) = self.waiting.first_of(queue) else { continue };
+            // One that is gone is in nobody's way.
+            let rule = table.listener(slot).map(|(.., entry)| entry.stats);
+            if rule.is_none_or(|rule| self.may_accept(table, rule))
+                && let Some(waiter) = self.waiting.next_of(queue)
             {
                 self.resume(table, waiter);
-                self.waiting.ask(rule);
+                self.waiting.ask(queue);
             }
         }
     }
@@ -176,7 +186,8 @@ impl World {
             return None;
         }
         let has_room = self.flows.len() < self.room(table).common;
-        (has_room || self.waiting.to_ask() > 0).then_some(self.shortage_until_ms)
+        let goes_on = has_room || self.recalled > 0 || self.waiting.to_ask() > 0;
+        goes_on.then_some(self.shortage_until_ms)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Listeners that are out of epoll's sight until there is room for what they bring.
 //!
-//! Each rule has a queue of its own, and rules have their turns one after the other: one whose ten
-//! thousand ports wait does not keep another waiting. Nothing here knows why a listener waits or
-//! when it may go on: [`super::world::World`] does.
+//! Each rule has a queue of its own, known by the place of its counters, and queues have their turns
+//! one after the other: a rule whose ten thousand ports wait does not keep another waiting. Nothing
+//! here knows why a listener waits or when it may go on: [`super::world::World`] does.
 
 use crate::arena::{Arena, Ref};
 use std::collections::VecDeque;
@@ -61,7 +61,7 @@ impl Waiting {
             None => self.first[rule] = place.index + 1,
         }
         self.last[rule] = place.index + 1;
-        self.turns.push(waiter.rule);
+        self.turns.push(waiter.rule.index);
         true
     }
 
@@ -78,9 +78,15 @@ impl Waiting {
         None
     }
 
-    /// The listener of a rule whose turn it is.
-    pub(super) fn next_of(&mut self, rule: Ref) -> Option<Waiter> {
-        let rule = rule.index as usize;
+    /// The listener whose turn it is in a queue; it stays.
+    pub(super) fn first_of(&self, queue: u32) -> Option<Waiter> {
+        let place = self.places.at(self.first[queue as usize].checked_sub(1)?)?;
+        self.places.get(place).map(|place| place.waiter)
+    }
+
+    /// The listener whose turn it is in a queue.
+    pub(super) fn next_of(&mut self, queue: u32) -> Option<Waiter> {
+        let rule = queue as usize;
         let place = self.places.at(self.first[rule].checked_sub(1)?)?;
         let Place { waiter, behind } = self.places.remove(place)?;
         self.first[rule] = behind.map_or(0, |behind| behind + 1);
@@ -90,28 +96,28 @@ impl Waiting {
         Some(waiter)
     }
 
-    /// Whether a listener of this rule waits.
-    pub(super) fn waits(&self, rule: Ref) -> bool {
-        self.first[rule.index as usize] != 0
+    /// Whether a listener waits in a queue.
+    fn waits(&self, queue: u32) -> bool {
+        self.first[queue as usize] != 0
     }
 
-    /// This rule may be allowed to go on where others are not.
-    pub(super) fn ask(&mut self, rule: Ref) {
-        if self.waits(rule) {
-            self.again.push(rule);
+    /// This queue may be allowed to go on where others are not.
+    pub(super) fn ask(&mut self, queue: u32) {
+        if self.waits(queue) {
+            self.again.push(queue);
         }
     }
 
-    /// So may every rule.
+    /// So may every queue.
     pub(super) fn ask_all(&mut self) {
         for at in 0..self.turns.queue.len() {
-            let rule = self.turns.queue[at];
-            self.ask(rule);
+            let queue = self.turns.queue[at];
+            self.ask(queue);
         }
     }
 
-    /// A rule to be asked about. It is to be named again if it may have more than one listener.
-    pub(super) fn next_to_ask(&mut self) -> Option<Ref> {
+    /// A queue to be asked about. It is to be named again if more of it may go on.
+    pub(super) fn next_to_ask(&mut self) -> Option<u32> {
         self.again.pop()
     }
 
@@ -121,10 +127,10 @@ impl Waiting {
     }
 }
 
-/// Rules in a queue, each at most once.
+/// Queues in a row, each at most once.
 #[derive(Debug)]
 struct Turns {
-    queue: VecDeque<Ref>,
+    queue: VecDeque<u32>,
     queued: Vec<bool>,
 }
 
@@ -133,16 +139,16 @@ impl Turns {
         Self { queue: VecDeque::with_capacity(rules), queued: vec![false; rules] }
     }
 
-    fn push(&mut self, rule: Ref) {
-        if !core::mem::replace(&mut self.queued[rule.index as usize], true) {
-            self.queue.push_back(rule);
+    fn push(&mut self, queue: u32) {
+        if !core::mem::replace(&mut self.queued[queue as usize], true) {
+            self.queue.push_back(queue);
         }
     }
 
-    fn pop(&mut self) -> Option<Ref> {
-        let rule = self.queue.pop_front()?;
-        self.queued[rule.index as usize] = false;
-        Some(rule)
+    fn pop(&mut self) -> Option<u32> {
+        let queue = self.queue.pop_front()?;
+        self.queued[queue as usize] = false;
+        Some(queue)
     }
 }
 
@@ -177,8 +183,8 @@ mod tests {
     #[test]
     fn listeners_of_one_rule_can_go_on_before_their_turn() {
         let mut waiting = waiting(&[(1, 10), (2, 20), (1, 11), (2, 21)]);
-        assert_eq!(slots(|| waiting.next_of(at(2))), [20, 21]);
-        assert!(!waiting.waits(at(2)));
+        assert_eq!(slots(|| waiting.next_of(2)), [20, 21]);
+        assert!(!waiting.waits(2));
         assert!(waiting.push(Waiter { slot: at(22), rule: at(2) }));
         assert_eq!(slots(|| waiting.next()), [10, 22, 11]);
     }
@@ -186,12 +192,12 @@ mod tests {
     #[test]
     fn each_rule_that_waits_is_asked_about_once() {
         let mut waiting = waiting(&[(1, 10), (2, 20)]);
-        waiting.ask(at(2));
-        waiting.ask(at(3));
+        waiting.ask(2);
+        waiting.ask(3);
         waiting.ask_all();
         assert_eq!(waiting.to_ask(), 2);
-        assert_eq!(waiting.next_to_ask(), Some(at(2)));
-        assert_eq!(waiting.next_to_ask(), Some(at(1)));
+        assert_eq!(waiting.next_to_ask(), Some(2));
+        assert_eq!(waiting.next_to_ask(), Some(1));
         assert_eq!(waiting.next_to_ask(), None);
     }
 

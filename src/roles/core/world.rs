@@ -5,8 +5,8 @@ use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
 use crate::limits::{
-    COPY_BUFFER, DESCRIPTORS_PER_PIPE, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS,
-    MAX_RULES, OWN_DESCRIPTORS, PIPES, TRANSACTION_DEADLINE_MS,
+    COPY_BUFFER, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES,
+    OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, pipes,
 };
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) accepted: Option<(Ref, u64)>,
     /// The generation, and the room for flows, of which each rule was asked whether it may go on.
     pub(super) asked: (u64, usize),
+    /// How many listeners are to come back whatever room there is.
+    pub(super) recalled: usize,
     /// Descriptors that are neither listeners' nor flows'.
     own_descriptors: usize,
     /// Sockets of the table, listening, prepared and asked for.
@@ -70,7 +72,7 @@ impl World {
         patience: Patience,
         sandbox: SandboxMode,
     ) -> Result<Self, Errno> {
-        let pipes = Pipes::new(PIPES.min(descriptor_limit / DESCRIPTORS_PER_PIPE))?;
+        let pipes = Pipes::new(pipes(descriptor_limit))?;
         let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
         let means = Means { buffer: vec![0; COPY_BUFFER].into_boxed_slice(), pipes };
         Ok(Self {
@@ -83,6 +85,7 @@ impl World {
             turn: 0,
             accepted: None,
             asked: (0, 0),
+            recalled: 0,
             sockets: 0,
             descriptor_limit,
             layers: Layers(0),
@@ -110,7 +113,7 @@ impl World {
             }
         }
         if report.ended.is_some() {
-            self.waiting.ask(report.stats);
+            self.waiting.ask(report.stats.index);
         }
     }
 }

@@ -143,7 +143,7 @@ fn rollback_at_any_step_leaves_nothing() {
         if let Some(request) = late {
             kernel.carry_out(request, &mut table);
         }
-        assert_eq!(kernel.open(), before.len());
+        assert_eq!((kernel.open(), table.late), (before.len(), 0));
     }
     assert_eq!(listening(&table), before);
     assert_eq!((table.generation(), table.len(Which::Active)), (1, 1));
@@ -165,10 +165,10 @@ fn late_answer_of_one_transaction_is_nothing_to_the_next() {
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "127.0.0.1", range(81, 81)), false).expect("room");
     table.prepare(LISTENERS).expect("open");
-    let Step::Ask(next) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+    // It may want the same port, which the factory has bound for the first one.
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
     kernel.carry_out(late, &mut table);
-    assert_eq!((kernel.open(), next_step(&mut table, &mut kernel)), (0, Step::Wait));
-    kernel.carry_out(next, &mut table);
+    assert_eq!(kernel.open(), 0);
     assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
     commit(&mut table, &mut kernel, false).expect("prepared");
     assert_eq!((addresses(&table), kernel.open()), (vec!["127.0.0.1:81".to_owned()], 1));
