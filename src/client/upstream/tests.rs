@@ -26,7 +26,7 @@ fn rules(spec: &str) -> Vec<String> {
         spec: spec.parse().expect(spec),
     };
     let lasting = [range(1, 9), range(20, 29)];
-    expand::rules(&asked, &lasting).iter().map(own::of_rule).collect()
+    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::of_rule(rule)).collect()
 }
 
 #[test]
