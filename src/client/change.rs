@@ -88,7 +88,7 @@ enum Again {
     /// A port that had been picked was taken before it was bound.
     Pick(Error),
     /// Ports that are asked for as far as they can be had, and cannot.
-    Lost(Vec<Failure>),
+    Lost(Vec<Failure>, Error),
 }
 
 /// Changes the table.
@@ -103,7 +103,7 @@ pub fn make(
 ) -> Result<Done, Error> {
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
-    let mut lost = Vec::new();
+    let mut lost: Vec<Failure> = Vec::new();
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
@@ -131,7 +131,7 @@ pub fn make(
                     return Err(error);
                 }
             }
-            Again::Lost(more) => lost.extend(more),
+            Again::Lost(more, error) => lost::add(&mut lost, more, error)?,
             Again::Busy if out_of_patience => return Err(busy(terms)),
             Again::Busy => std::thread::sleep(PAUSE.min(terms.patience)),
             // With a generation of the user's the next look at the table says which it has.
@@ -321,7 +321,7 @@ fn not_prepared(
                 return Ok(Err(Again::Pick(failed.error)));
             }
             match lost::ports(session, draft, &failed)? {
-                Some(lost) => Ok(Err(Again::Lost(lost))),
+                Some(lost) => Ok(Err(Again::Lost(lost, failed.error))),
                 None => Ok(Ok(failed)),
             }
         }

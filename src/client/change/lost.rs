@@ -8,6 +8,7 @@ use crate::client::failure::Failed;
 use crate::client::session::Session;
 use crate::client::split::{cut, part};
 use crate::wire::{Bind, Failure, FlowsFate, PortRange, Rule, Which};
+use std::collections::HashSet;
 
 /// The ports to leave out; `None` if others have failed too, or for want of something else.
 pub(super) fn ports(
@@ -26,6 +27,20 @@ pub(super) fn ports(
     };
     let all = !failures.is_empty() && failures.iter().all(can_do_without);
     Ok(all.then_some(failures))
+}
+
+/// Remembers ports to leave out.
+///
+/// # Errors
+/// The given one, if all of them had been left out already: another attempt would be the same.
+pub(super) fn add(lost: &mut Vec<Failure>, more: Vec<Failure>, error: Error) -> Result<(), Error> {
+    let place = |failure: &Failure| (failure.address, failure.port);
+    let known: HashSet<_> = lost.iter().map(place).collect();
+    if more.iter().all(|failure| known.contains(&place(failure))) {
+        return Err(error);
+    }
+    lost.extend(more);
+    Ok(())
 }
 
 impl Draft<'_> {
