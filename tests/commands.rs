@@ -239,6 +239,9 @@ fn no_daemon_is_said_with_the_way_to_one() {
         &["stop"],
         &["add", "-p", "80"],
         &["rm", "-p", "80"],
+        &["enable", "-p", "80"],
+        &["disable", "-p", "80"],
+        &["save"],
     ] {
         let mut pesto = Command::new(program("pesto"));
         pesto.args(command).arg("-c").arg(&path);
@@ -307,9 +310,21 @@ fn two_clients_that_add_at_once_both_succeed() {
 #[test]
 fn help_shows_examples_and_wrong_words_are_a_usage_error() {
     let pesto = || Command::new(program("pesto"));
-    for words in [&["--help"][..], &["run", "--help"], &["add", "--help"]] {
+    for words in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["add", "--help"],
+        &["rm", "--help"],
+        &["enable", "--help"],
+        &["apply", "--help"],
+        &["batch", "--help"],
+    ] {
         let help = done(output(pesto().args(words)));
         assert!(help.contains("8080"), "{help}");
+    }
+    for word in ["save", "diff", "list", "port"] {
+        let help = done(output(pesto().args([word, "--help"])));
+        assert!(help.contains(&format!("Examples:\n  pesto {word}")), "{help}");
     }
     let version = done(output(pesto().arg("--version")));
     assert_eq!(version, format!("pesto {}\n", env!("CARGO_PKG_VERSION")));

@@ -8,6 +8,7 @@ mod adopt;
 
 mod draft;
 mod limit;
+mod lost;
 mod refusal;
 mod remove;
 mod switch;
@@ -20,9 +21,10 @@ use super::error::{Error, Exit};
 use super::failure::{self, Failed};
 use super::session::Session;
 use crate::wire::{
-    Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
 use refusal::{conflict, refused};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long another client's transaction is waited for, unless the user says otherwise.
@@ -85,6 +87,8 @@ enum Again {
     Stale,
     /// A port that had been picked was taken before it was bound.
     Pick(Error),
+    /// Ports that are asked for as far as they can be had, and cannot.
+    Lost(Vec<Failure>, Error),
 }
 
 /// Changes the table.
@@ -99,6 +103,7 @@ pub fn make(
 ) -> Result<Done, Error> {
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
+    let mut lost: Vec<Failure> = Vec::new();
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
@@ -107,6 +112,7 @@ pub fn make(
         }
         let mut draft = Draft::new(hello, snapshot.rules);
         edit(&mut draft)?;
+        draft.give_up(&lost)?;
         let draft = draft.settle()?;
         if draft.requests.is_empty() {
             let Terms { dry_run, .. } = *terms;
@@ -125,6 +131,7 @@ pub fn make(
                     return Err(error);
                 }
             }
+            Again::Lost(more, error) => lost::add(&mut lost, more, error)?,
             Again::Busy if out_of_patience => return Err(busy(terms)),
             Again::Busy => std::thread::sleep(PAUSE.min(terms.patience)),
             // With a generation of the user's the next look at the table says which it has.
@@ -182,12 +189,14 @@ fn busy(terms: &Terms) -> Error {
 }
 
 /// A draft that is ready to be carried out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Settled {
     /// What is sent between BEGIN and PREPARE.
     requests: Vec<Request>,
     deeds: Vec<Deed>,
     names: draft::Names,
+    /// Rules that are asked for as far as they can be had.
+    optional: HashSet<RuleId>,
 }
 
 fn attempt(
@@ -311,7 +320,10 @@ fn not_prepared(
             if failed.all_taken && failed.rules.iter().all(picked) {
                 return Ok(Err(Again::Pick(failed.error)));
             }
-            Ok(Ok(failed))
+            match lost::ports(session, draft, &failed)? {
+                Some(lost) => Ok(Err(Again::Lost(lost, failed.error))),
+                None => Ok(Ok(failed)),
+            }
         }
     }
 }

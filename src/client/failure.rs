@@ -1,6 +1,7 @@
 //! Ports that could not be bound: which, why, and what to do about it.
 
 use super::error::{Error, Exit};
+use super::forward::FailedPorts;
 use super::session::Session;
 use super::spec;
 use crate::sys::Errno;
@@ -18,6 +19,8 @@ pub struct Failed {
     pub error: Error,
     /// Whose they are.
     pub rules: Vec<RuleId>,
+    /// Which they are, as far as they are told.
+    pub ports: Vec<FailedPorts>,
     /// Whether each of them was only that somebody has the port.
     pub all_taken: bool,
 }
@@ -57,6 +60,7 @@ pub fn of_binds(
     Ok(Failed {
         error: Error::new(Exit::BindFailed, lines.join("\n")),
         rules: failures.iter().map(|failure| failure.rule).collect(),
+        ports: FailedPorts::fold(failures.iter()),
         all_taken: total <= MOST && failures.iter().all(taken),
     })
 }

@@ -1,9 +1,10 @@
 //! The client: everything that reads what people write and writes what people read.
 //!
-//! Nothing here is linked into the daemon. [`spec`] turns words into rules, [`session`] talks to a
-//! daemon, [`change`] makes each change one transaction, [`run`] starts a command in a namespace of
-//! its own with a daemon beside it, [`attach`] a daemon for a namespace that is there. An error carries the user's own words, the cause, the mend and
-//! the exit code.
+//! Nothing here is linked into the daemon. [`spec`] turns words into rules, [`mod@file`] files, [`upstream`]
+//! the command line of passt's own client; [`session`] talks to a daemon, [`change`] makes each
+//! change one transaction, [`run`] starts a command in a namespace of its own with a daemon beside
+//! it, [`attach`] a daemon for a namespace that is there. An error carries the user's own words, the
+//! cause, the mend and the exit code.
 
 pub mod args;
 pub mod attach;

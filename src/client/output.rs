@@ -2,7 +2,7 @@
 
 use super::change::{Deed, Done, Verb};
 use super::error::{Error, Exit};
-use super::forward::Forward;
+use super::forward::{FailedPorts, Forward};
 use super::label;
 use crate::sys::Errno;
 use crate::wire::{Bind, Rule};
@@ -64,13 +64,19 @@ pub struct Report {
     changed: bool,
     dry_run: bool,
     forwards: Vec<Forward>,
+    failed: Vec<FailedPorts>,
+}
+
+/// Ports that could not be bound, where that was allowed.
+fn failed(done: &Done) -> Vec<FailedPorts> {
+    done.failed.as_ref().map(|failed| failed.ports.clone()).unwrap_or_default()
 }
 
 impl From<&Done> for Report {
     fn from(done: &Done) -> Self {
         let forwards = done.rules().map(|rule| Forward::new(rule, None)).collect();
         let Done { generation, changed, dry_run, .. } = *done;
-        Self { generation, changed, dry_run, forwards }
+        Self { generation, changed, dry_run, forwards, failed: failed(done) }
     }
 }
 
@@ -84,6 +90,7 @@ struct Differences {
     removed: Vec<Forward>,
     replaced: Vec<Replaced>,
     kept: Vec<Forward>,
+    failed: Vec<FailedPorts>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +117,7 @@ impl From<&Done> for Differences {
             removed: all(Verb::Removed),
             replaced: replaced.collect(),
             kept: all(Verb::Kept),
+            failed: failed(done),
         }
     }
 }

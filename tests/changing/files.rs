@@ -232,3 +232,20 @@ fn pipe_is_a_file_too() {
     assert!(crate::support::wait(&mut child).success());
     assert_eq!(specs(&run).len(), 2);
 }
+
+#[test]
+fn port_that_goes_from_all_addresses_to_one_needs_two_changes() {
+    let run = empty();
+    let added = run.json(&["add", "-p", "0.0.0.0::80"]);
+    let wide = added["forwards"][0]["spec"].as_str().expect("text").to_owned();
+    let narrow = wide.replace("0.0.0.0", "127.0.0.1");
+    let text = format!("[[forward]]\nspec = '{narrow}'\n");
+    let (status, said) = failed(reads(&run, &["apply", "-f", "-"], &text));
+    assert_eq!(status, 2);
+    let mend = format!("make it two changes: first pesto rm -p {wide}");
+    assert!(said.starts_with(&format!("pesto: stdin:2: {narrow}: ")), "{said}");
+    assert!(said.contains(&mend), "{said}");
+    done(run.pesto(&["rm", "-p", &wide]));
+    done(reads(&run, &["apply", "-f", "-"], &text));
+    assert_eq!(specs(&run), [narrow]);
+}

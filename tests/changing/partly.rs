@@ -71,6 +71,8 @@ fn ports_that_cannot_be_bound_are_kept_as_failed() {
     let (output, _) = add(true, &["--allow-failed", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&json["generation"], &json["changed"]), (&4.into(), &true.into()));
+    let failed = &json["failed"][0];
+    assert_eq!((&failed["first_port"], &failed["errno"]), (&8081.into(), &98.into()));
 }
 
 #[test]

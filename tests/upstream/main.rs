@@ -144,6 +144,37 @@ fn table_is_shown_added_to_deleted_from_and_replaced() {
 }
 
 #[test]
+fn all_is_every_port_that_can_be_had() {
+    alone("all_is_every_port_that_can_be_had", || {
+        // So that they are few: 1 to 39.
+        let set = |name: &str, value: &str| {
+            fs::write(format!("/proc/sys/net/ipv4/{name}"), value).expect("a setting");
+        };
+        set("ip_unprivileged_port_start", "0");
+        set("ip_local_port_range", "40 65535");
+        let run = empty();
+        let taken = TcpListener::bind(("127.0.0.1", 10)).expect("a port");
+        quiet(&run, "-A -t all,~20");
+        let expected = [
+            "TCP [*]:1-9  =>  1-9",
+            "TCP [*]:21-39  =>  21-39",
+            "TCP [::]:10  =>  10",
+            "TCP [*]:11-19  =>  11-19",
+        ];
+        assert_eq!(shown(&run), expected);
+        quiet(&run, "-A -t all,~20");
+        assert_eq!(shown(&run), expected);
+        // A port that is named is not left out.
+        assert_eq!(failed(upstream(&run, "-A -t 0.0.0.0/10")).0, 3);
+        drop(taken);
+        quiet(&run, "-A -t ~20");
+        assert_eq!(shown(&run)[4..], ["TCP [0.0.0.0]:10  =>  10"]);
+        quiet(&run, "-D -t all");
+        assert!(shown(&run).is_empty());
+    });
+}
+
+#[test]
 fn what_stays_in_a_replaced_table_is_not_touched() {
     let run = Run::peer(&["127.0.0.1::8000", "127.0.0.1::81"], "echo", &[]);
     let (stays, goes) = (run.ports[0], run.ports[1]);

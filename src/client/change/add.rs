@@ -32,16 +32,20 @@ impl Draft<'_> {
         self.check_room(there.len(), &new)
     }
 
-    /// Forwards this, as far as it is not forwarded yet, whoever has done that.
+    /// Forwards this, as far as it is not forwarded yet, whoever has done that. With `optional`
+    /// ports that cannot be bound are left out.
     ///
     /// # Errors
     /// The daemon does not do that.
-    pub fn have(&mut self, rule: Rule, words: &str) -> Result<(), Error> {
+    pub fn have(&mut self, rule: Rule, words: &str, optional: bool) -> Result<(), Error> {
         self.check_features(&rule, words)?;
         let there = self.rules.clone();
         for missing in self.lacking(&there, rule, words, None)? {
             let rule = self.insert(missing, words)?;
             self.unlabelled.insert(rule.id);
+            if optional {
+                self.optional.insert(rule.id);
+            }
         }
         Ok(())
     }

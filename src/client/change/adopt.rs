@@ -70,6 +70,9 @@ fn take_over(draft: &mut Draft<'_>, at: usize, old: &Rule) {
         rule.ports = old.ports;
     }
     draft.rules[at] = rule;
+    if draft.optional.remove(&new.id) {
+        draft.optional.insert(old.id);
+    }
     if let Some(words) = draft.words.remove(&new.id) {
         draft.words.insert(old.id, words);
     }

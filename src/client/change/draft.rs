@@ -56,6 +56,8 @@ pub struct Draft<'a> {
     pub(super) deeds: Vec<Deed>,
     /// New rules that take over the label of the rule whose place they take.
     pub(super) unlabelled: HashSet<RuleId>,
+    /// Rules that are asked for as far as they can be had.
+    pub(super) optional: HashSet<RuleId>,
     /// Whether a free port that is asked for may be one that the table has.
     pub(super) keeps_picks: bool,
     /// Whether the deeds are told by what the table was and is, and not step by step.
@@ -74,6 +76,7 @@ impl<'a> Draft<'a> {
             words: BTreeMap::new(),
             deeds: Vec::new(),
             unlabelled: HashSet::new(),
+            optional: HashSet::new(),
             keeps_picks: false,
             by_difference: false,
             flows: HashMap::new(),
@@ -166,7 +169,7 @@ impl<'a> Draft<'a> {
         let deeds = if self.by_difference { adopt::difference(&self) } else { self.deeds };
         let leaving = gone().map(|rule| rule.id).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
-        Ok(Settled { requests, deeds, names })
+        Ok(Settled { requests, deeds, names, optional: self.optional })
     }
 }
 

@@ -57,7 +57,6 @@ fn enough(needed: u32, status: &DaemonStatus) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draft::Names;
     use super::*;
     use crate::wire::{Features, Layers, SandboxMode};
 
@@ -96,7 +95,7 @@ mod tests {
             sandbox: SandboxMode::Strict,
             no_local_port: 0,
         };
-        let draft = Settled { requests: vec![], deeds: vec![], names: Names::default() };
+        let draft = Settled::default();
         let places = error(&draft, (200_000, 131_072), &hello, &status(1 << 20)).message;
         assert!(
             places.contains("at most 131072 of them") && !places.contains("ulimit"),

@@ -2,6 +2,7 @@ use super::*;
 use crate::wire::{Address, Bind, Port, PortRange, Ports, Protocol, Target, TargetAddress};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
+use std::fmt::Write as _;
 
 fn parse(format: Format, text: &str) -> Result<Vec<Wanted>, String> {
     let source = Source { name: "f", text };
@@ -58,6 +59,7 @@ services:
         name: https
       - {target: 81}
       - {target: 82, published: 8082}
+      - 22:22
 ";
     let wanted = parse(Format::Compose, text).expect("a table");
     assert_eq!(
@@ -70,7 +72,8 @@ services:
             "6060:6060/udp",
             "[::1]:8443:443/tcp",
             ":81/tcp",
-            "8082:82/tcp"
+            "8082:82/tcp",
+            "22:22/tcp"
         ]
     );
     assert_eq!(wanted[1].words, "f:9: 8080:80");
@@ -123,11 +126,11 @@ fn bomb_of_aliases_is_refused_and_not_expanded() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..=9 {
         let all = vec![format!("*a{}", level - 1); 10].join(", ");
-        text += &format!("a{level}: &a{level} [{all}]\n");
+        let _ = writeln!(text, "a{level}: &a{level} [{all}]");
     }
     text += "services: {web: {ports: *a9}}\n";
     let error = parse(Format::Compose, &text).expect_err("a bomb");
-    assert!(error.starts_with("f"), "{error}");
+    assert!(error.starts_with("f:") && error.contains("budget"), "{error}");
     let deep = format!("services: {}1", "[".repeat(100_000));
     parse(Format::Compose, &deep).expect_err("too deep");
     let deep = format!("{{\"forwards\": {}", "[".repeat(100_000));

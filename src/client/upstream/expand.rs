@@ -39,8 +39,9 @@ fn without(ranges: Vec<PortRange>, others: &[PortRange]) -> Vec<PortRange> {
     })
 }
 
-/// The rules that a spec stands for, without ids.
-pub(super) fn rules(asked: &Asked, lasting: &[PortRange]) -> Vec<Rule> {
+/// The rules that a spec stands for, without ids; and whether it stands for ports without naming
+/// them, so that those that cannot be had are left out.
+pub(super) fn rules(asked: &Asked, lasting: &[PortRange]) -> Vec<(Rule, bool)> {
     let Spec::Ports(listen, entries) = &asked.spec else { return Vec::new() };
     let except: Vec<PortRange> = entries
         .iter()
@@ -72,7 +73,9 @@ pub(super) fn rules(asked: &Asked, lasting: &[PortRange]) -> Vec<Rule> {
                 }
             };
             let target = Target { address, first_port };
-            rules.push(Rule { if_listening, ..rule(asked, *listen, ports, target) });
+            let is_named = matches!(entry, Entry::Range { .. });
+            let rule = Rule { if_listening, ..rule(asked, *listen, ports, target) };
+            rules.push((rule, !is_named));
         }
     }
     rules

@@ -101,11 +101,11 @@ fn edit(draft: &mut Draft<'_>, actions: &[Action], lasting: &[PortRange]) -> Res
                     draft.clear(asked.side);
                     replaced.push(asked.side);
                 }
-                for rule in expand::rules(asked, lasting) {
+                for (rule, optional) in expand::rules(asked, lasting) {
                     if adds == Some(false) {
                         draft.forget(rule)?;
                     } else {
-                        draft.have(rule, &asked.words)?;
+                        draft.have(rule, &asked.words, optional)?;
                     }
                 }
             }

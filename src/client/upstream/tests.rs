@@ -26,7 +26,7 @@ fn rules(spec: &str) -> Vec<String> {
         spec: spec.parse().expect(spec),
     };
     let lasting = [range(1, 9), range(20, 29)];
-    expand::rules(&asked, &lasting).iter().map(own::of_rule).collect()
+    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::of_rule(rule)).collect()
 }
 
 #[test]
@@ -234,5 +234,17 @@ proptest! {
         let spec = Spec::Ports(listen, list);
         let text = spec.to_string();
         prop_assert_eq!(text.parse::<Spec>(), Ok(spec), "{}", text);
+    }
+    #[test]
+    fn any_words_are_a_spec_that_is_printed_or_an_error(
+        text in "[\\]\\[0-9a-f:./%~,*-]{0,24}|(all|auto|none|~|\\*|1-9|::1|/|:|,|%lo|[0-9.]{1,9}){0,8}",
+    ) {
+        if let Ok(spec) = text.parse::<Spec>() {
+            prop_assert_eq!(spec.to_string().parse::<Spec>(), Ok(spec.clone()), "{}", text);
+            let (side, protocol) = (Side::Inbound, Protocol::Tcp);
+            for (rule, _) in expand::rules(&Asked { words: text, side, protocol, spec }, &[range(1, 65_535)]) {
+                prop_assert!(rule.checked().is_ok(), "{:?}", rule);
+            }
+        }
     }
 }
