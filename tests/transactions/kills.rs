@@ -66,10 +66,16 @@ fn kill(mut victim: Child) {
     victim.wait().expect("its status");
 }
 
+/// Nothing is left of a transaction of somebody else: PREPARE waits for late answers of a factory.
+fn is_over(client: &mut Client) {
+    client.begin(COPY);
+    client.prepare();
+    client.done(Request::Rollback);
+}
+
 /// Table, generation and traffic are as they were; the ports are nobody's.
 fn is_untouched(client: &mut Client, inode: u64) {
-    client.begin(COPY);
-    client.done(Request::Rollback);
+    is_over(client);
     assert_eq!(client.active(), (1, vec![first()]));
     assert_eq!(listeners().into_iter().collect::<Vec<_>>(), [(9000, inode)]);
     drop(reach(9000, 8000));
@@ -130,17 +136,8 @@ fn client_killed_during_prepare_leaves_nothing_and_nobody_waits_for_the_factory(
         client.begin(COPY);
         client.done(Request::Rollback);
         signal(&host, libc::SIGCONT);
-        is_untouched_soon(&mut client, inode);
+        is_untouched(&mut client, inode);
     });
-}
-
-/// The same once the late answers have come.
-fn is_untouched_soon(client: &mut Client, inode: u64) {
-    until("the late answers", || {
-        let port = |port| std::net::TcpListener::bind(("127.0.0.1", port));
-        (9100..=9131).chain([9001]).map(port).all(|bound| bound.is_ok()).then_some(())
-    });
-    is_untouched(client, inode);
 }
 
 /// What was asked of the factory for one client is still on its way when the next one asks for the
@@ -233,10 +230,8 @@ fn transaction_that_is_sent_in_one_go_by_one_who_hangs_up_is_done_whole_or_not_a
                 return;
             }
         }
-        until("the late answers", || {
-            let bound = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-            (9100..=9131).all(bound).then_some(())
-        });
+        is_over(&mut client);
+        (9100..=9131).for_each(port_is_free);
     });
 }
 

@@ -15,7 +15,7 @@ const PORT: u16 = 9000;
 
 /// So many at least during each change. It is no measure of time: a loop that did all at once would
 /// give way to one or two.
-const ROUND_TRIPS: u64 = 10;
+const ROUND_TRIPS: u64 = 5;
 
 /// No promise, but a turn that long would be a fault whatever else the machine has to do.
 const SANE_US: u32 = 500_000;

@@ -6,9 +6,11 @@ use crate::load::{Loop, exchange};
 use crate::support::ends::{pidfd, port_is_free, signal};
 use crate::support::random::Random;
 use crate::world::{World, alone, hold, is_led_to, is_stopped, knock, reach, refuses};
+use pesto::sys::{Errno, socket};
 use pesto::wire::{
     Answer, Base, Broken, Failure, Outcome, Plan, Port, Refusal, Request, Rule, RuleId, Which,
 };
+use std::os::fd::AsFd;
 
 /// The rule of port 9000, which leads to the first server.
 fn first() -> Rule {
@@ -226,6 +228,28 @@ fn commit_after_bind(client: &mut Client) {
         assert_eq!(client.commit().outcome, Outcome::Failed);
         refuses(9100);
     }
+}
+
+/// Two sockets with SO_REUSEADDR may be bound to one port as long as neither listens. Ours is the one
+/// that will, from PREPARE on.
+#[test]
+fn port_that_is_prepared_is_lost_to_nobody_who_had_bound_it_before() {
+    alone("stages::port_that_is_prepared_is_lost_to_nobody_who_had_bound_it_before", |world| {
+        let mut client = with_first(world);
+        let address = ([127, 0, 0, 1], HELD).into();
+        let foreign = socket::tcp(&address).expect("a socket");
+        socket::set_reuse_address(foreign.as_fd(), true).expect("an option");
+        socket::bind(foreign.as_fd(), &address).expect("it is free");
+        client.draft(&[insert(range())]);
+        assert_eq!(counts(&client.prepare()), (1, 11, 0));
+        assert_eq!(socket::listen(foreign.as_fd()), Err(Errno(libc::EADDRINUSE)));
+        assert_eq!(counts(&client.commit()), (1, 11, 0));
+        assert_eq!(socket::listen(foreign.as_fd()), Err(Errno(libc::EADDRINUSE)));
+        drop(reach(HELD, 8005));
+        // It may have it when we have it no longer.
+        client.change(&[delete(2)]);
+        socket::listen(foreign.as_fd()).expect("it is free");
+    });
 }
 
 #[test]
