@@ -235,13 +235,13 @@ fn daemon_binds_only_where_it_was_allowed_to() {
     let socket = folder.join("s");
     let refused = |words: &[&str]| {
         let mut run = Command::new(program("pesto"));
-        run.arg("run").arg("-c").arg(&socket).args(["--allow-bind", "127.0.0.1:40100-40199"]);
+        run.arg("run").arg("-c").arg(&socket).args(["--allow-bind", "127.0.0.1:31900-31999"]);
         let output = output(run.args(words).args(["--", "true"]));
         assert!(!socket.exists());
         (output.status.code(), text(output.stderr))
     };
     let mend = "the daemon was started with --allow-bind, which does not allow that";
-    for spec in ["127.0.0.1:40200:80", "127.0.0.2:40100:80", "40100:80", "[::1]:40100:80"] {
+    for spec in ["127.0.0.1:32000:80", "127.0.0.2:31900:80", "31900:80", "[::1]:31900:80"] {
         let (status, said) = refused(&["-p", spec]);
         assert_eq!(status, Some(125), "{said}");
         assert!(said.contains(spec) && said.contains(mend), "{said}");
@@ -252,7 +252,7 @@ fn daemon_binds_only_where_it_was_allowed_to() {
     let (status, said) = refused(&["-p", "127.0.0.1::80-89"]);
     assert_eq!(status, Some(0), "{said}");
     let port = support::first_port(&said);
-    assert!((40100..=40190).contains(&port), "{said}");
+    assert!((31900..=31990).contains(&port), "{said}");
     let (status, said) = refused(&["--allow-bind", "nowhere", "-p", "80"]);
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("nowhere") && said.contains("not ADDRESS[/PREFIX]"), "{said}");
