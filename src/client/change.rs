@@ -115,9 +115,7 @@ pub fn make(
         draft.give_up(&lost)?;
         let draft = draft.settle()?;
         if draft.requests.is_empty() {
-            let Terms { dry_run, .. } = *terms;
-            let deeds = draft.deeds;
-            return Ok(Done { generation, deeds, changed: false, dry_run, failed: None });
+            return nothing_to_do(session, terms, generation, draft);
         }
         let again = match attempt(session, hello, terms, generation, &draft)? {
             Ok(done) => return Ok(done),
@@ -142,6 +140,32 @@ pub fn make(
                 ));
             }
             Again::Stale => {}
+        }
+    }
+}
+
+/// All is in the table already. What of it cannot be bound is told nevertheless.
+fn nothing_to_do(
+    session: &mut Session,
+    terms: &Terms,
+    generation: u64,
+    draft: Settled,
+) -> Result<Done, Error> {
+    let Settled { deeds, names, .. } = draft;
+    let kept = deeds.iter().filter(|deed| deed.verb == Verb::Kept && deed.rule.active);
+    let kept: Vec<RuleId> = kept.map(|deed| deed.rule.id).collect();
+    let failed = failure::still_failing(session, &kept, |id| names.of(id))?;
+    match failed {
+        Some(failed) if !terms.allow_failed => {
+            let message = format!(
+                "{}\nit is forwarded as failed: the daemon tries again until it can be had",
+                failed.error.message
+            );
+            Err(Error { message, ..failed.error })
+        }
+        failed => {
+            let Terms { dry_run, .. } = *terms;
+            Ok(Done { generation, deeds, changed: false, dry_run, failed })
         }
     }
 }
@@ -236,7 +260,8 @@ fn change(
     let failed = match session.ask(Request::Prepare)? {
         Answer::Plan(Plan { outcome: Outcome::Done, .. }) => None,
         Answer::Plan(plan) => match not_prepared(session, hello, draft, plan)? {
-            Ok(failed) if terms.allow_failed => Some(failed),
+            // What found no free port cannot be kept: there is nothing to try again.
+            Ok(failed) if terms.allow_failed && failed.has_ports => Some(failed),
             Ok(failed) => return Err(failed.error),
             Err(again) => return Ok(Err(again)),
         },

@@ -4,6 +4,7 @@ use super::error::{Error, Exit};
 use super::forward::FailedPorts;
 use super::session::Session;
 use super::spec;
+use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, RuleId, Which};
 
@@ -23,6 +24,8 @@ pub struct Failed {
     pub ports: Vec<FailedPorts>,
     /// Whether each of them was only that somebody has the port.
     pub all_taken: bool,
+    /// Whether each has a port: none was to be picked.
+    pub has_ports: bool,
 }
 
 impl Failed {
@@ -48,6 +51,30 @@ pub fn of_binds(
     call: impl Fn(RuleId) -> String,
 ) -> Result<Failed, Error> {
     let (failures, total) = session.failures(table, MOST)?;
+    Ok(told(&failures, total, call))
+}
+
+/// Asks for what of these rules is in the table, and still cannot be bound: `None` if nothing is.
+///
+/// # Errors
+/// The daemon does not tell.
+pub fn still_failing(
+    session: &mut Session,
+    rules: &[RuleId],
+    call: impl Fn(RuleId) -> String,
+) -> Result<Option<Failed>, Error> {
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let most = u32::try_from(MAX_FAILURES).unwrap_or(u32::MAX);
+    let (mut failures, _) = session.failures(Which::Active, most)?;
+    failures.retain(|failure| rules.contains(&failure.rule));
+    let total = u32::try_from(failures.len()).unwrap_or(u32::MAX);
+    failures.truncate(MOST as usize);
+    Ok((total > 0).then(|| told(&failures, total, call)))
+}
+
+fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Failed {
     let mut lines: Vec<String> =
         failures.iter().map(|failure| line(&call(failure.rule), failure)).collect();
     if total > MOST {
@@ -57,12 +84,13 @@ pub fn of_binds(
         lines.push("a port could not be bound, and is free again by now; try again".to_owned());
     }
     let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
-    Ok(Failed {
+    Failed {
         error: Error::new(Exit::BindFailed, lines.join("\n")),
         rules: failures.iter().map(|failure| failure.rule).collect(),
         ports: FailedPorts::fold(failures.iter()),
         all_taken: total <= MOST && failures.iter().all(taken),
-    })
+        has_ports: failures.iter().all(|failure| failure.port.is_some()),
+    }
 }
 
 fn line(words: &str, failure: &Failure) -> String {

@@ -39,6 +39,11 @@ fn say_error(error: &error::Error) -> i32 {
 }
 
 /// One line to standard error in one piece: others write there too, the command and the daemon.
+/// What a file or an argument says may be in it: no character of that moves a terminal's cursor.
 fn say(line: &str) {
+    let line: String = line
+        .chars()
+        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect();
     crate::sys::fd::write_stderr(format!("pesto: {line}\n").as_bytes());
 }

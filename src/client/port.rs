@@ -7,7 +7,8 @@ use super::output::{print, print_json};
 use super::session::Session;
 use super::spec;
 use super::split::fixed;
-use crate::wire::{Address, Bind, Port, Protocol, Rule, Side};
+use crate::limits::MAX_FAILURES;
+use crate::wire::{Address, Bind, Port, Protocol, Rule, Side, Which};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 use std::fmt;
@@ -122,8 +123,16 @@ impl From<&Published> for Entry {
 /// There is no daemon; or, when one port is asked for, it is not forwarded.
 pub fn port(args: args::Port) -> Result<(), Error> {
     let path = Selector::from(args.which).find()?;
-    let snapshot = Session::open(&path)?.0.snapshot()?;
-    let all = published(&snapshot.rules, args.container);
+    let mut session = Session::open(&path)?.0;
+    let snapshot = session.snapshot()?;
+    let mut all = published(&snapshot.rules, args.container);
+    // What could not be bound is somebody else's.
+    let most = u32::try_from(MAX_FAILURES).unwrap_or(u32::MAX);
+    let (failures, _) = session.failures(Which::Active, most)?;
+    all.retain(|one| {
+        let is_same = |port: Port| port.get() == one.host_port;
+        !failures.iter().any(|it| it.address == one.address && it.port.is_some_and(is_same))
+    });
     if let (Some(wanted), true) = (args.container, all.is_empty()) {
         let name = instance::name_of(&path);
         return Err(Error::new(

@@ -51,6 +51,11 @@ fn look(running: Running) -> Instance {
     Instance { name, socket: socket.display().to_string(), pid, target, network, forwards }
 }
 
+fn line(forward: &Forward) -> String {
+    let off = if forward.active { "" } else { " (disabled)" };
+    format!("{}{off}", forward.line())
+}
+
 /// A line for each instance, and one more for each further rule.
 fn table(instances: &[Instance]) -> String {
     let mut rows: Vec<[String; HEAD.len()]> = vec![HEAD.map(str::to_owned)];
@@ -58,7 +63,7 @@ fn table(instances: &[Instance]) -> String {
         let lines: Vec<String> = match &instance.forwards {
             None if !Path::new(&instance.socket).exists() => Vec::new(),
             None => vec!["does not answer".to_owned()],
-            Some(forwards) => forwards.iter().map(Forward::line).collect(),
+            Some(forwards) => forwards.iter().map(line).collect(),
         };
         let mut lines = lines.into_iter();
         // The device of namespace files is always the same one.

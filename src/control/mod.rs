@@ -42,8 +42,8 @@ pub trait Facts {
     fn status(&self) -> DaemonStatus;
     /// For COUNTERS of all rules that there ever were.
     fn totals(&self) -> Stats;
-    /// How many more descriptors listeners may take, `listeners` of them open.
-    fn free_descriptors(&self, listeners: u32) -> usize;
+    /// How many more descriptors listeners may take.
+    fn free_descriptors(&self) -> usize;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -260,7 +260,7 @@ impl Control {
             }
             Request::Delete { id, flows } => table.delete(id, flows)?,
             Request::Prepare => {
-                table.prepare(world.free_descriptors(table.listeners().open))?;
+                table.prepare(world.free_descriptors())?;
                 return Ok(self.wait(Opcode::Prepare, sequence));
             }
             Request::Commit { allow_failed } => {

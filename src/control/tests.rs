@@ -4,7 +4,7 @@ use super::*;
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::table::tests::{Kernel, LISTENERS, Socket, port, range, rule, table};
-use crate::table::{Entry, Key, Step};
+use crate::table::{Ending, Entry, Key, Step};
 use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode};
 
 /// The kernel, and facts that a test can know again.
@@ -59,7 +59,7 @@ impl Facts for World {
         totals
     }
 
-    fn free_descriptors(&self, _: u32) -> usize {
+    fn free_descriptors(&self) -> usize {
         LISTENERS
     }
 }
@@ -77,8 +77,8 @@ impl Effects<Socket> for World {
         self.kernel.retire(key, socket, was)
     }
 
-    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
-        self.kernel.end_flows(stats, after_ms);
+    fn end_flows(&mut self, ending: Ending) {
+        self.kernel.end_flows(ending);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::arena::Ref;
 use crate::factory::message::{Destination, Family};
 use crate::sys::{Errno, socket};
 use crate::table::socket_address;
-use crate::wire::TargetAddress;
+use crate::wire::{Port, TargetAddress};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Which of the two sockets of a flow.
@@ -196,8 +196,10 @@ pub struct Flow {
     pub(super) client: Socket,
     pub(super) phase: Phase,
     pub(super) goal: Goal,
-    /// The counters of its rule.
+    /// The counters of the rule that it came in by.
     pub(super) stats: Ref,
+    /// The port that it came to.
+    pub(super) port: Port,
     /// When it was opened, or last moved something.
     pub(super) moved_ms: u64,
     /// Its places in the lists of [`super::Flows`].

@@ -14,6 +14,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
 use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
+use crate::wire::Port;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How a flow ended, as it is counted.
@@ -106,14 +107,14 @@ impl Flows {
         2 * self.arena.len() + self.late
     }
 
-    /// A flow for an accepted socket.
+    /// A flow for a socket that was accepted at this port, by the rule of these counters.
     ///
     /// # Errors
     /// The socket, when there are as many flows as there can be.
     pub fn open(
         &mut self,
         client: OwnedFd,
-        stats: Ref,
+        (stats, port): (Ref, Port),
         goal: Goal,
         now_ms: u64,
     ) -> Result<Ref, OwnedFd> {
@@ -122,6 +123,7 @@ impl Flows {
             phase: Phase::Asking,
             goal,
             stats,
+            port,
             moved_ms: now_ms,
             links: [Links::UNLINKED; LISTS],
         };
@@ -308,10 +310,10 @@ impl Flows {
         self.end(flow, Ending::Refused, Moved::default())
     }
 
-    /// The first flow at or behind a place, and the counters of its rule.
-    pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
+    /// The first flow at or behind a place; the counters of its rule, and the port that it came to.
+    pub fn next_from(&self, place: u32) -> Option<(Ref, (Ref, Port))> {
         let flow = self.arena.next_from(place)?;
-        Some((flow, self.arena.get(flow)?.stats))
+        self.arena.get(flow).map(|state| (flow, (state.stats, state.port)))
     }
 
     /// Resets a flow, since nobody wants it any more.

@@ -80,7 +80,11 @@ impl<D> Table<D> {
             }
         }
         for (_, slot) in slots.iter() {
-            let reference = if which == Which::Active { slot.active } else { slot.shadow };
+            let reference = match which {
+                Which::Active => slot.active,
+                // What had failed for the active table already is no failure of the transaction.
+                Which::Shadow => slot.shadow.filter(|_| slot.active.is_none()),
+            };
             let (State::Failed(errno) | State::Retried(errno)) = slot.state else { continue };
             if let Some(entry) = reference.and_then(|at| rules.get(at)) {
                 let (rule, address) = (entry.rule.id, slot.key.address);

@@ -130,8 +130,8 @@ impl<D> Table<D> {
             self.phase = Phase::Retiring { next, counts };
             return Step::More;
         }
-        for (stats, after_ms) in self.doomed.drain(..) {
-            effects.end_flows(stats, after_ms);
+        for ending in self.doomed.drain(..) {
+            effects.end_flows(ending);
         }
         self.rules.drop_shadow();
         self.phase = Phase::Closed;

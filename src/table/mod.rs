@@ -29,7 +29,7 @@ pub use transaction::{Committed, Request, Step};
 
 use crate::arena::Ref;
 use crate::sys::Errno;
-use crate::wire::{Rule, RuleId, Which};
+use crate::wire::{PortRange, Rule, RuleId, Which};
 use retry::Retry;
 use rules::Rules;
 use slots::Slots;
@@ -53,8 +53,20 @@ pub trait Effects<D> {
     /// that it had, then it is closed. Returns how many connections that were.
     fn retire(&mut self, key: Key, socket: D, was: &Entry) -> u32;
 
-    /// Flows of a rule that was deleted, known by its counters, are reset after so many milliseconds.
-    fn end_flows(&mut self, stats: Ref, after_ms: u64);
+    /// Flows of a rule that was deleted are to end.
+    fn end_flows(&mut self, ending: Ending);
+}
+
+/// Flows that are to end: those that came in by the rule of these counters, to these ports. Others of
+/// its flows may have come to ports that are another rule's now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The counters.
+    pub stats: Ref,
+    /// The ports that the rule had when it was deleted.
+    pub ports: PortRange,
+    /// How many milliseconds after the commit they are reset.
+    pub after_ms: u64,
 }
 
 /// Why a request cannot be done now.
@@ -96,8 +108,8 @@ pub struct Table<D> {
     retry: Retry,
     /// Binds of slots that are gone, whose answers are still to come: they hold ports until then.
     late: usize,
-    /// Counters of deleted rules whose flows are to end, and how many milliseconds after the commit.
-    doomed: Vec<(Ref, u64)>,
+    /// Deleted rules whose flows are to end.
+    doomed: Vec<Ending>,
 }
 
 impl<D> Table<D> {

@@ -20,6 +20,11 @@ pub(super) struct Retry {
 }
 
 impl Retry {
+    /// No more of this round: a transaction reckons with what is free now.
+    pub(super) const fn pause(&mut self) {
+        self.left = 0;
+    }
+
     /// A slot that is being tried leaves: the answer that is awaited for it will find nothing.
     pub(super) const fn forget(&mut self) {
         self.asked = self.asked.saturating_sub(1);
@@ -72,7 +77,12 @@ impl<D> Table<D> {
         });
         let Some(slot) = self.slots.get_mut(reference) else { return };
         slot.state = match ready {
-            Ok(socket) => State::Listening(socket),
+            Ok(socket) => {
+                // What each rule has open is counted at the round's end.
+                self.listeners.open += 1;
+                self.listeners.failed = self.listeners.failed.saturating_sub(1);
+                State::Listening(socket)
+            }
             Err(errno) => State::Failed(errno),
         };
         if self.retry.asked == 0 {

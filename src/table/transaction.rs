@@ -6,10 +6,10 @@
 
 use super::plan::{Counts, Impossible};
 use super::rules::Full;
-use super::{Refusal, Table};
+use super::{Ending, Refusal, Table};
 use crate::arena::Ref;
 use crate::limits::{LOOKS, SOCKETS};
-use crate::wire::{Base, FlowsFate, Outcome, Rule, RuleId};
+use crate::wire::{Base, FlowsFate, Outcome, Ports, Rule, RuleId};
 use core::net::SocketAddr;
 
 /// How far the transaction is.
@@ -141,7 +141,7 @@ impl<D> Table<D> {
         }
         // It goes on under its id, unless its flows are to end: those of the new one are not.
         let active = self.entry(rule.id).map(|entry| entry.stats);
-        let shared = active.filter(|stats| !self.doomed.iter().any(|(doomed, _)| doomed == stats));
+        let shared = active.filter(|stats| self.doomed.iter().all(|ending| ending.stats != *stats));
         self.rules.insert(rule, shared).map_err(|Full| Refusal::Full)
     }
 
@@ -152,16 +152,21 @@ impl<D> Table<D> {
     pub fn delete(&mut self, id: RuleId, fate: FlowsFate) -> Result<(), Refusal> {
         self.expect_open()?;
         let at = self.rules.position(self.rules.shadow(), id).map_err(|_| Refusal::NotFound)?;
+        let leaving = self.rules.shadow().get(at).and_then(|&at| self.rules.get(at));
+        let ports = leaving.map(|entry| entry.rule.ports);
         self.rules.remove(at);
         let after_ms = match fate {
             FlowsFate::Survive => return Ok(()),
             FlowsFate::Kill => 0,
             FlowsFate::Drain { seconds } => u64::from(seconds) * 1000,
         };
-        if let Some(stats) = self.entry(id).map(|entry| entry.stats) {
+        // Of the active rule's flows, those of the ports that it has left in this transaction.
+        if let Some(stats) = self.entry(id).map(|entry| entry.stats)
+            && let Some(Ports::Fixed(ports)) = ports
+        {
             // Each once, so that there is room for all.
-            self.doomed.retain(|(doomed, _)| *doomed != stats);
-            self.doomed.push((stats, after_ms));
+            self.doomed.retain(|ending| ending.stats != stats);
+            self.doomed.push(Ending { stats, ports, after_ms });
         }
         Ok(())
     }
@@ -176,6 +181,7 @@ impl<D> Table<D> {
     /// [`Refusal::Order`] without an open shadow table, or when it is prepared already.
     pub fn prepare(&mut self, available: usize) -> Result<(), Refusal> {
         self.expect_open()?;
+        self.retry.pause();
         self.phase = Phase::Picking { next: 0, asked: 0, available };
         Ok(())
     }

@@ -34,6 +34,10 @@ fn flows_with(capacity: usize, buffer: usize, pipes: usize) -> Flows {
     Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
 }
 
+fn port() -> Port {
+    Port::new(80).expect("not 0")
+}
+
 fn goal() -> Goal {
     Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
 }
@@ -42,7 +46,7 @@ fn goal() -> Goal {
 fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
     let (client, accepted) = connection();
     let (target, connected) = connection();
-    let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(flow));
     assert!(flows.answered(flow, Ok(connected)).is_none());
     let report = flows.event(flow, Leg::Target, OUT).expect("it is connected");
@@ -81,7 +85,7 @@ fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
     let (first, mut client, target) = open_flow(&mut flows);
     let (second, mut other_client, _other_target) = open_flow(&mut flows);
     let (waiting, accepted) = connection();
-    let asking = flows.open(accepted, STATS, goal(), 0).expect("room");
+    let asking = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
     settle(&mut flows);
     for (flow, client) in [(first, &mut client), (second, &mut other_client)] {
         client.write_all(&[b'x'; 160]).expect("room");
@@ -187,7 +191,7 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
     let mut flows = flows(1, 4096);
     let (client, accepted) = connection();
     let (mut target, connected) = connection();
-    let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
     assert!(flows.answered(flow, Ok(connected)).is_none());
     target.write_all(b"220 banner").expect("room");
     reset(target);
@@ -202,7 +206,7 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
 fn refused_target_is_tried_on_the_other_family_and_then_reset() {
     let mut flows = flows(1, 4096);
     let (mut client, accepted) = connection();
-    let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
     let refused = || Err(Errno(libc::ECONNREFUSED));
     let asked = |flows: &mut Flows| flows.next_to_ask().map(|(_, destination)| destination);
     assert_eq!(asked(&mut flows), Some(Destination::Automatic(Family::V4, 80)));
@@ -219,7 +223,7 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
 fn target_that_does_not_answer_is_given_up_at_its_deadline() {
     let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
-    flows.open(accepted, STATS, goal(), 5).expect("room");
+    flows.open(accepted, (STATS, port()), goal(), 5).expect("room");
     let deadline = flows.deadline_ms().expect("it has one");
     assert!(flows.expire(deadline - 1).is_none());
     let report = flows.expire(deadline).expect("it is over");
@@ -233,7 +237,7 @@ fn target_of_a_flow_that_is_over_is_reset() {
     let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
-    let flow = flows.open(accepted, STATS, goal(), 0).expect("room");
+    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
     flows.next_to_ask().expect("it wants a target");
     flows.give_up(flow);
     assert_eq!((flows.len(), flows.descriptors()), (0, 1), "the answer is due");

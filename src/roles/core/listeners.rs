@@ -14,7 +14,7 @@ use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
 use crate::sys::{Errno, clock, socket};
-use crate::table::{Effects, Entry, Key, Table};
+use crate::table::{Effects, Ending, Entry, Key, Table};
 use crate::wire::{Address, Which};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -102,10 +102,11 @@ impl World {
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
         let goal = Goal::new(target.address, port.get(), family_of(key), answered);
         let now = clock::now_ms();
-        let flow = self.flows.open(client, entry.stats, goal, now).map_err(|client| {
-            let _ = socket::reset_on_close(client.as_fd());
-            Errno(libc::ECONNABORTED)
-        })?;
+        let flow =
+            self.flows.open(client, (entry.stats, key.port), goal, now).map_err(|client| {
+                let _ = socket::reset_on_close(client.as_fd());
+                Errno(libc::ECONNABORTED)
+            })?;
         self.totals.accepted += 1;
         Ok(flow)
     }
@@ -149,6 +150,7 @@ impl World {
     /// says when again: those that came back may have nothing to bring.
     pub(super) fn resume_listeners(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
         let (generation, room) = (table.generation(), self.room(table));
+        self.common = room.common;
         if generation != self.asked.0 {
             // Listeners may have other rules now: they come back, to wait under these if they must.
             self.recalled = self.waiting.len();
@@ -222,8 +224,8 @@ impl Effects<OwnedFd> for World {
 
     fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry) -> u32 {
         let mut taken = 0;
-        // Beyond the budget they are reset with the listener.
-        while self.descriptors() + 2 <= self.descriptor_limit && self.flows.len() < MAX_FLOWS {
+        // What is kept for other rules is not for one that leaves: the rest is reset with the listener.
+        while self.flows.len() < self.common {
             match self.accept_one(socket.as_fd(), key, was, None) {
                 Ok(flow) => {
                     if self.watch(flow, Leg::Client).is_none() {
@@ -237,8 +239,8 @@ impl Effects<OwnedFd> for World {
         taken
     }
 
-    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
-        self.doom(stats, after_ms);
+    fn end_flows(&mut self, ending: Ending) {
+        self.doom(ending);
     }
 }
 

@@ -369,7 +369,8 @@ impl Core {
         match self.retry_ms {
             Some(at) if at > now => return,
             Some(_) => {
-                self.table.retry(self.world.free_descriptors(self.table.listeners().open));
+                self.world.sockets = sockets_of(&self.table, &self.host);
+                self.table.retry(self.world.free_descriptors());
                 self.changing = true;
             }
             None => {}

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) accepted: Option<(Ref, u64)>,
     /// The generation, and the room for flows, of which each rule was asked whether it may go on.
     pub(super) asked: (u64, usize),
+    /// So many flows there may be before some are kept for each rule.
+    pub(super) common: usize,
     /// How many listeners are to come back whatever room there is.
     pub(super) recalled: usize,
     /// Descriptors that are neither listeners' nor flows'.
@@ -85,6 +87,7 @@ impl World {
             turn: 0,
             accepted: None,
             asked: (0, 0),
+            common: 0,
             recalled: 0,
             sockets: 0,
             descriptor_limit,
@@ -182,9 +185,8 @@ impl Facts for World {
         totals
     }
 
-    fn free_descriptors(&self, listeners: u32) -> usize {
-        let used = self.own_descriptors + listeners as usize + self.flows.descriptors();
-        self.descriptor_limit.saturating_sub(used + FLOW_DESCRIPTORS)
+    fn free_descriptors(&self) -> usize {
+        self.descriptor_limit.saturating_sub(self.descriptors() + FLOW_DESCRIPTORS)
     }
 }
 

@@ -5,7 +5,7 @@ mod picks;
 mod plans;
 mod transactions;
 
-use super::{Committed, Counts, Effects, Entry, Key, Refusal, Request, State, Step, Table};
+use super::{Committed, Counts, Effects, Ending, Entry, Key, Refusal, Request, State, Step, Table};
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{
@@ -50,7 +50,7 @@ pub(crate) struct Kernel {
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
     /// Rules whose flows were to end, and after how long.
-    ended: Vec<(Ref, u64)>,
+    ended: Vec<Ending>,
 }
 
 impl Kernel {
@@ -98,8 +98,8 @@ impl Effects<Socket> for Kernel {
         self.backlog
     }
 
-    fn end_flows(&mut self, stats: Ref, after_ms: u64) {
-        self.ended.push((stats, after_ms));
+    fn end_flows(&mut self, ending: Ending) {
+        self.ended.push(ending);
     }
 }
 

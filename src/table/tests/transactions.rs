@@ -68,7 +68,7 @@ fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
         t.insert(same(), true)
     });
     assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
-    assert_eq!(kernel.ended, [(stats, 0)]);
+    assert_eq!(kernel.ended, [Ending { stats, ports: PortRange::single(port(80)), after_ms: 0 }]);
     assert_ne!(table.entry(RuleId(1)).expect("there").stats, stats);
     assert!(table.stats(stats).is_none(), "nobody's any more");
 }
