@@ -31,9 +31,3 @@ fn add(run: &Run, container: u16) -> String {
 fn port(spec: &str) -> u16 {
     spec.split(':').nth(1).and_then(|port| port.parse().ok()).expect("a port")
 }
-
-/// Whether the daemon can do something yet.
-fn has(run: &Run, feature: &str) -> bool {
-    let status = run.json(&["status"]);
-    status["features"].as_array().expect("an array").iter().any(|has| has == feature)
-}

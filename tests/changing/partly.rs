@@ -1,9 +1,9 @@
 //! `--allow-failed`: what cannot be bound is kept as failed, and that is told.
 
+use crate::forwards;
 use crate::support::fake::{Client, daemon};
 use crate::support::words::{done, echoes, failed};
 use crate::support::{Folder, Run, output, program, text, until};
-use crate::{forwards, has};
 use pesto::wire::{
     Address, Answer, Failure, NoEntry, Outcome, Plan, Port, Refusal, Request, RuleId, TableState,
 };
@@ -100,12 +100,16 @@ fn port_that_was_taken_is_forwarded_once_it_is_free() {
     let taken = holder.local_addr().expect("its address").port();
     let spec = format!("127.0.0.1:{taken}:8000");
     let added = run.pesto(&["add", "--allow-failed", "-p", &spec]);
-    if !has(&run, "allow-failed") {
-        assert!(failed(added).1.contains("this daemon does not keep ports"));
-        return;
-    }
     assert_eq!(added.status.code(), Some(6), "{added:?}");
     assert!(done(run.pesto(&["list"])).contains("failed"));
+    // It is there already, and still does not listen.
+    let again = run.pesto(&["add", "--allow-failed", "-p", &spec]);
+    assert_eq!(again.status.code(), Some(6), "{again:?}");
+    let (code, said) = failed(run.pesto(&["add", "-p", &spec]));
+    assert!(code == 3 && said.contains("forwarded as failed"), "{said}");
+    assert_eq!(failed(run.pesto(&["port", "8000"])).0, 1, "that is somebody else's");
+    // And is in nobody's way.
+    done(run.pesto(&["add", "-p", "127.0.0.1::8000"]));
     drop(holder);
     until("the port", || (forwards(&run)[0]["state"] == "listening").then_some(()));
     echoes(taken);

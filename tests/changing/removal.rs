@@ -4,11 +4,12 @@ use crate::support::ends::{echo, is_cut};
 use crate::support::fake::daemon;
 use crate::support::words::{done, empty, failed, specs};
 use crate::support::{Folder, Run, connect, output, program};
-use crate::{add, forwards, generation, has, port};
+use crate::{add, forwards, generation, port};
 use pesto::client::spec::Spec;
 use pesto::wire::{
     Answer, FlowsFate, NoEntry, Outcome, Plan, ReadRule, Request, RuleId, TableState,
 };
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc::channel;
 
@@ -93,17 +94,24 @@ fn connections_of_a_part_cannot_be_ended() {
 #[test]
 fn connections_of_what_is_removed_end_as_it_was_asked_for() {
     let run = Run::peer(&[], "echo", &[]);
-    for (options, feature) in [(["--kill"].as_slice(), "kill"), (&["--drain", "1"], "drain")] {
+    for options in [["--kill"].as_slice(), &["--drain", "1"]] {
         let spec = add(&run, 8000);
         let mut flow = connect(port(&spec));
         echo(&mut flow);
-        let removed = run.pesto(&[&["rm", "-p", &spec], options].concat());
-        if has(&run, feature) {
-            done(removed);
-            is_cut(&flow);
-        } else {
-            assert!(failed(removed).1.contains("this daemon cannot do that"));
-            echo(&mut flow);
-        }
+        done(run.pesto(&[&["rm", "-p", &spec], options].concat()));
+        is_cut(&flow);
     }
+}
+
+#[test]
+fn connections_of_a_part_that_was_cut_off_and_stays_are_not_killed() {
+    let run = Run::peer(&[], "echo", &[]);
+    // One forward of three ports; the container listens on the last of its own.
+    done(run.pesto(&["add", "-p", "127.0.0.91:31890-31892:7998-8000"]));
+    let mut flow = TcpStream::connect(("127.0.0.91", 31892)).expect("it listens");
+    echo(&mut flow);
+    // The first part goes on as the forward that it was, and so with all its connections.
+    done(run.pesto(&["rm", "-p", "127.0.0.91:31891:7999"]));
+    done(run.pesto(&["rm", "--kill", "-p", "127.0.0.91:31890:7998"]));
+    echo(&mut flow);
 }
