@@ -15,7 +15,7 @@ use pesto::sys::{Errno, fd, process};
 use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -47,9 +47,16 @@ pub struct Folder(PathBuf);
 impl Folder {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pesto-test-{}-{count}", process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a new folder");
+        // One that was killed may have left such a folder, and its process id is another's by now.
+        let path = loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("pesto-test-{}-{count}", process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| path).expect("a new folder"),
+            }
+        };
         Self(path)
     }
 
