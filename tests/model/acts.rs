@@ -47,7 +47,7 @@ pub enum Act {
     /// Somebody else takes an address, or lets it go.
     Foreign(SocketAddr),
     Pass(u64),
-    /// How many sockets there may be from now on.
+    /// How many sockets there may be from now on, unless some are just being asked for.
     Descriptors(usize),
 }
 
@@ -165,7 +165,7 @@ fn events() -> impl Strategy<Value = Act> {
         Act::Foreign(SocketAddr::new(address.parse().expect("an address"), FIRST_PORT + port))
     });
     let pass = prop_oneof![12 => 0_u64..3000, 1 => 25_000_u64..40_000];
-    let sockets = prop_oneof![3 => Just(crate::world::LISTENERS), 1 => 0_usize..6];
+    let sockets = prop_oneof![3 => Just(crate::world::LISTENERS), 1 => 0_usize..20];
     prop_oneof![
         12 => (0_usize..24, looks()).prop_map(|(client, look)| Act::Send(Who::Nth(client), look)),
         6 => (who(), requests()).prop_map(|(who, request)| Act::Send(who, request)),
@@ -173,8 +173,8 @@ fn events() -> impl Strategy<Value = Act> {
         4 => Just(Act::Connect),
         1 => (who(), garbage()).prop_map(|(who, garbage)| Act::Break(who, garbage)),
         2 => who().prop_map(Act::Hangup),
-        8 => Just(Act::Retry),
-        10 => foreign,
+        14 => Just(Act::Retry),
+        24 => foreign,
         3 => pass.prop_map(Act::Pass),
         2 => sockets.prop_map(Act::Descriptors),
     ]
@@ -186,18 +186,19 @@ fn answers() -> impl Strategy<Value = Act> {
 
 /// A transaction, as somebody means it.
 fn change() -> impl Strategy<Value = Vec<Act>> {
+    let send = |request| Act::Send(Who::Owner, request);
     let begin = (base(), Just(None)).prop_map(|(base, expect)| Request::Begin { base, expect });
     let edits = prop::collection::vec(prop_oneof![3 => inserts(), 1 => deletes()], 0..6);
     let answers = prop::collection::vec(answers(), 0..12);
     let end = prop_oneof![
-        5 => any::<bool>().prop_map(|allow_failed| Some(Request::Commit { allow_failed })),
-        1 => Just(Some(Request::Rollback)),
+        8 => any::<bool>().prop_map(move |allow_failed| Some(send(Request::Commit { allow_failed }))),
+        1 => Just(Some(send(Request::Rollback))),
+        2 => Just(Some(Act::Hangup(Who::Owner))),
         1 => Just(None),
     ];
-    (begin, edits, answers, end).prop_map(|(begin, edits, answers, end)| {
-        let send = |request| Act::Send(Who::Owner, request);
+    (begin, edits, answers, end).prop_map(move |(begin, edits, answers, end)| {
         let first = [vec![begin], edits, vec![Request::Prepare]].concat().into_iter().map(send);
-        first.chain(answers).chain(end.map(send)).collect()
+        first.chain(answers).chain(end).collect()
     })
 }
 

@@ -35,6 +35,8 @@ impl<P: Ports> Daemon<P> {
             Request::Pick { .. } => Purpose::Shadow,
         };
         self.asked.push((request, purpose));
+        let is_bind = matches!(request, Request::Bind { .. });
+        assert!(!is_bind || self.sockets() <= self.limit, "more sockets than there may be");
     }
 
     /// What was asked for, for a transaction that is gone or a rule that is, is late.

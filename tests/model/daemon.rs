@@ -19,6 +19,8 @@ pub struct Daemon<P: Ports> {
     /// What the factory was asked for, and has not done.
     pub asked: Vec<(Order, Purpose)>,
     pub reference: Reference,
+    /// How many sockets there may be.
+    pub limit: usize,
     /// What listened after the last act, and which sockets they were.
     listening: BTreeMap<SocketAddr, u64>,
     sequence: u32,
@@ -33,9 +35,10 @@ impl<P: Ports> Daemon<P> {
         Self {
             control: Control::default(),
             table: Table::new(RULES, LISTENERS, 2 * LISTENERS),
-            world: World { ports, free: LISTENERS },
+            world: World { ports, free: 0 },
             asked: Vec::new(),
-            reference: Reference { descriptors: LISTENERS, ..Reference::default() },
+            reference: Reference::default(),
+            limit: LISTENERS,
             listening: BTreeMap::new(),
             sequence: 0,
             seen: Seen::new(),
@@ -49,6 +52,8 @@ impl<P: Ports> Daemon<P> {
     /// Something happens, and everything is looked at.
     pub fn act(&mut self, act: Act) {
         let generation = self.reference.generation;
+        self.world.free = self.limit.saturating_sub(self.sockets());
+        self.reference.descriptors = self.world.free;
         match act {
             Act::Connect => self.connect(),
             Act::Send(client, request) => {
@@ -79,8 +84,9 @@ impl<P: Ports> Daemon<P> {
                 self.go_on();
             }
             Act::Descriptors(count) => {
-                self.world.free = count;
-                self.reference.descriptors = count;
+                if self.asked.is_empty() && self.reference.transaction.is_none() {
+                    self.limit = count;
+                }
             }
         }
         let before = std::mem::take(&mut self.listening);
@@ -92,6 +98,12 @@ impl<P: Ports> Daemon<P> {
                 None => assert!(is_commit, "{address} does not listen any more"),
             }
         }
+    }
+
+    /// How many sockets there are, and will be.
+    pub fn sockets(&self) -> usize {
+        let binds = self.asked.iter().filter(|(order, _)| matches!(order, Order::Bind { .. }));
+        self.world.ports.open() + binds.count()
     }
 
     fn place(&self, who: Who) -> Option<usize> {

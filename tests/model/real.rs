@@ -20,6 +20,9 @@ use std::thread::JoinHandle;
 /// After so long nothing will come any more, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 
+/// A request that leaves nothing behind.
+const ANYTHING: Request = Request::Pick { rule: Ref { index: 0, tag: 0 }, address: None, width: 1 };
+
 pub struct Real {
     channel: Option<Channel>,
     factory: Option<JoinHandle<bool>>,
@@ -43,8 +46,7 @@ impl Real {
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
         let mut real = Self { channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
         // Once it has answered, it has its own table.
-        let (rule, width) = (Ref { index: 0, tag: 0 }, 1);
-        real.carry_out(&[Request::Pick { rule, address: None, width }]);
+        real.ask(&[ANYTHING]);
         real.others = open_descriptors();
         real
     }
@@ -52,23 +54,9 @@ impl Real {
     fn channel(&mut self) -> &mut Channel {
         self.channel.as_mut().expect("until the end")
     }
-}
 
-impl Drop for Real {
-    fn drop(&mut self) {
-        // That is what ends a factory.
-        self.channel = None;
-        let ended = self.factory.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            assert!(matches!(ended, Some(Ok(true))), "the factory was told nonsense");
-        }
-    }
-}
-
-impl Ports for Real {
-    type Socket = OwnedFd;
-
-    fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
+    /// Has a batch of requests carried out.
+    fn ask(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
         for (token, request) in (0..).zip(batch) {
             let work = match *request {
                 Request::Bind { address, .. } => Work::Listen(address),
@@ -90,6 +78,29 @@ impl Ports for Real {
                 }));
             }
         }
+        outcomes
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        // That is what ends a factory.
+        self.channel = None;
+        let ended = self.factory.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(ended, Some(Ok(true))), "the factory was told nonsense");
+        }
+    }
+}
+
+impl Ports for Real {
+    type Socket = OwnedFd;
+
+    fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
+        let outcomes = self.ask(batch);
+        // A factory closes its own copies of sockets once they are sent. When it answers again, they
+        // are ours alone.
+        self.ask(&[ANYTHING]);
         outcomes
     }
 
