@@ -4,6 +4,7 @@ mod support;
 
 use pesto::sys::process::user_id;
 use pesto::sys::unix::{self, Blocking};
+use pesto::wire::Request;
 use std::ffi::CString;
 use std::fs;
 use std::io::Read;
@@ -156,6 +157,43 @@ fn path_as_long_as_an_address_works_and_a_longer_one_is_named() {
     works(&folder.join(&"x".repeat(left)));
     let said = refused(&folder.join(&"x".repeat(left + 1)));
     assert!(said.contains("longer than 107 bytes") && said.contains("a shorter path"), "{said}");
+}
+
+/// Asks a daemon who it is, and prints how long the answer is: 0 when it has hung up.
+const ASK: &str = "\
+import socket, sys
+daemon = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+daemon.connect(sys.argv[1])
+try:
+    daemon.send(bytes.fromhex(sys.argv[2]))
+    print(len(daemon.recv(200)))
+except (BrokenPipeError, ConnectionResetError):
+    print(0)
+";
+
+#[test]
+fn client_of_another_user_is_hung_up_on_even_where_the_files_let_it_in() {
+    let run = Run::command(&["127.0.0.1::80"], &["sleep", "600"]);
+    let folder = run.socket.parent().expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&run.socket, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let hello = Request::Hello.encode(1).map(|byte| format!("{byte:02x}")).concat();
+    let asked_by = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["python3", "-c", ASK]).arg(&run.socket).arg(&hello);
+        stdout(command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    };
+    assert_eq!(asked_by(&["env"]), "128\n");
+    let other = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups"];
+    if user_id() == 0 {
+        assert_eq!(asked_by(&other), "0\n");
+    } else {
+        // One of the caller's subordinate ids.
+        let unshare = ["unshare", "--user", "--map-root-user", "--map-auto"];
+        assert_eq!(asked_by(&unshare), "128\n");
+        assert_eq!(asked_by(&[&unshare[..], &other].concat()), "0\n");
+    }
+    assert!(run.pesto(&["list"]).status.success());
 }
 
 #[test]
