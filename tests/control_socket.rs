@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::ends::{echo, flow};
+use support::ends::{all_end, echo, flow, pidfd, signal};
 use support::{Folder, Lines, Run, output, program, stdout, text, wait};
 
 /// `pesto run` of nothing, with its control socket here.
@@ -320,9 +320,12 @@ fn ps_shows_every_daemon_and_removes_what_dead_ones_left() {
     assert!(shown.contains(" -> 80/tcp\n") && shown.contains(" -> 81/tcp\n"), "{shown}");
 
     let pid = instances[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-    let pidfd = pesto::sys::process::open_pidfd(pid.expect("a pid")).expect("it runs");
-    pesto::sys::process::send_signal(pidfd.as_fd(), libc::SIGKILL).expect("a signal");
-    assert!(support::has_ended(pidfd.as_fd(), support::PATIENCE));
+    let pid = pid.expect("a pid");
+    // Its core listens until it has followed.
+    let all: Vec<_> = support::children(pid).into_iter().chain([pid]).map(pidfd).collect();
+    assert_eq!(all.len(), 4);
+    signal(&all[3], libc::SIGKILL);
+    all_end(&all);
     assert!(folder.join("pesto/other.sock").exists(), "nobody was there to remove it");
     assert_eq!(ps()["instances"].as_array().map(Vec::len), Some(1));
     for name in ["other.sock", "other.lock"] {
