@@ -240,6 +240,25 @@ fn root_of_the_container_can_look_into_no_process_of_the_daemon() {
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }
 
+/// What it could do in a moment on the way, it could do: it is hidden before it comes there.
+#[test]
+fn guest_factory_is_hidden_before_it_enters_the_container() {
+    let folder = Folder::new();
+    let trace = folder.join("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=prctl,setns", "-e", "signal=none", "-o"]).arg(&trace);
+    strace.arg(program("pesto")).args(["run", "-p", "127.0.0.1::80", "--", "true"]);
+    stdout(&mut strace);
+    let text = fs::read_to_string(&trace).expect("strace has written");
+    let named = text.lines().find(|line| line.contains(r#"PR_SET_NAME, "pestod-guest""#));
+    let pid = named.and_then(|line| line.split_whitespace().next()).expect("a guest factory");
+    let lines = text.lines().filter(|line| line.split_whitespace().next() == Some(pid));
+    let wanted = |line: &&str| line.contains("PR_SET_DUMPABLE") || line.contains("setns(");
+    let calls: Vec<_> = lines.filter(wanted).collect();
+    assert!(calls.len() >= 2, "{calls:?}");
+    assert!(calls[0].contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{calls:?}");
+}
+
 #[test]
 fn no_socket_of_the_daemon_has_an_abstract_name() {
     network::alone("no_socket_of_the_daemon_has_an_abstract_name", || {

@@ -44,6 +44,8 @@ pub fn run(
     parent: i32,
 ) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
+    // First: once it is in the container's user namespace, root of that may look into it otherwise.
+    flags::hide()?;
     if let Some(Target { network, tune }) = target {
         namespaces::enter_network(network.as_fd())?;
         if tune {
@@ -64,7 +66,6 @@ pub fn run(
         (Side::Guest, None) => Some(hold_numbers(&supervisor)?),
         _ => None,
     };
-    flags::hide()?;
     flags::end_with(parent)?;
     let layers = flags::achieved().with(Layers::SECCOMP);
     seccomp::seal(match side {
