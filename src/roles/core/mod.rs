@@ -219,7 +219,7 @@ impl Core {
         let mut next = self.channel(side).receive().map(drop);
         while next.is_ok() {
             match self.channel(side).next_completion() {
-                Ok(Some(completion)) => self.complete(completion),
+                Ok(Some(completion)) => self.complete(side, completion),
                 Ok(None) => return,
                 Err(broken) => next = Err(broken),
             }
@@ -243,18 +243,20 @@ impl Core {
         !is_blocked
     }
 
-    fn complete(&mut self, Completion { token, outcome }: Completion) {
+    /// What one factory was asked for, the other cannot answer: a listener of the container's network,
+    /// say, in place of the host's.
+    fn complete(&mut self, side: Side, Completion { token, outcome }: Completion) {
         let wrong = Errno(libc::EPROTO);
-        match Token::decode(token) {
-            Some(Token::Listener(slot)) => {
+        match (side, Token::decode(token)) {
+            (Side::Host, Some(Token::Listener(slot))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 self.table.bound(slot, socket, &mut self.world);
             }
-            Some(Token::Pick(rule)) => {
+            (Side::Host, Some(Token::Pick(rule))) => {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
                 self.table.picked(rule, port);
             }
-            Some(Token::Flow(flow, Leg::Target)) => {
+            (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
                     self.world.no_local_port += 1;
