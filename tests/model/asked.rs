@@ -69,8 +69,11 @@ impl<P: Ports> Daemon<P> {
         let mut held = self.reference.held();
         let outcomes = self.world.ports.carry_out(&requests);
         assert_eq!(outcomes.len(), batch.len());
+        let ports = &self.world.ports;
         for (request, outcome) in requests.iter().zip(&outcomes) {
-            check(request, outcome, &mut held);
+            if !outcome.as_ref().err().is_some_and(|errno| ports.is_shortage(*errno)) {
+                check(request, outcome, &mut held);
+            }
         }
         for ((request, purpose), outcome) in batch.into_iter().zip(outcomes) {
             self.take(&request, purpose, outcome);

@@ -5,9 +5,11 @@ use crate::asked::Purpose;
 use crate::reference::{Fate, Reference, Rules, overlap};
 use crate::world::{LISTENERS, Ports, RULES, World};
 use pesto::control::{Control, Reply};
+use pesto::sys::Errno;
 use pesto::table::{Request as Order, Step, Table, socket_address};
 use pesto::wire::{
-    self, Answer, Base, Broken, FRAME_SIZE, Frame, HEADER_SIZE, Opcode, ReadRule, Request, Which,
+    self, Answer, Base, Broken, FRAME_SIZE, Failure, Frame, HEADER_SIZE, Opcode, ReadRule, Request,
+    Which,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -106,6 +108,11 @@ impl<P: Ports> Daemon<P> {
         self.world.ports.open() + binds.count()
     }
 
+    /// Whether calls fail now and then although they need not.
+    fn is_short(&self) -> bool {
+        self.world.ports.is_shortage(Errno(libc::ENFILE))
+    }
+
     fn place(&self, who: Who) -> Option<usize> {
         match (who, self.reference.owner()) {
             (Who::Owner, Some(owner)) => Some(owner),
@@ -186,6 +193,8 @@ impl<P: Ports> Daemon<P> {
     /// Whether nothing is under way that makes more than one answer right.
     fn is_certain(&self, answer: &Answer) -> bool {
         match answer {
+            // Why no port was found, the factory knows.
+            Answer::Failure(Failure { port: None, .. }) if self.is_short() => false,
             // What a round of retries has brought is told when it is over.
             Answer::Status(_) | Answer::Counters(_) | Answer::Failure(_) | Answer::NoEntry(_) => {
                 !self.asked.iter().any(|(_, purpose)| *purpose == Purpose::Retry)
@@ -358,11 +367,15 @@ impl<P: Ports> Daemon<P> {
             self.act(Act::Foreign(address));
         }
         self.act(Act::Descriptors(LISTENERS));
-        // A round goes on where the one before it has ended.
-        for _ in 0..2 {
+        // A round goes on where the one before it has ended; while calls fail there may be many.
+        let rounds = if self.is_short() { 1000 } else { 2 };
+        for _ in 0..rounds {
             self.act(Act::Retry);
             while !self.asked.is_empty() {
                 self.act(Act::Answer(0, 3));
+            }
+            if self.reference.failed.is_empty() {
+                break;
             }
         }
         assert!(self.reference.failed.is_empty(), "{:?} did not come back", self.reference.failed);

@@ -23,7 +23,15 @@ const PATIENCE_MS: i64 = 60_000;
 /// A request that leaves nothing behind.
 const ANYTHING: Request = Request::Pick { rule: Ref { index: 0, tag: 0 }, address: None, width: 1 };
 
+/// Whether the kernel is short of something, as it is told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortages {
+    No,
+    NowAndThen,
+}
+
 pub struct Real {
+    shortages: Shortages,
     channel: Option<Channel>,
     factory: Option<JoinHandle<bool>>,
     foreign: BTreeMap<SocketAddr, OwnedFd>,
@@ -33,8 +41,9 @@ pub struct Real {
 }
 
 impl Real {
-    pub fn new() -> Self {
+    pub fn new(shortages: Shortages) -> Self {
         let (core, factory) = unix::pair(Blocking::No).expect("a pair");
+        let number = factory.as_raw_fd();
         let serve = move || {
             // As in the daemon, it has no descriptor but its own.
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
@@ -44,9 +53,11 @@ impl Real {
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
-        let mut real = Self { channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
-        // Once it has answered, it has its own table.
+        let mut real =
+            Self { shortages, channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
+        // Once it has answered, it has its own table, and this one is the only other.
         real.ask(&[ANYTHING]);
+        drop(fd::adopt(number).expect("the factory's end"));
         real.others = open_descriptors();
         real
     }
@@ -115,11 +126,17 @@ impl Ports for Real {
 
     /// As rudely as it can be: with SO_REUSEADDR.
     fn take(&mut self, address: SocketAddr) -> bool {
-        let foreign = socket::tcp(&address).expect("a socket");
+        let foreign = loop {
+            match socket::tcp(&address) {
+                Err(errno) if self.is_shortage(errno) => {}
+                made => break made.expect("a socket"),
+            }
+        };
         socket::set_reuse_address(foreign.as_fd(), true).expect("an option");
         let bound = socket::bind(foreign.as_fd(), &address);
         let taken = bound.and_then(|()| socket::listen(foreign.as_fd()));
         match taken {
+            Err(errno) if self.is_shortage(errno) => self.take(address),
             Ok(()) => self.foreign.insert(address, foreign).is_none(),
             Err(errno) => {
                 assert_eq!(errno, Errno(libc::EADDRINUSE));
@@ -136,6 +153,11 @@ impl Ports for Real {
         let foreign: Vec<_> = self.foreign.values().map(AsRawFd::as_raw_fd).collect();
         let numbers = descriptors().into_iter().filter(|number| !foreign.contains(number));
         numbers.filter_map(listener).collect()
+    }
+
+    fn is_shortage(&self, errno: Errno) -> bool {
+        let errors = [libc::ENFILE, libc::ENOMEM];
+        self.shortages == Shortages::NowAndThen && errors.contains(&errno.0)
     }
 
     fn open(&self) -> usize {

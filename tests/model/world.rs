@@ -35,6 +35,10 @@ pub trait Ports {
     fn listening(&self) -> BTreeMap<SocketAddr, u64>;
     /// How many sockets of ours are open.
     fn open(&self) -> usize;
+    /// Whether a request may fail for that reason although its address is free.
+    fn is_shortage(&self, _: Errno) -> bool {
+        false
+    }
 }
 
 pub struct World<P> {
