@@ -1,7 +1,7 @@
 //! What COMMIT and ROLLBACK do to sockets, step by step.
 //!
 //! COMMIT: all that is new listens; then the tables are swapped, at once; then what leaves is served
-//! and closed. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
+//! and closed, and flows go over to the rule that their listener has now. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
 //! what was bound.
 
 use super::plan::Counts;
@@ -110,28 +110,36 @@ impl<D> Table<D> {
         self.shadow_failures.clear();
     }
 
-    /// COMMIT: the next of what leaves is served and closed.
+    /// COMMIT: the next of what leaves is served and closed, and flows go where their listeners went.
     pub(super) fn retire(&mut self, effects: &mut impl Effects<D>) -> Step {
         let Phase::Retiring { mut next, counts } = self.phase else { return Step::Wait };
         let over = self.walk(&mut next, |table, at| {
-            let leaves = |state: &State<D>| matches!(state, State::Leaving(_) | State::Wanted);
-            if !table.slots.get(at).is_some_and(|slot| leaves(&slot.state)) {
-                return false;
+            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let (key, active) = (slot.key, slot.active);
+            let leaving = match core::mem::replace(&mut slot.state, State::Wanted) {
+                State::Leaving(socket) => Some(socket),
+                State::Wanted => None,
+                state => {
+                    slot.state = state;
+                    table.settle(at, effects);
+                    return false;
+                }
+            };
+            let closes = leaving.is_some();
+            if let Some(socket) = leaving
+                && let Some(&entry) = active.and_then(|at| table.rules.get(at))
+                && let Some(origin) = table.origin_of(at)
+            {
+                let taken = effects.retire(key, socket, &entry, origin);
+                table.count_accepted(origin, taken);
             }
-            let Some(slot) = table.slots.remove(at) else { return false };
-            let State::Leaving(socket) = slot.state else { return false };
-            if let Some(&entry) = slot.active.and_then(|at| table.rules.get(at)) {
-                let taken = effects.retire(slot.key, socket, &entry);
-                table.count_accepted(entry.stats, taken);
-            }
-            true
+            table.settle(at, effects);
+            table.remove_slot(at);
+            closes
         });
         if !over {
             self.phase = Phase::Retiring { next, counts };
             return Step::More;
-        }
-        for ending in self.doomed.drain(..) {
-            effects.end_flows(ending);
         }
         self.rules.drop_shadow();
         self.phase = Phase::Closed;
@@ -146,7 +154,7 @@ impl<D> Table<D> {
             if slot.active.is_some() {
                 return false;
             }
-            let state = table.slots.remove(at).map(|slot| slot.state);
+            let state = table.remove_slot(at).map(|slot| slot.state);
             table.late += usize::from(matches!(state, Some(State::Asked)));
             matches!(state, Some(State::Bound(_)))
         });
@@ -167,7 +175,7 @@ impl<D> Table<D> {
     pub(super) fn drop_shadow(&mut self) {
         self.phase = Phase::Closed;
         self.rules.drop_shadow();
+        self.rules.spare_flows();
         self.shadow_failures.clear();
-        self.doomed.clear();
     }
 }

@@ -19,8 +19,7 @@ fn unchanged_port_keeps_its_socket_its_slot_and_its_counters() {
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
     let slot = table.slots.iter().next().expect("one").0;
     let before = listening(&table);
-    let stats = table.entry(RuleId(1)).expect("there").stats;
-    table.count_accepted(stats, 7);
+    accept(&mut table, &mut kernel, 80, 7);
     kernel.calls.clear();
 
     let counts = change(&mut table, &mut kernel, |t| {
@@ -59,6 +58,7 @@ fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
     let same = || rule(1, "127.0.0.1", range(80, 80));
     change(&mut table, &mut kernel, |t| t.insert(same(), false));
     let stats = table.entry(RuleId(1)).expect("there").stats;
+    let before = accept(&mut table, &mut kernel, 80, 2);
     let counts = change(&mut table, &mut kernel, |t| {
         // However often it is deleted, its flows end once.
         for _ in 0..2 {
@@ -68,7 +68,7 @@ fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
         t.insert(same(), true)
     });
     assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
-    assert_eq!(kernel.ended, [Ending { stats, ports: PortRange::single(port(80)), after_ms: 0 }]);
+    assert_eq!((kernel.ended, table.end_of(before)), (vec![0], Some(NOW_MS)));
     assert_ne!(table.entry(RuleId(1)).expect("there").stats, stats);
     assert!(table.stats(stats).is_none(), "nobody's any more");
 }
@@ -248,7 +248,7 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
 #[test]
 fn failures_beyond_the_most_that_are_told_are_counted() {
     let room = 4 * crate::limits::MAX_FAILURES;
-    let (mut table, mut kernel) = (Table::new(RULES, room, 2 * room), Kernel::default());
+    let (mut table, mut kernel) = (Table::new(RULES, room, 2 * room, FLOWS), Kernel::default());
     kernel.stage_error = Some(IN_USE);
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "any", range(1, 2000)), false).expect("room");
