@@ -95,6 +95,8 @@ pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
     listeners: Listeners,
+    /// A listener has failed, or has come, since they were counted.
+    stale: bool,
     active_failures: Failures,
     shadow_failures: Failures,
     generation: u64,
@@ -114,6 +116,7 @@ impl<D> Table<D> {
             rules: Rules::new(rules),
             slots: Slots::new(listeners, index),
             listeners: Listeners::default(),
+            stale: false,
             active_failures: Failures::new(),
             shadow_failures: Failures::new(),
             generation: 0,
@@ -189,10 +192,18 @@ impl<D> Table<D> {
         self.listeners
     }
 
-    /// A listener does not accept any more, through no change of ours: it is given up.
+    /// A listener does not accept any more, through no change of ours: it is given up. That is counted
+    /// and told with all others of the same turn, by [`recount`](Self::recount).
     pub fn fail(&mut self, slot: Ref, errno: Errno) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.state = State::Failed(errno);
+            self.stale = true;
+        }
+    }
+
+    /// Counts what is open and tells what has failed anew, if it is not the same any more.
+    pub fn recount(&mut self) {
+        if core::mem::take(&mut self.stale) {
             self.count_listeners();
             self.collect_failures(Which::Active);
         }

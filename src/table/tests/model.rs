@@ -173,6 +173,7 @@ impl Test {
                         vec![Ok(u16::try_from(self.kernel.next % 12).expect("small"))];
                     self.tried_again(&request);
                     self.kernel.carry_out(request, &mut self.table);
+                    self.table.recount();
                     self.go_on();
                 }
             }

@@ -231,6 +231,7 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 81)), false));
     let slot = table.slots.iter().next().expect("one").0;
     table.fail(slot, Errno(libc::EINVAL));
+    table.recount();
     let listeners = table.listeners();
     assert_eq!((listeners.open, listeners.failed, kernel.open()), (1, 1, 1));
     assert_eq!(table.entry(RuleId(1)).expect("there").listeners, listeners);
@@ -243,6 +244,22 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
     let counts = change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
     assert_eq!(counts, Counts { retired: 1, ..Counts::default() });
     assert_eq!((table.failures(Which::Active).total(), table.slots.free()), (0, LISTENERS));
+}
+
+#[test]
+fn listeners_that_are_destroyed_at_once_are_counted_and_told_once() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "any", range(80, 89)), false));
+    let slots: Vec<Ref> = table.slots.iter().map(|(slot, _)| slot).collect();
+    for slot in slots {
+        table.fail(slot, Errno(libc::EINVAL));
+        // That is the work of the turn's end.
+        assert_eq!(table.failures(Which::Active).total(), 0);
+    }
+    assert_eq!((table.listeners().open, kernel.open()), (20, 0));
+    table.recount();
+    assert_eq!((table.failures(Which::Active).total(), table.listeners().failed), (20, 20));
+    assert!(!table.stale);
 }
 
 #[test]
