@@ -2,7 +2,7 @@
 //!
 //! COMMIT: all that is new listens; then the tables are swapped, at once; then what leaves is served
 //! and closed, and flows go over to the rule that their listener has now. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
-//! what was bound.
+//! what was bound, STOP all.
 
 use super::plan::Counts;
 use super::slots::State;
@@ -144,6 +144,18 @@ impl<D> Table<D> {
         self.rules.drop_shadow();
         self.phase = Phase::Closed;
         Step::Committed(Committed { counts, done: true })
+    }
+
+    /// STOP: the next of all sockets are closed.
+    pub(super) fn close_some(&mut self, mut next: u32) -> Step {
+        let over = self.walk(&mut next, |table, at| {
+            let Some(slot) = table.remove_slot(at) else { return false };
+            table.listeners.open -= u32::from(slot.is_open());
+            matches!(slot.state, State::Bound(_) | State::Listening(_) | State::Leaving(_))
+        });
+        self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
+        self.stale = over;
+        Step::More
     }
 
     /// Takes the next marks of the shadow table back, and closes what was made for it.

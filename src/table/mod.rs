@@ -172,7 +172,10 @@ impl<D> Table<D> {
     pub fn listener(&self, slot: Ref) -> Option<(&D, Key, &Entry)> {
         let slot = self.slots.get(slot)?;
         match &slot.state {
-            State::Listening(socket) => Some((socket, slot.key, self.rules.get(slot.active?)?)),
+            // Those that are to be closed do not serve any more.
+            State::Listening(socket) if !self.is_closing() => {
+                Some((socket, slot.key, self.rules.get(slot.active?)?))
+            }
             _ => None,
         }
     }
@@ -241,14 +244,15 @@ impl<D> Table<D> {
         }
     }
 
-    /// Gives up every listener, to stop. An open transaction is rolled back.
+    /// Starts to close every listener, to stop: none serves from now on. An open transaction is
+    /// rolled back, and whatever a factory still answers is dropped.
     pub fn close(&mut self) {
-        while let Some(slot) = self.slots.next_from(0) {
-            self.remove_slot(slot);
-        }
-        self.retry = Retry::default();
         self.drop_shadow();
-        self.count_listeners();
         self.active_failures.clear();
+        self.phase = Phase::Closing { next: 0 };
+    }
+
+    const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
     }
 }

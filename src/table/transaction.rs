@@ -35,6 +35,8 @@ pub(super) enum Phase {
     GivingUp { next: u32, counts: Counts },
     /// The tables were swapped: slots from place `next` on may have to leave.
     Retiring { next: u32, counts: Counts },
+    /// To stop: slots from place `next` on are still there.
+    Closing { next: u32 },
     /// Slots from place `next` on may still be marked; then it is over, or open for corrections.
     Unmarking { next: u32, then: Then },
 }
@@ -112,6 +114,7 @@ impl<D> Table<D> {
             Phase::Listening { .. }
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
+            | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => return Err(Refusal::Busy),
             _ => return Err(Refusal::Order),
         }
@@ -201,6 +204,7 @@ impl<D> Table<D> {
             | Phase::Listening { .. }
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
+            | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => {}
             // Nothing is marked yet.
             Phase::Open | Phase::Picking { .. } => self.drop_shadow(),

@@ -1,6 +1,8 @@
 //! From BEGIN to COMMIT or ROLLBACK: what is kept, made and retired, and what is never left behind.
 
 use super::*;
+use crate::limits::SOCKETS;
+use crate::table::Listeners;
 use crate::wire::Which;
 
 #[test]
@@ -307,5 +309,47 @@ fn close_gives_every_socket_up() {
     table.insert(rule(2, "127.0.0.1", range(90, 90)), false).expect("room");
     prepare(&mut table, &mut kernel);
     table.close();
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
     assert_eq!((kernel.open(), table.slots.free()), (0, LISTENERS));
+    table.recount();
+    assert_eq!(table.entry(RuleId(1)).expect("there").listeners, Listeners::default());
+}
+
+#[test]
+fn close_gives_up_some_sockets_at_a_time_and_none_serves_meanwhile() {
+    let room = 1000;
+    let (mut table, mut kernel) = (Table::new(RULES, room, 2048, FLOWS), Kernel::default());
+    let most = u16::try_from(SOCKETS).expect("few");
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(1, 2 * most + 1)), false).expect("room");
+    table.prepare(room).expect("open");
+    assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
+    assert!(commit(&mut table, &mut kernel, false).expect("prepared").done);
+    let origin = accept(&mut table, &mut kernel, 1, 1);
+    // One whose answer comes while they are being closed.
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(999, 999)), false).expect("room");
+    table.prepare(room).expect("open");
+    let Step::Ask(late) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+
+    table.close();
+    let slots: Vec<Ref> = table.slots.iter().map(|(slot, _)| slot).collect();
+    assert!(slots.iter().all(|&slot| table.listener(slot).is_none()));
+    let mut left = 2 * SOCKETS + 1;
+    while left > 0 {
+        assert_eq!((kernel.open(), table.listeners().open as usize), (left, left));
+        assert_eq!(table.next_step(&mut kernel), Step::More);
+        left = left.saturating_sub(SOCKETS);
+        kernel.carry_out(late, &mut table);
+    }
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    assert_eq!((kernel.open(), table.slots.free()), (0, room));
+    // Flows go on, and are their rule's.
+    let connections = |table: &Table<Socket>| {
+        let entry = table.entry(RuleId(1)).expect("there");
+        table.stats(entry.stats).expect("there").connections
+    };
+    assert_eq!(connections(&table), 1);
+    table.count_ended(origin);
+    assert_eq!(connections(&table), 0);
 }
