@@ -43,7 +43,7 @@ impl<D> Table<D> {
         self.phase = if failed > 0 && !allow_failed {
             Phase::GivingUp { next: 0, counts }
         } else if over {
-            self.swap();
+            counts.failed += self.swap();
             Phase::Retiring { next: 0, counts }
         } else {
             Phase::Listening { next, counts, allow_failed }
@@ -79,9 +79,9 @@ impl<D> Table<D> {
     }
 
     /// Each slot goes over to its rule of the shadow table, in one step. Those without one stay until
-    /// they are retired, but serve no more.
-    fn swap(&mut self) {
-        let mut next = 0;
+    /// they are retired, but serve no more. How many are failed now that had not failed by themselves.
+    fn swap(&mut self) -> u32 {
+        let (mut next, mut given_up) = (0, 0);
         while let Some(at) = self.slots.next_from(next) {
             next = at.index + 1;
             let Some(slot) = self.slots.get_mut(at) else { continue };
@@ -91,7 +91,10 @@ impl<D> Table<D> {
             }
             slot.state = match core::mem::replace(&mut slot.state, State::Wanted) {
                 // It had been given up with others of a commit that failed.
-                State::Wanted if stays => State::Failed(Errno(libc::ECANCELED)),
+                State::Wanted if stays => {
+                    given_up += 1;
+                    State::Failed(Errno(libc::ECANCELED))
+                }
                 state if stays => state,
                 State::Listening(socket) => State::Leaving(socket),
                 state => {
@@ -108,6 +111,7 @@ impl<D> Table<D> {
         self.count_listeners();
         self.collect_failures(Which::Active);
         self.shadow_failures.clear();
+        given_up
     }
 
     /// COMMIT: the next of what leaves is served and closed, and flows go where their listeners went.

@@ -217,6 +217,32 @@ fn listen_that_fails_refuses_the_commit_and_closes_what_listened_already() {
 }
 
 #[test]
+fn all_that_a_failed_commit_has_given_up_is_counted_as_failed_when_that_is_allowed() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(80, 82)), false).expect("room");
+    assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
+    kernel.listen_error = Some(Errno(libc::ENOMEM));
+    let refused = commit(&mut table, &mut kernel, false).expect("prepared");
+    assert_eq!((refused.done, refused.counts.failed), (false, 2));
+    let committed = commit(&mut table, &mut kernel, true).expect("prepared");
+    let counts = Counts { failed: 3, ..Counts::default() };
+    assert_eq!(committed, Committed { counts, done: true });
+    assert_eq!(table.listeners(), Listeners { open: 0, failed: 3 });
+    let failures = table.failures(Which::Active);
+    let errnos = [0, 1, 2].map(|at| failures.get(at).expect("three").errno.0);
+    assert_eq!(errnos, [libc::ECANCELED, libc::ENOMEM, libc::ENOMEM]);
+    // All of them are tried again.
+    kernel.listen_error = None;
+    table.retry(LISTENERS);
+    while let Step::Ask(request) = next_step(&mut table, &mut kernel) {
+        kernel.carry_out(request, &mut table);
+    }
+    table.recount();
+    assert_eq!(table.listeners(), Listeners { open: 3, failed: 0 });
+}
+
+#[test]
 fn socket_that_cannot_be_watched_has_failed_before_the_commit() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     kernel.stage_error = Some(Errno(libc::ENOSPC));
