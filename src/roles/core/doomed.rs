@@ -50,7 +50,7 @@ impl World {
     /// Ends the next of the flows whose time has come.
     pub(super) fn end_doomed(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
         let Some((mut next, time_ms)) = self.doomed.walk(now_ms) else { return };
-        let mut ended = 0;
+        let mut sockets = 0;
         for _ in 0..LOOKS {
             let Some((flow, origin)) = self.flows.next_from(next) else {
                 self.doomed.walk = None;
@@ -60,8 +60,8 @@ impl World {
             if table.end_of(origin).is_some_and(|at| self.doomed.ends(at, time_ms)) {
                 let report = self.flows.kill(flow);
                 self.account(table, report);
-                ended += 1;
-                if ended == SOCKETS {
+                sockets += 2;
+                if sockets >= SOCKETS {
                     break;
                 }
             }
