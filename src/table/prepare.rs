@@ -45,6 +45,7 @@ impl<D> Table<D> {
             Phase::GivingUp { .. } => self.give_up(),
             Phase::Retiring { .. } => self.retire(effects),
             Phase::Unmarking { next, then } => self.unmark(next, then),
+            Phase::Closing { next } => self.close_some(next),
         }
     }
 
@@ -166,6 +167,9 @@ impl<D> Table<D> {
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
     ) {
+        if self.is_closing() {
+            return;
+        }
         let slot = match self.slots.get_mut(reference) {
             Some(slot) if matches!(slot.state, State::Asked) => slot,
             Some(slot) if matches!(slot.state, State::Retried(_)) => {

@@ -17,8 +17,8 @@ use crate::control::{Control, Facts};
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
 use crate::limits::{
-    ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES,
-    PAUSE_MS, RETRY_MS, TURN_US,
+    ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_FLOWS, MAX_LISTENERS,
+    MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
 use crate::relay::flows::Patience;
@@ -83,7 +83,7 @@ impl Core {
         epoll.add(ends.host.as_fd(), INPUT, Token::HostFactory.encode())?;
         epoll.add(ends.guest.as_fd(), INPUT, Token::GuestFactory.encode())?;
         Ok(Self {
-            table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
+            table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX, MAX_FLOWS),
             control: Control::default(),
             clients: Clients::default(),
             world: World::new(epoll, descriptor_limit, patience, sandbox)?,
@@ -296,10 +296,11 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, host, .. } = self;
+        table.recount();
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
         while world.flows.has_ready() {
-            let report = world.flows.drive_ready(now);
+            let report = world.flows.drive_ready(now, |origin| table.rule_of(origin));
             world.account(table, report);
             if clock::now_us() >= until {
                 break;

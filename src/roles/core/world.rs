@@ -83,7 +83,7 @@ impl World {
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
-            doomed: Doomed::new(MAX_RULES),
+            doomed: Doomed::default(),
             turn: 0,
             accepted: None,
             asked: (0, 0),
@@ -109,14 +109,16 @@ impl World {
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
         count(&mut self.totals, &report);
-        if let Some(stats) = table.stats_mut(report.stats) {
+        let Some(rule) = table.rule_of(report.origin) else { return };
+        if let Some(stats) = table.stats_mut(rule) {
             count(stats, &report);
             if let Some(Reached(Some(Answered { client, target }))) = report.reached {
                 stats.set_answered(client, target);
             }
         }
         if report.ended.is_some() {
-            self.waiting.ask(report.stats.index);
+            table.count_ended(report.origin);
+            self.waiting.ask(rule.index);
         }
     }
 }
@@ -127,7 +129,6 @@ fn count(stats: &mut Stats, report: &Report) {
     stats.bytes_spliced += report.moved.spliced;
     stats.connected += u64::from(report.reached.is_some());
     let Some(ending) = report.ended else { return };
-    stats.connections = stats.connections.saturating_sub(1);
     match ending {
         Ending::Finished | Ending::Killed => {}
         Ending::ResetByClient => stats.reset_by_client += 1,
