@@ -4,7 +4,7 @@ use super::args::{Cli, Command, Look, Stop};
 use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::running;
 use super::session::Session;
 use super::{attach, changing, doctor, list, port, ps, run, upstream};
@@ -26,6 +26,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();
     let is = |command: &str| words.get(1).is_some_and(|word| word == command);
     let (is_run, is_diff) = (is("run"), is("diff"));
+    // What follows belongs to the command that is run.
+    let json = !is_run && words.iter().any(|word| word == "--json");
     let failed = |exit: Exit| match exit {
         Exit::NotExecutable | Exit::NotFound => exit as u8,
         _ if is_run => RUN_FAILED,
@@ -43,17 +45,34 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { 0 } else { failed(Exit::Usage) };
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                return 0;
+            }
+            let status = failed(Exit::Usage);
+            if json {
+                output::print_error(&Error::new(Exit::Usage, usage_text(&error)), status);
+            }
+            return status;
         }
     };
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {
             super::say_error(&error);
-            failed(error.exit)
+            let status = failed(error.exit);
+            if json {
+                output::print_error(&error, status);
+            }
+            status
         }
     }
+}
+
+/// What is wrong with a command line, without the usage that people get below it.
+fn usage_text(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.split("\n\nUsage:").next().unwrap_or(text).trim_end().to_owned()
 }
 
 fn execute(command: Command) -> Result<u8, Error> {

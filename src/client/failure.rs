@@ -7,11 +7,24 @@ use super::spec;
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, RuleId, Which};
+use serde::Serialize;
 
-/// How many failures are told one by one.
+/// How many failures are told one by one to people. Programs get all that a daemon keeps.
 const MOST: u32 = 20;
+#[expect(clippy::cast_possible_truncation, reason = "it is 1,024")]
+const KEPT: u32 = MAX_FAILURES as u32;
 
 const BOUND: &str = "; the daemon was started with --allow-bind, which does not allow that";
+
+/// Ports in a row that could not be bound, and for which rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedBind {
+    /// What the user calls the rule.
+    pub rule: String,
+    /// Which ports, and why.
+    #[serde(flatten)]
+    pub ports: FailedPorts,
+}
 
 /// The failed binds of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +33,6 @@ pub struct Failed {
     pub error: Error,
     /// Whose they are.
     pub rules: Vec<RuleId>,
-    /// Which they are, as far as they are told.
-    pub ports: Vec<FailedPorts>,
     /// Whether each of them was only that somebody has the port.
     pub all_taken: bool,
     /// Whether each has a port: none was to be picked.
@@ -37,7 +48,7 @@ impl Failed {
             "{}\nthis {is} kept as failed, and tried again by the daemon; the rest {rest} done",
             self.error.message
         );
-        Error::new(Exit::Partly, message)
+        Error { exit: Exit::Partly, message, failed: self.error.failed }
     }
 }
 
@@ -50,7 +61,7 @@ pub fn of_binds(
     table: Which,
     call: impl Fn(RuleId) -> String,
 ) -> Result<Failed, Error> {
-    let (failures, total) = session.failures(table, MOST)?;
+    let (failures, total) = session.failures(table, KEPT)?;
     Ok(told(&failures, total, call))
 }
 
@@ -66,17 +77,15 @@ pub fn still_failing(
     if rules.is_empty() {
         return Ok(None);
     }
-    let most = u32::try_from(MAX_FAILURES).unwrap_or(u32::MAX);
-    let (mut failures, _) = session.failures(Which::Active, most)?;
+    let (mut failures, _) = session.failures(Which::Active, KEPT)?;
     failures.retain(|failure| rules.contains(&failure.rule));
     let total = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-    failures.truncate(MOST as usize);
     Ok((total > 0).then(|| told(&failures, total, call)))
 }
 
 fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Failed {
-    let mut lines: Vec<String> =
-        failures.iter().map(|failure| line(&call(failure.rule), failure)).collect();
+    let first = failures.iter().take(MOST as usize);
+    let mut lines: Vec<String> = first.map(|failure| line(&call(failure.rule), failure)).collect();
     if total > MOST {
         lines.push(format!("and {} more ports", total - MOST));
     }
@@ -84,11 +93,16 @@ fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Fa
         lines.push("a port could not be bound, and is free again by now; try again".to_owned());
     }
     let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
+    let of_one = failures.chunk_by(|one, other| one.rule == other.rule);
+    let failed = of_one.flat_map(|chunk| {
+        let rule = call(chunk[0].rule);
+        let folded = FailedPorts::fold(chunk.iter()).into_iter();
+        folded.map(move |ports| FailedBind { rule: rule.clone(), ports })
+    });
     Failed {
-        error: Error::new(Exit::BindFailed, lines.join("\n")),
+        error: Error { failed: failed.collect(), ..Error::new(Exit::BindFailed, lines.join("\n")) },
         rules: failures.iter().map(|failure| failure.rule).collect(),
-        ports: FailedPorts::fold(failures.iter()),
-        all_taken: total <= MOST && failures.iter().all(taken),
+        all_taken: total <= KEPT && failures.iter().all(taken),
         has_ports: failures.iter().all(|failure| failure.port.is_some()),
     }
 }

@@ -2,13 +2,15 @@
 
 use super::change::{Deed, Done, Verb};
 use super::error::{Error, Exit};
-use super::forward::{FailedPorts, Forward};
+use super::failure::FailedBind;
+use super::forward::Forward;
 use super::label;
 use crate::sys::Errno;
 use crate::wire::{Bind, Rule};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether anybody reads standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +21,15 @@ pub enum Reader {
     Gone,
 }
 
+/// Whether this process has had an answer to print.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
 /// Writes to standard output at once.
 ///
 /// # Errors
 /// [`Exit::Partly`].
 pub fn write(text: &str) -> Result<Reader, Error> {
+    ANSWERED.store(true, Ordering::Relaxed);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(Reader::There),
@@ -42,6 +48,14 @@ pub fn write(text: &str) -> Result<Reader, Error> {
 /// As of [`write()`].
 pub fn print(text: &str) -> Result<(), Error> {
     write(text).map(drop)
+}
+
+/// Prints an error as one JSON document, unless an answer was printed: that tells what failed, too.
+pub fn print_error(error: &Error, exit_status: u8) {
+    if !ANSWERED.load(Ordering::Relaxed) {
+        // Standard error has it as well.
+        let _ = write(&error.json(exit_status));
+    }
 }
 
 /// Prints a value as one JSON document.
@@ -64,12 +78,12 @@ pub struct Report {
     changed: bool,
     dry_run: bool,
     forwards: Vec<Forward>,
-    failed: Vec<FailedPorts>,
+    failed: Vec<FailedBind>,
 }
 
 /// Ports that could not be bound, where that was allowed.
-fn failed(done: &Done) -> Vec<FailedPorts> {
-    done.failed.as_ref().map(|failed| failed.ports.clone()).unwrap_or_default()
+fn failed(done: &Done) -> Vec<FailedBind> {
+    done.failed.as_ref().map(|failed| failed.error.failed.clone()).unwrap_or_default()
 }
 
 impl From<&Done> for Report {
@@ -90,7 +104,7 @@ struct Differences {
     removed: Vec<Forward>,
     replaced: Vec<Replaced>,
     kept: Vec<Forward>,
-    failed: Vec<FailedPorts>,
+    failed: Vec<FailedBind>,
 }
 
 #[derive(Serialize)]

@@ -87,7 +87,7 @@ impl Follower<'_> {
                     told
                 };
                 let done = self.stay(target, change, Life::Detached, tell);
-                process::exit(done.map_or_else(|error| say_error(&error), i32::from))
+                process::exit(done.map_or_else(|error| self.say_error(&error), i32::from))
             }
             Fork::Parent(child) => {
                 drop(say);
@@ -100,6 +100,15 @@ impl Follower<'_> {
                 }
             }
         }
+    }
+
+    /// Says what went wrong before the caller has gone: the exit status.
+    fn say_error(&self, error: &Error) -> i32 {
+        let status = say_error(error);
+        if self.json {
+            output::print_error(error, u8::try_from(status).unwrap_or_default());
+        }
+        status
     }
 
     /// Stays until the container is removed, a daemon has ended by itself, or a signal comes.
