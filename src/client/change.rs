@@ -5,7 +5,7 @@
 
 mod add;
 mod adopt;
-
+mod difference;
 mod draft;
 mod limit;
 mod lost;
@@ -170,7 +170,8 @@ fn nothing_to_do(
     }
 }
 
-/// What a change would do, by the table alone: no port is tried.
+/// What a change would do, by the tables alone: no port is tried. How it is cut into rules is no
+/// difference.
 ///
 /// # Errors
 /// It cannot be, or the daemon does not answer.
@@ -179,9 +180,12 @@ pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<D
     let mut draft = Draft::new(hello, snapshot.rules);
     edit(&mut draft)?;
     let draft = draft.settle()?;
+    if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {
+        return Err(conflict(&draft.names, first, second));
+    }
     Ok(Done {
         generation: snapshot.generation,
-        changed: !draft.requests.is_empty(),
+        changed: draft.deeds.iter().any(|deed| deed.verb != Verb::Kept),
         deeds: draft.deeds,
         dry_run: true,
         failed: None,

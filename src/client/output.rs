@@ -160,6 +160,7 @@ pub fn lines(done: &Done) -> String {
     let line = |(at, deed): (usize, &Deed)| {
         let line = match (deed.verb, done.dry_run) {
             (Verb::Added, true) => format!("would add: {}", line_of(&deed.rule)),
+            (_, true) => format!("there already: {}", line_of(&deed.rule)),
             _ => line_of(&deed.rule),
         };
         match wide {

@@ -156,7 +156,8 @@ Examples:
   pesto save -n old | pesto apply -n new -f -";
 
 pub(super) const DIFF_HELP: &str = "\
-Nothing is changed and no port is tried: `pesto apply --dry-run` does that.
+Nothing is changed and no port is tried: `pesto apply --dry-run` does that. How ports are cut into
+ranges is no difference: what counts is where each port leads, its label, and whether it is on.
 
 Exit status: 0 no difference; 1 differences; 2 and more: trouble.
 

@@ -4,7 +4,7 @@
 //! rules that are replaced under their id, rules that come. So steps may build on each other.
 
 use super::Settled;
-use super::adopt;
+use super::{adopt, difference};
 use crate::client::error::Error;
 use crate::client::spec;
 use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
@@ -166,7 +166,11 @@ impl<'a> Draft<'a> {
         }
         requests.extend(old);
         requests.extend(new);
-        let deeds = if self.by_difference { adopt::difference(&self) } else { self.deeds };
+        let deeds = if self.by_difference {
+            difference::difference(&self.before, &self.rules)
+        } else {
+            self.deeds
+        };
         let leaving = gone().map(|rule| rule.id).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
         Ok(Settled { requests, deeds, names, optional: self.optional })
@@ -197,6 +201,11 @@ impl Names {
             }
             _ => "the change".to_owned(),
         }
+    }
+
+    /// The table as it is to be.
+    pub(super) fn now(&self) -> &[Rule] {
+        &self.now
     }
 
     /// Whether the user has asked for it now.
