@@ -156,7 +156,11 @@ fn port_that_is_forwarded_elsewhere_names_the_rule_that_has_it() {
     let spec = format!("127.0.0.1:{}:9000", run.port());
     let (status, said) = failed(run.pesto(&["add", "-p", &spec]));
     assert_eq!(status, 2);
-    assert!(said.contains(&spec) && said.contains(&format!("pesto rm -p {there}")), "{said}");
+    let socket = run.socket.display();
+    assert!(
+        said.contains(&spec) && said.contains(&format!("pesto rm -c {socket} -p {there}")),
+        "{said}"
+    );
     echoes(run.port());
 }
 

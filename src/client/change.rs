@@ -19,6 +19,7 @@ pub use remove::Removal;
 
 use super::error::{Error, Exit};
 use super::failure::{self, Failed};
+use super::instance::advised;
 use super::session::Session;
 use crate::wire::{
     Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
@@ -198,7 +199,8 @@ fn moved(terms: &Terms, generation: u64) -> Error {
         Exit::Moved,
         format!(
             "the table has generation {generation}, not {expected}: it was changed since you \
-             looked; nothing was changed now, look again (pesto list --json shows the generation)"
+             looked; nothing was changed now, look again ({} --json shows the generation)",
+            advised("list")
         ),
     )
 }

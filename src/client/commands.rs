@@ -1,6 +1,6 @@
 //! What each command does, except `run`.
 
-use super::args::{Cli, Command, Look, Stop};
+use super::args::{self, Cli, Command, Look, Stop};
 use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
@@ -11,7 +11,7 @@ use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -41,9 +41,13 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             failed(error.exit)
         });
     }
+    let command = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            if let Some(hint) = args::hint(&command, &error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+            }
             let _ = error.print();
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                 return 0;
@@ -55,6 +59,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             return status;
         }
     };
+    if let Some(which) = cli.command.which() {
+        instance::remember(which.name.as_deref(), which.control.as_deref());
+    }
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {

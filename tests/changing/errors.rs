@@ -51,6 +51,60 @@ fn whoever_asks_for_json_gets_an_error_as_json() {
 }
 
 #[test]
+fn commands_that_are_advised_are_for_the_same_daemon() {
+    let run = empty();
+    let there = crate::add(&run, 80);
+    let port = crate::port(&there);
+    let socket = run.socket.display();
+    let other = format!("127.0.0.1:{port}:81");
+    for (words, advised) in [
+        (&["add", "-p", &other][..], format!("pesto rm -c {socket} -p {there}")),
+        (&["add", "-p", &there, "--label", "x"], format!("pesto rm -c {socket} -p {there}")),
+        (&["rm", "-p", "1:1"], format!("`pesto list -c {socket}` shows")),
+        (&["rm", "--label", "x"], format!("`pesto list -c {socket}` shows")),
+        (&["port", "81"], format!("`pesto port -c {socket}` shows")),
+    ] {
+        let (_, said) = failed(run.pesto(words));
+        assert!(said.contains(&advised), "{said}");
+    }
+    // By the command line of passt's client, which has the path as well.
+    let spec = format!("127.0.0.1/{port}:81");
+    let mut pesto = Command::new(program("pesto"));
+    let (_, said) = failed(output(pesto.args(["--add", "-t", &spec]).arg(&run.socket)));
+    assert!(said.contains(&format!("pesto rm -c {socket} -p {there}")), "{said}");
+}
+
+#[test]
+fn word_without_its_option_is_told_which_one() {
+    let pesto = |words: &[&str]| failed(output(Command::new(program("pesto")).args(words)));
+    for (words, hint) in [
+        (&["add", "8080:80"][..], "tip: write -p 8080:80\n"),
+        (&["rm", "8080"], "tip: write -p 8080, or --label 8080 if that is a label\n"),
+        (&["disable", "web"], "tip: write --label web\n"),
+        (&["apply", "ports.toml"], "tip: write -f ports.toml\n"),
+        (&["stop", "web"], "tip: write -n web\n"),
+    ] {
+        let (status, said) = pesto(words);
+        assert_eq!(status, 1, "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+    assert!(!pesto(&["add", "--frob"]).1.contains("tip: write"));
+}
+
+#[test]
+fn host_port_that_is_taken_for_a_container_port_is_shown_as_it_is_written() {
+    let run = empty();
+    let there = crate::add(&run, 80);
+    let port = crate::port(&there).to_string();
+    let (status, said) = failed(run.pesto(&["rm", "-p", &port]));
+    assert_eq!(status, 2);
+    assert!(said.contains(&format!("nothing leads to the container's port {port}; ")), "{said}");
+    assert!(said.ends_with(&format!("write -p {there}\n")), "{said}");
+    let (_, said) = failed(run.pesto(&["rm", "-p", "1"]));
+    assert!(said.contains("nothing leads to the container's port 1; `pesto list -c "), "{said}");
+}
+
+#[test]
 fn ports_that_could_not_be_bound_are_a_list() {
     let run = empty();
     let holder = TcpListener::bind(("127.0.0.1", 0)).expect("a port");

@@ -264,7 +264,7 @@ fn port_that_goes_from_all_addresses_to_one_needs_two_changes() {
     let text = format!("[[forward]]\nspec = '{narrow}'\n");
     let (status, said) = failed(reads(&run, &["apply", "-f", "-"], &text));
     assert_eq!(status, 2);
-    let mend = format!("make it two changes: first pesto rm -p {wide}");
+    let mend = format!("two changes: first pesto rm -c {} -p {wide}", run.socket.display());
     assert!(said.starts_with(&format!("pesto: stdin:2: {narrow}: ")), "{said}");
     assert!(said.contains(&mend), "{said}");
     assert_eq!(failed(reads(&run, &["diff", "-f", "-"], &text)), (status, said));

@@ -19,6 +19,7 @@ pub use words::{Action, Asked, Call};
 use super::args::Cli;
 use super::change::{self, Draft, Terms};
 use super::error::Error;
+use super::instance;
 use super::output::{self, print};
 use super::session::{self, Session};
 use crate::wire::PortRange;
@@ -60,6 +61,7 @@ fn is_path(word: &OsStr) -> bool {
 /// Nothing was changed.
 pub fn main(words: &[OsString]) -> Result<u8, Error> {
     let call = Call::parse(words)?;
+    instance::remember(None, Some(&call.path));
     let (mut session, hello) = match Session::open(&call.path) {
         Err(_) if session::is_stream(&call.path) => {
             return Err(handover::hand_over(words, &call.path));
