@@ -153,6 +153,11 @@ fn ports_of_a_compose_service_are_forwarded() {
     assert_eq!(all.len(), 2);
     echoes(port(&all[0]));
     assert_eq!(done(run.pesto(&["diff", "-f", path(&file), "--service", "web"])), "");
+    // As some editors save it.
+    fs::write(&file, format!("\u{feff}{text}")).expect("a file");
+    assert_eq!(done(run.pesto(&["diff", "-f", path(&file), "--service", "web"])), "");
+    let json = format!("\u{feff}{}", done(run.pesto(&["list", "--json"])));
+    assert_eq!(done(reads(&run, &["diff", "-f", "-"], &json)), "");
 }
 
 #[test]
