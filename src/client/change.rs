@@ -243,9 +243,12 @@ fn attempt(
         other => return Err(session.unexpected(&other)),
     }
     let done = change(session, hello, terms, generation, draft);
-    if terms.dry_run || !matches!(done, Ok(Ok(_))) {
-        // When the daemon is gone, so is the transaction; the first error is the one to tell.
-        let _ = session.ask(Request::Rollback);
+    match &done {
+        Ok(Ok(_)) if !terms.dry_run => {}
+        // One that is silent, or gone, is not waited for again: our hanging up ends the transaction.
+        Err(error) if error.exit == Exit::Unreachable => {}
+        // The first error is the one to tell.
+        _ => drop(session.ask(Request::Rollback)),
     }
     done
 }
