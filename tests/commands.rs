@@ -7,6 +7,7 @@ use pesto::wire::{Base, Request};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use support::words::{done, echoes, empty, failed, specs};
 use support::{Folder, Run, connect, first_port, output, program};
@@ -254,6 +255,8 @@ fn no_daemon_is_said_with_the_way_to_one() {
         assert!(said.contains("none.sock") && said.contains("pesto run"), "{said}");
     }
     std::fs::write(&path, "").expect("a file");
+    // Whoever may not write to it, and is not root, is told of that first by the kernel.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("its mode");
     let mut pesto = Command::new(program("pesto"));
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("no socket")), (5, true), "{said}");
@@ -263,6 +266,15 @@ fn no_daemon_is_said_with_the_way_to_one() {
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("stream socket")), (5, true), "{said}");
     drop(stream);
+    std::fs::remove_file(&path).expect("it is there");
+    let datagram = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    // Neither ours nor pasta's.
+    for words in [&["list", "-c"][..], &["-s"]] {
+        let mut pesto = Command::new(program("pesto"));
+        let (status, said) = failed(output(pesto.args(words).arg(&path)));
+        assert_eq!((status, said.contains("it is a datagram socket")), (5, true), "{said}");
+    }
+    drop(datagram);
     let mut pesto = Command::new(program("pesto"));
     pesto.arg("list").env("PESTO_SOCKET", &path);
     let (status, said) = failed(output(&mut pesto));
