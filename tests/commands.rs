@@ -418,6 +418,18 @@ fn what_was_done_and_could_not_be_printed_has_a_status_of_its_own() {
         assert!(said.contains("standard output: No space left on device; it is done all the same"));
     }
     assert!(!run.socket.exists(), "it was stopped");
+    // What was not to do anything has done nothing.
+    let run = empty();
+    for words in ["add --dry-run -p 127.0.0.1::81", "list", "save"] {
+        let script = format!("exec \"$0\" {words} -c \"$1\" >/dev/full");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).arg(program("pesto")).arg(&run.socket);
+        let (status, said) = failed(output(&mut shell));
+        assert_eq!(
+            (status, said.as_str()),
+            (2, "pesto: standard output: No space left on device\n")
+        );
+    }
 }
 
 #[test]

@@ -254,10 +254,14 @@ struct Stopped {
     stopped: bool,
 }
 
+fn stopped(json: bool) -> Result<(), Error> {
+    if json { output::after_deed(print_json(&Stopped { stopped: true })) } else { Ok(()) }
+}
+
 fn stop(args: Stop) -> Result<(), Error> {
     let path = Selector::from(args.which).find()?;
     if !path.exists() && stop_holder(&path) {
-        return if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) };
+        return stopped(args.json);
     }
     let (mut session, _) = Session::open(&path)?;
     let drain_ms = u32::from(args.drain) * 1000;
@@ -267,7 +271,7 @@ fn stop(args: Stop) -> Result<(), Error> {
         other => return Err(session.unexpected(&other)),
     }
     session.wait_for_end(&end, i64::from(drain_ms) + END_MS)?;
-    if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
+    stopped(args.json)
 }
 
 /// Ends a process that waits for its container to start a daemon at a place (`attach --follow`).

@@ -27,7 +27,7 @@ static ANSWERED: AtomicBool = AtomicBool::new(false);
 /// Writes to standard output at once.
 ///
 /// # Errors
-/// [`Exit::Partly`].
+/// It cannot be written.
 pub fn write(text: &str) -> Result<Reader, Error> {
     ANSWERED.store(true, Ordering::Relaxed);
     let mut stdout = std::io::stdout().lock();
@@ -36,10 +36,19 @@ pub fn write(text: &str) -> Result<Reader, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => {
             let errno = Errno::from(error);
-            let message = format!("standard output: {errno}; it is done all the same");
-            Err(Error::new(Exit::Partly, message))
+            Err(Error::refused(format!("standard output: {errno}")))
         }
     }
+}
+
+/// What printing came to after something was done.
+///
+/// # Errors
+/// [`Exit::Partly`].
+pub fn after_deed(printed: Result<(), Error>) -> Result<(), Error> {
+    printed.map_err(|error| {
+        Error::new(Exit::Partly, format!("{}; it is done all the same", error.message))
+    })
 }
 
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
@@ -73,7 +82,7 @@ fn to_json(value: &impl Serialize) -> Result<String, Error> {
 
 /// The JSON of commands that change what they name: `add`, `rm`, `enable`, `disable`.
 #[derive(Serialize)]
-pub struct Report {
+struct Report {
     generation: u64,
     changed: bool,
     dry_run: bool,
@@ -142,6 +151,14 @@ impl From<&Done> for Differences {
 /// It cannot be JSON.
 pub fn report(done: &Done, json: bool) -> Result<String, Error> {
     if json { to_json(&Report::from(done)) } else { Ok(lines(done)) }
+}
+
+/// What was removed or switched, as JSON or as lines.
+///
+/// # Errors
+/// It cannot be JSON.
+pub fn deeds_report(done: &Done, json: bool) -> Result<String, Error> {
+    if json { to_json(&Report::from(done)) } else { Ok(deeds(done)) }
 }
 
 /// What was added, removed and replaced, as JSON or as lines.

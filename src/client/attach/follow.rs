@@ -94,7 +94,7 @@ impl Follower<'_> {
                 let mut lines = String::new();
                 let _ = File::from(said).read_to_string(&mut lines);
                 match lines.strip_suffix(ALL_IS_WELL) {
-                    Some(lines) => output::print(lines).map(|()| 0),
+                    Some(lines) => output::after_deed(output::print(lines)).map(|()| 0),
                     // It has said why.
                     None => Ok(status(process::wait(child.pidfd.as_fd()))),
                 }

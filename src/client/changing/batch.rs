@@ -1,10 +1,10 @@
 //! `pesto batch`: many steps as one change. All lines are read before anything is asked for.
 
-use super::{end, make};
+use super::{make, tell};
 use crate::client::args::{Batch, Line, Step, hint};
 use crate::client::error::Error;
 use crate::client::file;
-use crate::client::output::{self, print};
+use crate::client::output;
 use clap::Parser;
 
 /// A step and where it was asked for.
@@ -27,8 +27,7 @@ pub fn batch(args: &Batch) -> Result<u8, Error> {
             step.make(draft).map_err(|error| at(place, error))
         })
     })?;
-    print(&output::differences(&done, args.change.json)?)?;
-    end(done)
+    tell(&output::differences(&done, args.change.json)?, done)
 }
 
 /// What is not told in the words of a spec, which has its place in them, gets it here.

@@ -85,7 +85,7 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
     }
     if call.show {
         let after = show::table(&session.snapshot()?.rules);
-        print(&format!("{}\n{after}", show::table(&before)))?;
+        output::after_deed(print(&format!("{}\n{after}", show::table(&before))))?;
     }
     Ok(0)
 }
