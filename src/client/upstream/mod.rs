@@ -17,7 +17,7 @@ pub use spec::Spec;
 pub use words::{Action, Asked, Call};
 
 use super::args::Cli;
-use super::change::{self, Draft, Terms};
+use super::change::{self, Draft, Terms, Verb};
 use super::error::Error;
 use super::instance;
 use super::output::{self, print};
@@ -78,6 +78,11 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         draft.tell_difference();
         edit(draft, &call.actions, &lasting)
     })?;
+    let only_clears = call.actions.iter().all(|action| matches!(action, Action::Clear(_)));
+    let removed = done.deeds.iter().filter(|deed| deed.verb == Verb::Removed).count();
+    if only_clears && !call.debug && removed > 0 {
+        super::say(&format!("nothing but -C was asked for: rules removed: {removed}"));
+    }
     if call.debug {
         for line in output::deeds(&done).lines() {
             super::say(line);
