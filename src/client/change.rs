@@ -269,6 +269,9 @@ fn change(
     let failed = match session.ask(Request::Prepare)? {
         Answer::Plan(Plan { outcome: Outcome::Done, .. }) => None,
         Answer::Plan(plan) => match not_prepared(session, hello, draft, plan)? {
+            Ok(failed) if terms.allow_failed && failed.is_forbidden => {
+                return Err(failed.never());
+            }
             // What found no free port cannot be kept: there is nothing to try again.
             Ok(failed) if terms.allow_failed && failed.has_ports => Some(failed),
             Ok(failed) => return Err(failed.error),

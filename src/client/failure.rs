@@ -37,9 +37,22 @@ pub struct Failed {
     pub all_taken: bool,
     /// Whether each has a port: none was to be picked.
     pub has_ports: bool,
+    /// Whether one of them is outside of what the daemon may bind, for as long as it lives.
+    pub is_forbidden: bool,
 }
 
 impl Failed {
+    /// The same where what may fail now must be possible later.
+    #[must_use]
+    pub fn never(self) -> Error {
+        let message = format!(
+            "{}\n--allow-failed keeps what can be had later, and that never can: nothing was changed; \
+             leave it out",
+            self.error.message
+        );
+        Error { message, ..self.error }
+    }
+
     /// The same when the change is made all the same.
     #[must_use]
     pub fn kept(self, dry_run: bool) -> Error {
@@ -103,6 +116,7 @@ fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Fa
         error: Error { failed: failed.collect(), ..Error::new(Exit::BindFailed, lines.join("\n")) },
         rules: failures.iter().map(|failure| failure.rule).collect(),
         all_taken: total <= KEPT && failures.iter().all(taken),
+        is_forbidden: failures.iter().any(|it| it.errno == libc::EPERM.unsigned_abs()),
         has_ports: failures.iter().all(|failure| failure.port.is_some()),
     }
 }
@@ -136,9 +150,7 @@ fn mend(errno: Errno, address: Address, port: u16) -> String {
             "; a link-local address needs its interface, as in [fe80::1%eth0]".to_owned()
         }
         libc::EAFNOSUPPORT => "; this host has no IPv6, write an IPv4 address".to_owned(),
-        libc::EPERM => {
-            "; the daemon was started with --allow-bind, which does not allow that".to_owned()
-        }
+        libc::EPERM => BOUND.to_owned(),
         libc::EMFILE | libc::ENFILE => {
             "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
         }

@@ -94,6 +94,18 @@ fn daemon_that_does_not_keep_them_is_named() {
 }
 
 #[test]
+fn what_the_daemon_may_never_bind_is_not_kept() {
+    let run = Run::with_options(&["--allow-bind", "127.0.0.1"], &[], &["sleep", "600"]);
+    crate::support::until("the daemon", || run.socket.exists().then_some(()));
+    let words = ["add", "--allow-failed", "-p", "127.0.0.2:18080:80"];
+    let (status, said) = failed(run.pesto(&words));
+    assert_eq!(status, 3);
+    assert!(said.contains("--allow-bind, which does not allow that\n"), "{said}");
+    assert!(said.contains("never can: nothing was changed; leave it out\n"), "{said}");
+    assert!(forwards(&run).is_empty());
+}
+
+#[test]
 fn daemon_that_does_not_answer_is_not_asked_for_a_rollback() {
     let folder = Folder::new();
     let server = daemon(&folder, |client| {
