@@ -138,7 +138,6 @@ fn same_port_twice_names_both_specs() {
     let run = empty();
     for (one, other) in [
         ("18080:80", "18080:81"),
-        ("18080:80", "18080:80"),
         ("127.0.0.1:18080:80", "0.0.0.0:18080:81"),
         ("18080:80", "[::1]:18080:80"),
         ("18080-18089:80-89", "18085:80"),
@@ -146,6 +145,17 @@ fn same_port_twice_names_both_specs() {
         let (status, said) = failed(run.pesto(&["add", "-p", one, "-p", other]));
         assert_eq!(status, 2, "{said}");
         assert!(said.contains(one) && said.contains(other) && said.contains("same port"), "{said}");
+    }
+    for (one, other, said) in [
+        ("18080:80", "18080:80", "18080:80: named twice; once is enough"),
+        (
+            "18080:80",
+            "18080:80/tcp",
+            "18080:80 and 18080:80/tcp are the same forward; leave one out",
+        ),
+    ] {
+        let refused = failed(run.pesto(&["add", "-p", one, "-p", other]));
+        assert_eq!(refused, (2, format!("pesto: {said}\n")));
     }
     assert!(specs(&run).is_empty());
 }

@@ -194,6 +194,12 @@ impl Names {
         self.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
     }
 
+    /// Whether two rules would do the same in every way.
+    pub(super) fn are_same(&self, one: RuleId, other: RuleId) -> bool {
+        let rule = |id| self.now.iter().find(|rule| rule.id == id);
+        matches!((rule(one), rule(other)), (Some(one), Some(other)) if Rule { id: one.id, ..*other } == *one)
+    }
+
     pub(super) fn of_request(&self, request: &Request) -> String {
         match *request {
             Request::Insert { rule: Rule { id, .. }, .. } | Request::Delete { id, .. } => {

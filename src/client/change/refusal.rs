@@ -24,6 +24,12 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
                 format!("{new}: {old} has that port already; remove it first: {rm} -p {old}")
             }
         }
+        _ if names.are_same(first, second) && one == other => {
+            format!("{one}: named twice; once is enough")
+        }
+        _ if names.are_same(first, second) => {
+            format!("{one} and {other} are the same forward; leave one out")
+        }
         _ => format!("{one} and {other} want the same port; leave one out"),
     };
     Error::refused(message)
