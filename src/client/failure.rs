@@ -1,5 +1,7 @@
 //! Ports that could not be bound: which, why, and what to do about it.
 
+mod holder;
+
 use super::error::{Error, Exit};
 use super::forward::FailedPorts;
 use super::session::Session;
@@ -7,6 +9,7 @@ use super::spec;
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, RuleId, Which};
+use holder::Holders;
 use serde::Serialize;
 
 /// How many failures are told one by one to people. Programs get all that a daemon keeps.
@@ -75,7 +78,7 @@ pub fn of_binds(
     call: impl Fn(RuleId) -> String,
 ) -> Result<Failed, Error> {
     let (failures, total) = session.failures(table, KEPT)?;
-    Ok(told(&failures, total, call))
+    Ok(told(session, &failures, total, call))
 }
 
 /// Asks for what of these rules is in the table, and still cannot be bound: `None` if nothing is.
@@ -93,19 +96,30 @@ pub fn still_failing(
     let (mut failures, _) = session.failures(Which::Active, KEPT)?;
     failures.retain(|failure| rules.contains(&failure.rule));
     let total = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-    Ok((total > 0).then(|| told(&failures, total, call)))
+    Ok((total > 0).then(|| told(session, &failures, total, call)))
 }
 
-fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Failed {
+fn told(
+    session: &Session,
+    failures: &[Failure],
+    total: u32,
+    call: impl Fn(RuleId) -> String,
+) -> Failed {
+    let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
+    let holders = if failures.iter().any(taken) {
+        Holders::beside(session.path())
+    } else {
+        Holders::default()
+    };
     let first = failures.iter().take(MOST as usize);
-    let mut lines: Vec<String> = first.map(|failure| line(&call(failure.rule), failure)).collect();
+    let mut lines: Vec<String> =
+        first.map(|failure| line(&call(failure.rule), failure, &holders)).collect();
     if total > MOST {
         lines.push(format!("and {} more ports", total - MOST));
     }
     if lines.is_empty() {
         lines.push("a port could not be bound, and is free again by now; try again".to_owned());
     }
-    let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
     let of_one = failures.chunk_by(|one, other| one.rule == other.rule);
     let failed = of_one.flat_map(|chunk| {
         let rule = call(chunk[0].rule);
@@ -121,14 +135,19 @@ fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Fa
     }
 }
 
-fn line(words: &str, failure: &Failure) -> String {
+fn line(words: &str, failure: &Failure, holders: &Holders) -> String {
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
         let mend = if errno.0 == libc::EPERM { BOUND } else { "" };
         return format!("{words}: no free port at {address}: {errno}{mend}");
     };
-    let mend = mend(errno, failure.address, port);
+    let mend = match holders.of(failure) {
+        Some(name) if errno.0 == libc::EADDRINUSE => format!(
+            "; your daemon {name} has it (`pesto list -n {name}` shows for what), choose another port"
+        ),
+        _ => mend(errno, failure.address, port),
+    };
     format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")
 }
 

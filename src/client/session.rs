@@ -59,6 +59,12 @@ impl Session {
         }
     }
 
+    /// Where the daemon was found.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
