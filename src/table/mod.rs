@@ -22,7 +22,7 @@ pub(crate) mod tests;
 mod transaction;
 
 pub use failures::{BindFailure, Failures};
-pub use key::{Key, socket_address};
+pub use key::{Key, overlap, socket_address};
 pub use plan::Counts;
 pub use rules::{Entry, Stats};
 pub use slots::{Slot, State};
