@@ -181,10 +181,11 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16> {
     let at = |port| at_port(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), port);
     for _ in 0..PICK_ATTEMPTS {
-        // The kernel's choice, somewhere in its range of ephemeral ports.
-        let start = {
-            let chosen = try_bind(&at(0))?;
-            socket::local_address(chosen.as_fd())?.port()
+        // The kernel's choice, somewhere in its range of ephemeral ports; not where Landlock knows
+        // the few that are allowed.
+        let start = match try_bind(&at(0)) {
+            Err(Errno(libc::EACCES)) => break,
+            chosen => socket::local_address(chosen?.as_fd())?.port(),
         };
         if let Some(port) = free_run(address, width, start, policy)? {
             return Ok(port);

@@ -1,10 +1,13 @@
 //! Last stage: the system call filter. Whatever is not in the role's policy kills the process.
+//! Before: every call. After: those of the policy, for ever; memory for the program is taken before.
 //!
 //! A policy is compiled before there is a process; where it says [`OWN_PROCESS`], the number of the
 //! one that is being sealed is put in.
 
-use super::Failure;
+use super::development::Without;
+use super::{Achieved, Failure};
 use crate::sys::{Errno, process};
+use crate::wire::Layers;
 use seccompiler::sock_filter;
 
 /// The compiled policies.
@@ -50,6 +53,19 @@ pub enum Policy {
     HostFactory,
     /// seccomp/guest-factory.json
     GuestFactory,
+}
+
+/// The last stage of a process that has `achieved` these layers: its policy, unless a test goes
+/// without.
+///
+/// # Errors
+/// As of [`seal`].
+pub fn finish(policy: Policy, achieved: Achieved, without: Without) -> Result<Achieved, Failure> {
+    if without.names(Layers::SECCOMP) {
+        return Ok(achieved);
+    }
+    seal(policy)?;
+    Ok(achieved.with(Layers::SECCOMP))
 }
 
 /// Puts the calling process under its policy, for ever. It must not fork afterwards: a child could

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "a raw system call and the fork of a process to make it in")]
 
+use pesto::sandbox::development::Without;
 use pesto::sandbox::seccomp::{self, OWN_PROCESS, Policy};
 use pesto::sandbox::{panic, process as flags};
 use pesto::sys::fd;
@@ -38,7 +39,7 @@ pub fn end_of(policy: Policy, work: impl FnOnce()) -> End {
 }
 
 fn seal_as(policy: Policy) {
-    let sealed = flags::lock_down_start().and_then(|()| flags::hide());
+    let sealed = flags::lock_down_start(Without::NOTHING).and_then(|()| flags::hide());
     if sealed.and_then(|()| seccomp::seal(policy)).is_err() {
         process::exit(NOT_SEALED);
     }
