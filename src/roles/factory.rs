@@ -75,7 +75,7 @@ pub fn run(
         Side::Guest => (Policy::GuestFactory, landlock::Keep::Connect),
     };
     let achieved = sandbox::close(keep, Some(parent), without)?.with(layers);
-    let sealed = Sealed(seccomp::finish(policy, achieved, without)?);
+    let sealed = Sealed(seccomp::finish(policy, &[], achieved, without)?);
     // Its policy has one way to send.
     message::send(supervisor.as_fd(), &sealed.encode(), &mut Descriptors::new())
         .doing("report its seal")?;

@@ -146,7 +146,7 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
         }
         Err(failure) => {
             if let Some(files) = files {
-                files.remove();
+                files.remove(file.directory().as_fd());
             }
             file.remove();
             Err(failure.into())
@@ -296,7 +296,7 @@ fn run_core(
     let achieved = sandbox::close(nothing, Some(parent), without)?;
     let achieved = achieved.with(namespaces).with(capabilities);
     check_layers(achieved.layers, sandbox::required(mode, without), refused);
-    let sealed = link::Sealed(seccomp::finish(Policy::Core, achieved, without)?);
+    let sealed = link::Sealed(seccomp::finish(Policy::Core, &[], achieved, without)?);
     unix::send(core.supervisor().as_fd(), &sealed.encode()).doing("report its seal")?;
     core.run()
 }

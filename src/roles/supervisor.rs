@@ -115,13 +115,13 @@ impl Supervisor {
         let status = self.watch();
         self.notifier.stopping();
         if status == 0 {
-            self.log.remove_files();
+            self.log.remove_files(self.file.directory().as_fd());
         }
         self.finish(status)
     }
 
     fn fail_to_start(&mut self) -> i32 {
-        self.log.remove_files();
+        self.log.remove_files(self.file.directory().as_fd());
         self.finish(1)
     }
 
@@ -171,7 +171,17 @@ impl Supervisor {
         let layers = capabilities::drop_all(Keep::Nothing, without)?;
         let keep = landlock::Keep::Removal(self.file.directory().as_fd());
         let achieved = sandbox::close(keep, None, without)?.with(layers);
-        seccomp::finish(Policy::Supervisor, achieved, without)
+        let lines = [seccomp::CORE_LINES, seccomp::HOST_LINES, seccomp::GUEST_LINES];
+        let lines = lines.into_iter().zip(self.wards.iter().map(|ward| ward.lines.as_ref()));
+        let others = [
+            (seccomp::DIRECTORY, Some(self.file.directory())),
+            (seccomp::SIGNALS, Some(&self.signals)),
+            (seccomp::HOLD, self.hold.as_ref()),
+            (seccomp::READY, self.ready.as_ref()),
+            (seccomp::CALLER, self.log.caller()),
+        ];
+        let open = lines.chain(others).filter_map(|(name, fd)| Some((name, fd?.as_fd())));
+        seccomp::finish(Policy::Supervisor, &open.collect::<Vec<_>>(), achieved, without)
     }
 
     /// Waits for the end of a child: the exit status of the whole.

@@ -38,9 +38,21 @@ pub fn end_of(policy: Policy, work: impl FnOnce()) -> End {
     })
 }
 
+/// How a supervisor ends that reads from `pipe` when the core's lines come from `lines`.
+pub fn end_of_read(lines: BorrowedFd<'_>, pipe: BorrowedFd<'_>) -> End {
+    end_of_child(|| {
+        seal_with(Policy::Supervisor, &[(seccomp::CORE_LINES, lines)]);
+        let _ = fd::read(pipe, &mut [0]);
+    })
+}
+
 fn seal_as(policy: Policy) {
+    seal_with(policy, &[]);
+}
+
+fn seal_with(policy: Policy, descriptors: &[(u32, BorrowedFd<'_>)]) {
     let sealed = flags::lock_down_start(Without::NOTHING).and_then(|()| flags::hide());
-    if sealed.and_then(|()| seccomp::seal(policy)).is_err() {
+    if sealed.and_then(|()| seccomp::seal(policy, descriptors)).is_err() {
         process::exit(NOT_SEALED);
     }
 }
