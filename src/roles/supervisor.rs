@@ -171,17 +171,20 @@ impl Supervisor {
         let layers = capabilities::drop_all(Keep::Nothing, without)?;
         let keep = landlock::Keep::Removal(self.file.directory().as_fd());
         let achieved = sandbox::close(keep, None, without)?.with(layers);
-        let lines = [seccomp::CORE_LINES, seccomp::HOST_LINES, seccomp::GUEST_LINES];
-        let lines = lines.into_iter().zip(self.wards.iter().map(|ward| ward.lines.as_ref()));
-        let others = [
+        let [core, host, guest] = self.wards.each_ref().map(|ward| ward.lines.as_ref());
+        // No list: behind the seal its memory could not be given back.
+        let descriptors = [
             (seccomp::DIRECTORY, Some(self.file.directory())),
             (seccomp::SIGNALS, Some(&self.signals)),
+            (seccomp::CORE_LINES, core),
+            (seccomp::HOST_LINES, host),
+            (seccomp::GUEST_LINES, guest),
             (seccomp::HOLD, self.hold.as_ref()),
             (seccomp::READY, self.ready.as_ref()),
             (seccomp::CALLER, self.log.caller()),
-        ];
-        let open = lines.chain(others).filter_map(|(name, fd)| Some((name, fd?.as_fd())));
-        seccomp::finish(Policy::Supervisor, &open.collect::<Vec<_>>(), achieved, without)
+        ]
+        .map(|(name, fd)| (name, fd.map(OwnedFd::as_fd)));
+        seccomp::finish(Policy::Supervisor, &descriptors, achieved, without)
     }
 
     /// Waits for the end of a child: the exit status of the whole.

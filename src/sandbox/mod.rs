@@ -171,3 +171,35 @@ impl<T, E: Into<Errno>> Doing<T> for Result<T, E> {
         self.map_err(|error| Failure { doing, errno: error.into() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layer_of_all_is_lost_when_one_process_lacks_it_and_the_cores_own_is_not() {
+        let own = Layers::USER_NAMESPACE.with(Layers::SECUREBITS);
+        let core = Achieved { layers: COMMON.with(own), landlock_abi: 7 };
+        let other = Achieved { layers: COMMON, landlock_abi: 7 };
+        assert_eq!(core.and(other), core);
+        for (layer, _) in Layers::NAMED {
+            let other = Achieved { layers: Layers(!layer.0), landlock_abi: 6 };
+            let both = core.and(other);
+            assert!(both.layers.contains(own), "{layer:?}");
+            assert_eq!(both.layers == core.layers, !COMMON.contains(*layer), "{layer:?}");
+            assert_eq!(both.landlock_abi, 6);
+        }
+        assert_eq!(core.and(Achieved { layers: Layers(u32::MAX), ..other }), core, "none is added");
+    }
+
+    #[test]
+    fn container_mode_needs_no_landlock_and_no_namespaces_and_no_mode_needs_less() {
+        let strict = required(SandboxMode::Strict, Without::NOTHING);
+        let container = required(SandboxMode::Container, Without::NOTHING);
+        let names = |layers: Layers| layers.names().collect::<Vec<_>>();
+        let always = ["no-new-privs", "seccomp", "no-capabilities"];
+        assert_eq!(names(container), always);
+        let more = ["user-namespace", "network-namespace", "landlock"];
+        assert_eq!(names(strict), [always, more].concat());
+    }
+}

@@ -40,6 +40,9 @@ pub const READY: u32 = OWN_PROCESS + 7;
 /// Its caller's standard error.
 pub const CALLER: u32 = OWN_PROCESS + 8;
 
+/// One of these names, and the descriptor that it stands for, if there is one.
+pub type Named<'a> = (u32, Option<BorrowedFd<'a>>);
+
 /// The number of a factory's channel to the core: what its policy lets it read from and send on.
 pub const CHANNEL: u32 = 3;
 
@@ -81,7 +84,7 @@ pub enum Policy {
 /// As of [`seal`].
 pub fn finish(
     policy: Policy,
-    descriptors: &[(u32, BorrowedFd<'_>)],
+    descriptors: &[Named<'_>],
     achieved: Achieved,
     without: Without,
 ) -> Result<Achieved, Failure> {
@@ -97,7 +100,7 @@ pub fn finish(
 ///
 /// # Errors
 /// ENOSYS, EINVAL: a kernel without seccomp filters.
-pub fn seal(policy: Policy, descriptors: &[(u32, BorrowedFd<'_>)]) -> Result<(), Failure> {
+pub fn seal(policy: Policy, descriptors: &[Named<'_>]) -> Result<(), Failure> {
     let program: &[sock_filter] = match policy {
         Policy::Supervisor => &policies::SUPERVISOR,
         Policy::Core => &policies::CORE,
@@ -107,7 +110,7 @@ pub fn seal(policy: Policy, descriptors: &[(u32, BorrowedFd<'_>)]) -> Result<(),
     let number = |name: u32| {
         let own = (name == OWN_PROCESS).then(process::id);
         let mut named = descriptors.iter().filter(|(known, _)| *known == name);
-        let number = own.or_else(|| named.next().map(|(_, fd)| fd.as_raw_fd()));
+        let number = own.or_else(|| named.next()?.1.map(|fd| fd.as_raw_fd()));
         number.and_then(|number| u32::try_from(number).ok()).unwrap_or(name)
     };
     // Leaked: the sealed process may not give memory back.

@@ -68,6 +68,35 @@ fn every_layer_is_there_and_shown() {
 }
 
 #[test]
+fn core_goes_without_other_namespaces_where_there_are_none_and_says_so() {
+    for (setting, kind, layer) in [
+        ("max_ipc_namespaces", "an IPC", "ipc-namespace"),
+        ("max_uts_namespaces", "a UTS", "uts-namespace"),
+        ("max_cgroup_namespaces", "a cgroup", "cgroup-namespace"),
+        ("max_mnt_namespaces", "a mount", "mount-namespace"),
+    ] {
+        let script = format!("echo 0 > /proc/sys/user/{setting} && exec \"$0\" \"$@\"");
+        let folder = Folder::new();
+        let mut words = Command::new("unshare");
+        words.args(["-r", "sh", "-c", &script]).arg(program("pesto")).args(["run", "-c"]);
+        words.arg(folder.join("s")).args(["-p", "127.0.0.1::80", "--", "sh", "-c"]);
+        // Who the daemon is for is asked from within, while it is there.
+        words.arg("exec \"$0\" status --json -c \"$1\"").arg(program("pesto"));
+        let said = output(words.arg(folder.join("s")));
+        let lines = text(said.stderr);
+        let expected = format!(
+            "pestod: core: cannot make {kind} namespace of its own: No space left on device; it \
+             goes without"
+        );
+        assert_eq!(lines.lines().next(), Some(&*expected), "{lines}");
+        let status: Value = serde_json::from_slice(&said.stdout).expect("it answers");
+        let layers = status["layers"].as_array().expect("layers");
+        assert!(!layers.contains(&json!(layer)), "{layer}: {layers:?}");
+        assert!(layers.contains(&json!("user-namespace")), "{layer}: {layers:?}");
+    }
+}
+
+#[test]
 fn container_mode_goes_without_landlock_and_says_so() {
     let run = without_landlock(|| {
         let command = ["sh", "-c", "echo ready; exec sleep 600"];
