@@ -164,18 +164,40 @@ fn link_local_target_is_found_by_the_number_of_its_interface() {
     assert_eq!(network.reached(), LOOPBACK, "others cannot reach it either");
 }
 
-/// A daemon that is started upon a network that is there already.
-#[test]
-fn addresses_from_before_the_daemon_are_known_to_it() {
-    let script = format!("{BOTH}; exec python3 -u -c \"$0\" address 8000 0.0.0.0 ::");
+/// What a role of tests/peers/peer.py says to a client of each family, in a network of both families
+/// that was there before its daemon.
+fn said_by(role: &str) -> [String; 2] {
+    let script = format!("{BOTH}; exec python3 -u -c \"$0\" {role} 8000 0.0.0.0 ::");
     let container = Container::new(&script, &[support::PEER]);
     assert_eq!(container.stdout.next(), "ready");
     let daemon = Daemon::upon(&container, &[]);
     let port = daemon.add("8000");
-    for (client, expected) in [("127.0.0.1", "10.0.2.100"), ("::1", "fd00::2")] {
+    LOOPBACK.map(|client| {
         let mut stream = TcpStream::connect((client, port)).expect("it listens");
-        let mut address = String::new();
-        stream.read_to_string(&mut address).expect("an address");
-        assert_eq!(address, expected);
-    }
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("an address");
+        said
+    })
+}
+
+#[test]
+fn addresses_from_before_the_daemon_are_known_to_it() {
+    assert_eq!(said_by("address"), ["10.0.2.100", "fd00::2"]);
+}
+
+/// A service that trusts its loopback would take them for its own.
+#[test]
+fn strangers_come_from_the_containers_own_address_and_never_from_its_loopback() {
+    assert_eq!(said_by("client"), ["10.0.2.100", "fd00::2"]);
+}
+
+#[test]
+fn news_that_a_container_makes_up_change_nothing() {
+    let network = Network::with_nginx("", EVERYWHERE, &[]);
+    // To the socket that hears; the one that asks takes nothing from anybody but the kernel.
+    let said = network.inside(&["python3", "-c", include_str!("peers/news.py"), "10.9.0.1"]);
+    assert_eq!(said, "1 heard, 1 refused\n");
+    assert_eq!(network.reached(), LOOPBACK);
+    network.ip("addr add 10.9.0.2/32 dev lo");
+    assert_eq!(network.reached(), ["10.9.0.2"; 2], "what the kernel says is followed all the same");
 }

@@ -4,6 +4,7 @@ mod support;
 
 use pesto::sys::process::user_id;
 use pesto::sys::unix::{self, Blocking};
+use pesto::wire::Request;
 use std::ffi::CString;
 use std::fs;
 use std::io::Read;
@@ -12,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::ends::{echo, flow};
+use support::ends::{all_end, echo, flow, pidfd, signal};
 use support::{Folder, Lines, Run, output, program, stdout, text, wait};
 
 /// `pesto run` of nothing, with its control socket here.
@@ -158,6 +159,43 @@ fn path_as_long_as_an_address_works_and_a_longer_one_is_named() {
     assert!(said.contains("longer than 107 bytes") && said.contains("a shorter path"), "{said}");
 }
 
+/// Asks a daemon who it is, and prints how long the answer is: 0 when it has hung up.
+const ASK: &str = "\
+import socket, sys
+daemon = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+daemon.connect(sys.argv[1])
+try:
+    daemon.send(bytes.fromhex(sys.argv[2]))
+    print(len(daemon.recv(200)))
+except (BrokenPipeError, ConnectionResetError):
+    print(0)
+";
+
+#[test]
+fn client_of_another_user_is_hung_up_on_even_where_the_files_let_it_in() {
+    let run = Run::command(&["127.0.0.1::80"], &["sleep", "600"]);
+    let folder = run.socket.parent().expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&run.socket, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let hello = Request::Hello.encode(1).map(|byte| format!("{byte:02x}")).concat();
+    let asked_by = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["python3", "-c", ASK]).arg(&run.socket).arg(&hello);
+        stdout(command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    };
+    assert_eq!(asked_by(&["env"]), "128\n");
+    let other = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups"];
+    if user_id() == 0 {
+        assert_eq!(asked_by(&other), "0\n");
+    } else {
+        // One of the caller's subordinate ids.
+        let unshare = ["unshare", "--user", "--map-root-user", "--map-auto"];
+        assert_eq!(asked_by(&unshare), "128\n");
+        assert_eq!(asked_by(&[&unshare[..], &other].concat()), "0\n");
+    }
+    assert!(run.pesto(&["list"]).status.success());
+}
+
 #[test]
 fn of_starts_at_one_path_at_once_exactly_one_wins() {
     let folder = Folder::new();
@@ -282,9 +320,12 @@ fn ps_shows_every_daemon_and_removes_what_dead_ones_left() {
     assert!(shown.contains(" -> 80/tcp\n") && shown.contains(" -> 81/tcp\n"), "{shown}");
 
     let pid = instances[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-    let pidfd = pesto::sys::process::open_pidfd(pid.expect("a pid")).expect("it runs");
-    pesto::sys::process::send_signal(pidfd.as_fd(), libc::SIGKILL).expect("a signal");
-    assert!(support::has_ended(pidfd.as_fd(), support::PATIENCE));
+    let pid = pid.expect("a pid");
+    // Its core listens until it has followed.
+    let all: Vec<_> = support::children(pid).into_iter().chain([pid]).map(pidfd).collect();
+    assert_eq!(all.len(), 4);
+    signal(&all[3], libc::SIGKILL);
+    all_end(&all);
     assert!(folder.join("pesto/other.sock").exists(), "nobody was there to remove it");
     assert_eq!(ps()["instances"].as_array().map(Vec::len), Some(1));
     for name in ["other.sock", "other.lock"] {

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
 use support::network::{Container, Daemon, Network, alone};
-use support::{Folder, PATIENCE, output, program, stdout, text, until};
+use support::{Folder, PATIENCE, Run, connect, output, program, stdout, text, until};
 
 const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
 
@@ -164,6 +164,32 @@ fn run_sets_its_own_network_and_leaves_the_hosts_alone() {
     pesto.arg("run").arg("-c").arg(folder.join("s")).args(["--", "cat", REUSE]);
     assert_eq!(stdout(&mut pesto), "1\n");
     assert_eq!(fs::read_to_string(REUSE).expect("a number"), before);
+}
+
+/// Every setting of the present network, its addresses, rules and routes.
+fn network_as_it_is() -> String {
+    let script = "grep -rs . /proc/sys/net | sort; ip addr; ip rule; ip -6 rule; \
+                  ip route show table all; ip -6 route show table all";
+    stdout(Command::new("sh").args(["-c", script]))
+}
+
+/// No route, no packet filter, no setting leads to a port that its socket alone would not: so what
+/// listens on a loopback is reached from there alone (route_localnet is off).
+#[test]
+fn nothing_of_the_hosts_network_is_changed() {
+    alone("nothing_of_the_hosts_network_is_changed", || {
+        let before = network_as_it_is();
+        assert!(before.contains("lo/route_localnet:0\n") && before.contains("inet 127.0.0.1/8"));
+        let run = Run::peer(&["8000", "127.0.0.1::8000", "[::1]::8000"], "address", &[]);
+        for port in &run.ports[..2] {
+            let mut address = String::new();
+            connect(*port).read_to_string(&mut address).expect("an address");
+            assert_eq!(address, "127.0.0.1");
+        }
+        assert_eq!(network_as_it_is(), before);
+        run.end();
+        assert_eq!(network_as_it_is(), before);
+    });
 }
 
 #[test]

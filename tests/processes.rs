@@ -5,12 +5,14 @@ mod support;
 
 use pesto::limits::PIPES;
 use pesto::sys::process::user_id;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 use support::ends::{all_end, daemon, flow, pidfd, signal};
 use support::lacking::ONE_NAMESPACE;
+use support::network;
 use support::{Folder, PEER, Run, children, output, program, stdout, text, until};
 
 /// The daemon's processes in the order of [`Run::daemon`].
@@ -292,6 +294,55 @@ fn command_has_the_descriptors_that_it_would_have_without_pesto() {
     let list = ["ls", "/proc/self/fd"];
     let run = [&*pesto, "run", "-c", &socket, "-p", "127.0.0.1::80", "--"];
     assert_eq!(wrapped(&[&run[..], &list].concat()), wrapped(&list));
+}
+
+/// The guest factory is in its user namespace, where it has every capability.
+#[test]
+fn root_of_the_container_can_look_into_no_process_of_the_daemon() {
+    let run = Run::one_peer("echo");
+    let command = run.command_pid().to_string();
+    let mut root = Command::new("nsenter");
+    root.args(["--target", &command, "--user", "--net", "--preserve-credentials"]);
+    root.args(["python3", "-c", include_str!("peers/look.py"), &command]);
+    let pids = run.daemon().map(|pid| pid.to_string());
+    let said = stdout(root.args(&pids));
+    let everything = "network root memory file descriptor trace";
+    let expected: Vec<String> =
+        [format!("{command} {everything}")].into_iter().chain(pids).collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}
+
+/// What it could do in a moment on the way, it could do: it is hidden before it comes there.
+#[test]
+fn guest_factory_is_hidden_before_it_enters_the_container() {
+    let folder = Folder::new();
+    let trace = folder.join("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=prctl,setns", "-e", "signal=none", "-o"]).arg(&trace);
+    strace.arg(program("pesto")).args(["run", "-p", "127.0.0.1::80", "--", "true"]);
+    stdout(&mut strace);
+    let text = fs::read_to_string(&trace).expect("strace has written");
+    let named = text.lines().find(|line| line.contains(r#"PR_SET_NAME, "pestod-guest""#));
+    let pid = named.and_then(|line| line.split_whitespace().next()).expect("a guest factory");
+    let lines = text.lines().filter(|line| line.split_whitespace().next() == Some(pid));
+    let wanted = |line: &&str| line.contains("PR_SET_DUMPABLE") || line.contains("setns(");
+    let calls: Vec<_> = lines.filter(wanted).collect();
+    assert!(calls.len() >= 2, "{calls:?}");
+    assert!(calls[0].contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{calls:?}");
+}
+
+#[test]
+fn no_socket_of_the_daemon_has_an_abstract_name() {
+    network::alone("no_socket_of_the_daemon_has_an_abstract_name", || {
+        let words = ["sh", "-c", "cat /proc/self/net/unix; echo end; exec sleep 600"];
+        let run = Run::command(&["127.0.0.1::8000"], &words);
+        assert!(run.stdout.next().starts_with("Num "));
+        assert_eq!(run.stdout.next(), "end", "a socket in the container's network");
+        let table = fs::read_to_string("/proc/self/net/unix").expect("a table");
+        let rows = table.lines().skip(1);
+        let names: BTreeSet<_> = rows.filter_map(|row| row.split_whitespace().nth(7)).collect();
+        assert_eq!(Vec::from_iter(names), [run.socket.to_str().expect("UTF-8")], "{table}");
+    });
 }
 
 #[test]

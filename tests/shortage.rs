@@ -4,17 +4,23 @@
 mod support;
 
 use pesto::client::session::Session;
+use pesto::sys::fd;
+use pesto::sys::socket::reset_on_close;
+use pesto::sys::unix::{self, Blocking};
 use pesto::wire::{
-    Answer, Base, Bind, Label, Outcome, Port, PortRange, Ports, Protocol, Request, Rule, RuleId,
-    Side, Target, TargetAddress, Which,
+    Answer, Base, Bind, FRAME_SIZE, Label, Outcome, Port, PortRange, Ports, Protocol, Request,
+    Rule, RuleId, Side, Target, TargetAddress, Which,
 };
+use std::ffi::CString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::Duration;
 use support::ends::{daemon, echo, flow, port_is_free, signal};
-use support::{Run, stdout, until};
+use support::{PATIENCE, Run, connect, stdout, until};
 
 const GUEST: usize = 2;
 const CORE: usize = 3;
@@ -124,4 +130,62 @@ fn listener_that_cannot_be_received_fails_its_change_and_is_left_nowhere() {
     port_is_free(port.get());
     limit(&run, &usual);
     echo(&mut flow(&run));
+}
+
+/// More connections of each kind than any process may have descriptors: one that is left behind by
+/// each, in whichever process, would be one too many for the next.
+#[test]
+fn connections_and_clients_that_end_in_any_way_leave_no_descriptor() {
+    const EACH: usize = 300;
+    let command = ["python3", "-c", support::PEER, "reset_after", "8000"];
+    let specs = ["127.0.0.1::8000", "127.0.0.1::9"];
+    let run = Run::wrapped(&["prlimit", "--nofile=256:256"], &specs, &command);
+    assert_eq!(run.stdout.next(), "ready");
+    let is_reset = |stream: &mut TcpStream| {
+        let error = stream.read(&mut [0]).expect_err("neither a byte nor an end");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    };
+    let path = CString::new(run.socket.as_os_str().as_bytes()).expect("a path");
+    let client = || {
+        let socket = unix::socket(Blocking::Yes).expect("a socket");
+        unix::set_send_timeout(socket.as_fd(), PATIENCE.as_secs().cast_signed())
+            .expect("an option");
+        unix::connect(socket.as_fd(), &path).expect("the daemon listens");
+        socket
+    };
+    let receive = |socket: &OwnedFd| {
+        let mut entries = [fd::poll_entry(socket.as_fd(), libc::POLLIN)];
+        let wait = i64::try_from(PATIENCE.as_millis()).expect("a short time");
+        assert_eq!(fd::poll(&mut entries, wait), Ok(1), "neither an answer nor an end");
+        unix::receive(socket.as_fd(), &mut [0; 200]).expect("a packet or the end")
+    };
+    let mut all = vec![0; 100_000];
+    for _ in 0..EACH {
+        // Nobody listens inside.
+        is_reset(&mut connect(run.ports[1]));
+        // The client resets: before its target is there, or when it is.
+        for bytes in [0, 1000] {
+            let mut stream = run.connect();
+            stream.read_exact(&mut all[..bytes]).expect("so many, and more");
+            reset_on_close(stream.as_fd()).expect("an option");
+        }
+        // The target resets, asked to by a byte or by the client's end.
+        let mut stream = run.connect();
+        stream.read_exact(&mut all).expect("so many");
+        stream.write_all(b"x").expect("it listens");
+        is_reset(&mut stream);
+        let mut stream = run.connect();
+        stream.read_exact(&mut all).expect("so many");
+        stream.shutdown(Shutdown::Write).expect("it is connected");
+        is_reset(&mut stream);
+        // A client that hangs up, and one that is hung up on.
+        drop(client());
+        let wrong = client();
+        unix::send(wrong.as_fd(), b"wrong").expect("the daemon listens");
+        assert_eq!(receive(&wrong), FRAME_SIZE);
+        assert_eq!(receive(&wrong), 0, "it goes on");
+    }
+    let status = || run.json(&["status"]);
+    until("the last end", || (status()["connections"] == 0).then_some(()));
+    assert_eq!(status()["connections_in_all"], 5 * EACH);
 }

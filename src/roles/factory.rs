@@ -8,7 +8,7 @@ use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::Without;
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{self, Doing, Failure, landlock, namespaces};
+use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, fd, process};
@@ -46,6 +46,8 @@ pub fn run(
     without: Without,
 ) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
+    // First: once it is in the container's user namespace, root of that may look into it otherwise.
+    flags::hide(without)?;
     if let Some(Target { network, tune }) = target {
         namespaces::enter_network(network.as_fd())?;
         if tune {

@@ -129,9 +129,7 @@ pub fn close(
     if landlock_abi > 0 {
         layers = layers.with(Layers::LANDLOCK);
     }
-    if !without.names(Layers::NOT_DUMPABLE) {
-        process::hide()?;
-    }
+    process::hide(without)?;
     if let Some(parent) = parent {
         process::end_with(parent)?;
     }

@@ -98,7 +98,12 @@ def address(connection):
     connection.sendall(connection.getsockname()[0].encode())
 
 
-ROLES = [address, echo, both_ways, answer_after_end, end_then_read, speak_first, read, reset_after]
+def client(connection):
+    """Says which address the connection comes from."""
+    connection.sendall(connection.getpeername()[0].encode())
+
+
+ROLES = [address, client, echo, both_ways, answer_after_end, end_then_read, speak_first, read, reset_after]
 
 
 def serve(listener, role):

@@ -51,7 +51,8 @@ fn seal_as(policy: Policy) {
 }
 
 fn seal_with(policy: Policy, descriptors: &[Named<'_>]) {
-    let sealed = flags::lock_down_start(Without::NOTHING).and_then(|()| flags::hide());
+    let sealed =
+        flags::lock_down_start(Without::NOTHING).and_then(|()| flags::hide(Without::NOTHING));
     if sealed.and_then(|()| seccomp::seal(policy, descriptors)).is_err() {
         process::exit(NOT_SEALED);
     }

@@ -93,7 +93,7 @@ fn flags_of_a_process_are_in_force_once_they_are_set() {
         assert!(process::has_no_new_privileges());
         let before = stages::achieved();
         assert!(!before.contains(Layers::NOT_DUMPABLE) && before.contains(Layers::NO_NEW_PRIVS));
-        stages::hide().expect("not dumpable");
+        stages::hide(Without::NOTHING).expect("not dumpable");
         assert!(!process::is_dumpable());
         let after = before.with(Layers::NOT_DUMPABLE);
         assert_eq!(stages::achieved(), after);

@@ -1,0 +1,135 @@
+//! What the factory is asked for, and what it answers.
+
+use crate::daemon::Daemon;
+use crate::reference::{IN_USE, overlap};
+use crate::world::{Made, Ports};
+use pesto::sys::Errno;
+use pesto::table::Request;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// For what a bind is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The open transaction.
+    Shadow,
+    /// Another try for the active table.
+    Retry,
+    /// Nothing any more.
+    Late,
+}
+
+impl<P: Ports> Daemon<P> {
+    /// The table wants something of the factory.
+    pub fn ask(&mut self, request: Request) {
+        let purpose = match request {
+            Request::Bind { address, .. } => {
+                let asks = |request: &Request| matches!(request, Request::Bind { address: at, .. } if *at == address);
+                let twice = self.asked.iter().any(|(request, _)| asks(request));
+                assert!(!twice, "{address} may be bound already");
+                if self.reference.failed.contains_key(&address) {
+                    Purpose::Retry
+                } else {
+                    Purpose::Shadow
+                }
+            }
+            Request::Pick { .. } => Purpose::Shadow,
+        };
+        self.asked.push((request, purpose));
+        let is_bind = matches!(request, Request::Bind { .. });
+        assert!(!is_bind || self.sockets() <= self.limit, "more sockets than there may be");
+    }
+
+    /// What was asked for, for a transaction that is gone or a rule that is, is late.
+    pub fn sort_asked(&mut self) {
+        let prepares = self.reference.owner().is_some_and(|owner| self.reference.waits(owner));
+        for (request, purpose) in &mut self.asked {
+            let is_late = match (*purpose, *request) {
+                (Purpose::Shadow, _) => !prepares,
+                (Purpose::Retry, Request::Bind { address, .. }) => {
+                    !self.reference.failed.contains_key(&address)
+                }
+                _ => true,
+            };
+            if is_late {
+                *purpose = Purpose::Late;
+            }
+        }
+    }
+
+    /// The factory does a part of what it was asked for, and the answers come one after the other.
+    pub fn answer(&mut self, place: usize, many: usize) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let from = place % self.asked.len();
+        let to = self.asked.len().min(from + many);
+        let batch: Vec<_> = self.asked.drain(from..to).collect();
+        let requests: Vec<Request> = batch.iter().map(|(request, _)| *request).collect();
+        // What has been made stays in the way until its answer is taken.
+        let mut held = self.reference.held();
+        let outcomes = self.world.ports.carry_out(&requests);
+        assert_eq!(outcomes.len(), batch.len());
+        for (request, outcome) in requests.iter().zip(&outcomes) {
+            check(request, outcome, &mut held);
+        }
+        for ((request, purpose), outcome) in batch.into_iter().zip(outcomes) {
+            self.take(&request, purpose, outcome);
+        }
+        self.go_on();
+    }
+
+    fn take(
+        &mut self,
+        request: &Request,
+        purpose: Purpose,
+        outcome: Result<Made<P::Socket>, Errno>,
+    ) {
+        let ended = if outcome.is_ok() { "done" } else { "failed" };
+        match *request {
+            Request::Bind { slot, address } => {
+                self.see(format!("{purpose:?} bind {ended}"));
+                let socket = outcome.map(|made| match made {
+                    Made::Socket(socket) => socket,
+                    Made::Port(_) => panic!("a port for a socket"),
+                });
+                if purpose != Purpose::Late {
+                    let outcome = socket.as_ref().map(|_| ()).map_err(|errno| *errno);
+                    self.reference.bound(address, outcome, purpose == Purpose::Retry);
+                }
+                self.table.bound(slot, socket, &mut self.world);
+            }
+            Request::Pick { rule, .. } => {
+                self.see(format!("{purpose:?} pick {ended}"));
+                let port = outcome.map(|made| match made {
+                    Made::Port(port) => port,
+                    Made::Socket(_) => panic!("a socket for a port"),
+                });
+                self.table.picked(rule, port);
+            }
+        }
+    }
+}
+
+/// Is that what comes of a request while others hold these addresses? They grow by what was bound.
+fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<SocketAddr>) {
+    let is_free = |address: &SocketAddr| !held.iter().any(|other| overlap(other, address));
+    match (*request, outcome) {
+        (Request::Bind { address, .. }, Ok(Made::Socket(_))) => {
+            assert!(is_free(&address), "{address} was not free");
+            held.push(address);
+        }
+        (Request::Bind { address, .. }, Err(errno)) => {
+            assert!(!is_free(&address) && *errno == IN_USE, "{address}: {errno:?}");
+        }
+        (Request::Pick { address, width, .. }, Ok(Made::Port(first))) => {
+            let wildcards = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+            let ips = address.map_or(wildcards.to_vec(), |address| vec![address.ip()]);
+            for port in *first..first + width {
+                let mut all = ips.iter().map(|ip| SocketAddr::new(*ip, port));
+                assert!(all.all(|address| is_free(&address)), "{port} was not free");
+            }
+        }
+        (Request::Pick { .. }, Err(errno)) => assert_eq!(*errno, IN_USE),
+        (request, _) => panic!("no answer to {request:?}"),
+    }
+}

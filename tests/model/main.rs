@@ -1,0 +1,100 @@
+//! Random sequences of everything that clients can send and that can happen meanwhile, against a plain
+//! reference: once upon simulated ports, once upon the kernel's own by the real factory.
+//!
+//! What is tested is the daemon's control, table and channel as they are; only the event loop is not
+//! here, so that a step comes when the test says so. The reference computes every answer anew from plain
+//! maps. After each step the table, what listens and what is open must be what it says, and a socket
+//! that was kept must still be the same one.
+
+mod acts;
+mod asked;
+mod clients;
+mod daemon;
+mod looks;
+mod real;
+mod reference;
+mod simulated;
+mod world;
+
+use daemon::{Daemon, Seen};
+use proptest::prelude::*;
+use real::Real;
+use simulated::Simulated;
+use std::cell::RefCell;
+use std::process::Command;
+use world::Ports;
+
+/// Runs so many random sequences upon ports of a kind: how often each thing has happened.
+fn run<P: Ports>(cases: u32, ports: impl Fn() -> P) -> Seen {
+    let all = RefCell::new(Seen::new());
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(acts in acts::sequence())| {
+        let mut daemon = Daemon::new(ports());
+        for act in acts {
+            daemon.act(act);
+        }
+        daemon.end();
+        for (what, times) in daemon.seen {
+            *all.borrow_mut().entry(what).or_default() += times;
+        }
+    });
+    println!("{all:#?}");
+    all.into_inner()
+}
+
+#[test]
+fn every_answer_is_what_a_plain_reference_says() {
+    let seen = run(1000, Simulated::default);
+    // Most of what there is, and each a hundred times as a rule: the sequences go deep enough.
+    let wanted = [
+        "Begin Busy",
+        "Begin Ok",
+        "Begin Stale",
+        "Commit Failed",
+        "Commit Ok",
+        "Insert IdTaken",
+        "Insert Invalid",
+        "Late bind done",
+        "Prepare Conflict",
+        "Prepare Failed",
+        "Prepare Limit",
+        "Retry bind done",
+        "Retry bind failed",
+        "Rollback Ok",
+        "Shadow bind failed",
+        "Shadow pick done",
+        "Stop",
+    ];
+    for what in wanted {
+        assert!(seen.contains_key(what), "{what} has never happened");
+    }
+    assert!(seen.keys().any(|what| what.ends_with("Expired")));
+}
+
+/// The variable that says that this process is in a network of its own.
+const INSIDE: &str = "PESTO_TEST_NETWORK";
+
+/// Its only ephemeral ports are those that the rules want: the factory's picks are in their way.
+const SETUP: &str = r#"ip link set lo up
+echo '31001 31012' >/proc/sys/net/ipv4/ip_local_port_range
+exec "$0" "$@""#;
+
+#[test]
+fn every_answer_is_what_a_plain_reference_says_with_the_real_factory() {
+    let name = "every_answer_is_what_a_plain_reference_says_with_the_real_factory";
+    if std::env::var_os(INSIDE).is_some() {
+        let seen = run(200, Real::new);
+        for what in ["Commit Failed", "Commit Ok", "Retry bind done", "Shadow bind failed"] {
+            assert!(seen.contains_key(what), "{what} has never happened");
+        }
+        return;
+    }
+    let program = std::env::current_exe().expect("a path");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--net", "sh", "-e", "-c", SETUP]).arg(program);
+    unshare.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    let output = unshare.output().expect("unshare");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && text.contains("1 passed");
+    assert!(passed, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}

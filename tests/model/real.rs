@@ -1,0 +1,169 @@
+//! The kernel's ports, by the real factory in a thread of this process, which has a network of its own.
+
+use crate::world::{Made, Ports};
+use pesto::arena::Ref;
+use pesto::factory::channel::{Channel, Product};
+use pesto::factory::message::{Request as Order, Work};
+use pesto::factory::policy::Policy;
+use pesto::factory::server;
+use pesto::limits::TIMES;
+use pesto::sys::epoll::Epoll;
+use pesto::sys::unix::{self, Blocking};
+use pesto::sys::{self, Errno, fd, namespace, socket};
+use pesto::table::Request;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::thread::JoinHandle;
+
+/// After so long nothing will come any more, in milliseconds.
+const PATIENCE_MS: i64 = 60_000;
+
+/// A request that leaves nothing behind.
+const ANYTHING: Request = Request::Pick { rule: Ref { index: 0, tag: 0 }, address: None, width: 1 };
+
+pub struct Real {
+    channel: Option<Channel>,
+    factory: Option<JoinHandle<bool>>,
+    foreign: BTreeMap<SocketAddr, OwnedFd>,
+    epoll: Epoll,
+    /// Descriptors of this process that are none of the table's, without the foreign ones.
+    others: usize,
+}
+
+impl Real {
+    pub fn new() -> Self {
+        let (core, factory) = unix::pair(Blocking::No).expect("a pair");
+        let serve = move || {
+            // As in the daemon, it has no descriptor but its own.
+            namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
+            fd::close_all_but(&mut [factory.as_raw_fd()]).expect("to close the others");
+            let policy = Policy::Host { allowed: Vec::new() };
+            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None)
+        };
+        let factory = Some(std::thread::spawn(serve));
+        let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
+        let mut real = Self { channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
+        // Once it has answered, it has its own table.
+        real.ask(&[ANYTHING]);
+        real.others = open_descriptors();
+        real
+    }
+
+    fn channel(&mut self) -> &mut Channel {
+        self.channel.as_mut().expect("until the end")
+    }
+
+    /// Has a batch of requests carried out.
+    fn ask(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
+        for (token, request) in (0..).zip(batch) {
+            let work = match *request {
+                Request::Bind { address, .. } => Work::Listen(address),
+                Request::Pick { address, width, .. } => Work::Pick { address, width },
+            };
+            self.channel().push(Order { token, work });
+        }
+        self.channel().flush().expect("the factory lives");
+        let mut outcomes = Vec::new();
+        while outcomes.len() < batch.len() {
+            let mut entries = [fd::poll_entry(self.channel().as_fd(), libc::POLLIN)];
+            assert_eq!(fd::poll(&mut entries, PATIENCE_MS), Ok(1), "no answer");
+            assert!(self.channel().receive().expect("the factory lives"));
+            while let Some(completion) = self.channel().next_completion().expect("answers") {
+                assert_eq!(completion.token, u64::try_from(outcomes.len()).expect("few"));
+                outcomes.push(completion.outcome.map(|product| match product {
+                    Product::Socket(socket) => Made::Socket(socket),
+                    Product::Port(port) => Made::Port(port),
+                }));
+            }
+        }
+        outcomes
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        // That is what ends a factory.
+        self.channel = None;
+        let ended = self.factory.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(ended, Some(Ok(true))), "the factory was told nonsense");
+        }
+    }
+}
+
+impl Ports for Real {
+    type Socket = OwnedFd;
+
+    fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
+        let outcomes = self.ask(batch);
+        // A factory closes its own copies of sockets once they are sent. When it answers again, they
+        // are ours alone.
+        self.ask(&[ANYTHING]);
+        outcomes
+    }
+
+    fn stage(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        self.epoll.add(socket.as_fd(), libc::EPOLLET.cast_unsigned(), 0)
+    }
+
+    fn listen(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        socket::listen(socket.as_fd())?;
+        socket::set_reuse_address(socket.as_fd(), true)
+    }
+
+    /// As rudely as it can be: with SO_REUSEADDR.
+    fn take(&mut self, address: SocketAddr) -> bool {
+        let foreign = socket::tcp(&address).expect("a socket");
+        socket::set_reuse_address(foreign.as_fd(), true).expect("an option");
+        let bound = socket::bind(foreign.as_fd(), &address);
+        let taken = bound.and_then(|()| socket::listen(foreign.as_fd()));
+        match taken {
+            Ok(()) => self.foreign.insert(address, foreign).is_none(),
+            Err(errno) => {
+                assert_eq!(errno, Errno(libc::EADDRINUSE));
+                false
+            }
+        }
+    }
+
+    fn release(&mut self, address: SocketAddr) {
+        self.foreign.remove(&address);
+    }
+
+    fn listening(&self) -> BTreeMap<SocketAddr, u64> {
+        let foreign: Vec<_> = self.foreign.values().map(AsRawFd::as_raw_fd).collect();
+        let numbers = descriptors().into_iter().filter(|number| !foreign.contains(number));
+        numbers.filter_map(listener).collect()
+    }
+
+    fn open(&self) -> usize {
+        open_descriptors() - self.others - self.foreign.len()
+    }
+}
+
+/// The numbers of all descriptors of this process.
+fn descriptors() -> Vec<RawFd> {
+    let entries = fs::read_dir("/proc/self/fd").expect("/proc");
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    entries.filter_map(|entry| number(entry.expect("an entry"))).collect()
+}
+
+fn open_descriptors() -> usize {
+    // But for the one that looked.
+    descriptors().len() - 1
+}
+
+/// The address of a socket that listens, and its inode.
+fn listener(number: RawFd) -> Option<(SocketAddr, u64)> {
+    // Borrowed: it is given back below.
+    let socket = fd::adopt(number).ok()?;
+    let mut entries = [fd::poll_entry(socket.as_fd(), 0)];
+    // A socket that is not connected and does not listen is hung up.
+    let listens = fd::poll(&mut entries, 0) == Ok(0);
+    let address = socket::local_address(socket.as_fd()).ok();
+    let inode = sys::fs::facts(socket.as_fd()).expect("its facts").id.inode;
+    let _ = socket.into_raw_fd();
+    address.filter(|_| listens).map(|address| (address, inode))
+}

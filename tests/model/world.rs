@@ -1,0 +1,118 @@
+//! What is outside of control and table: ports, and facts that a test can know again.
+
+use pesto::arena::Ref;
+use pesto::control::Facts;
+use pesto::limits::TRANSACTION_DEADLINE_MS;
+use pesto::sys::Errno;
+use pesto::table::{Effects, Ending, Entry, Key, Request, Stats};
+use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Room for so many rules, and one more id than that is asked for.
+pub const RULES: usize = 7;
+pub const LISTENERS: usize = 32;
+
+/// What a factory has made.
+pub enum Made<S> {
+    Socket(S),
+    Port(u16),
+}
+
+/// Somewhere to bind ports.
+pub trait Ports {
+    type Socket;
+    /// Carries out a batch of requests, all before any of what was made is looked at.
+    fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<Self::Socket>, Errno>>;
+    fn stage(&mut self, _: &Self::Socket) -> Result<(), Errno> {
+        Ok(())
+    }
+    fn listen(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
+    /// Somebody else takes an address: whether that went.
+    fn take(&mut self, address: SocketAddr) -> bool;
+    fn release(&mut self, address: SocketAddr);
+    /// What of ours listens, and a number that no other socket has.
+    fn listening(&self) -> BTreeMap<SocketAddr, u64>;
+    /// How many sockets of ours are open.
+    fn open(&self) -> usize;
+}
+
+pub struct World<P> {
+    pub ports: P,
+    pub free: usize,
+}
+
+/// What the tables do not know; fields that they do are wrong here.
+pub fn hello() -> Hello {
+    Hello {
+        generation: 99,
+        uptime_ms: 5,
+        max_rules: 1,
+        max_listeners: 2,
+        max_flows: 3,
+        rules: 99,
+        layers: Layers(0),
+        features: Features::TCP,
+        landlock_abi: 0,
+        transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
+        max_in_flight: 4,
+        sandbox: SandboxMode::Strict,
+        major: 1,
+        minor: 2,
+        patch: 3,
+    }
+}
+
+/// As [`hello`].
+pub fn status() -> DaemonStatus {
+    DaemonStatus {
+        generation: 99,
+        uptime_ms: 5,
+        rules: 99,
+        listeners: 99,
+        failed_listeners: 99,
+        flows: 6,
+        descriptors: 10,
+        descriptor_limit: 11,
+        longest_turn_us: 12,
+        clients: 99,
+        layers: Layers(0),
+        landlock_abi: 0,
+        sandbox: SandboxMode::Strict,
+        no_local_port: 13,
+    }
+}
+
+impl<P> Facts for World<P> {
+    fn hello(&self) -> Hello {
+        hello()
+    }
+
+    fn status(&self) -> DaemonStatus {
+        status()
+    }
+
+    fn totals(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn free_descriptors(&self) -> usize {
+        self.free
+    }
+}
+
+impl<P: Ports> Effects<P::Socket> for World<P> {
+    fn stage(&mut self, _: Ref, socket: &P::Socket) -> Result<(), Errno> {
+        self.ports.stage(socket)
+    }
+
+    fn listen(&mut self, _: Ref, socket: &P::Socket) -> Result<(), Errno> {
+        self.ports.listen(socket)
+    }
+
+    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry) -> u32 {
+        0
+    }
+
+    fn end_flows(&mut self, _: Ending) {}
+}
