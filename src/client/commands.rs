@@ -134,6 +134,8 @@ struct Status {
     no_local_port: u64,
     sandbox: &'static str,
     layers: Vec<&'static str>,
+    /// 0: none is in use.
+    landlock_abi: u32,
     features: Vec<&'static str>,
 }
 
@@ -172,8 +174,17 @@ impl Status {
                 SandboxMode::Development => "development",
             },
             layers: status.layers.names().collect(),
+            landlock_abi: status.landlock_abi,
             features: hello.features.names().collect(),
         }
+    }
+
+    /// The mode, and the layers.
+    fn sandbox_text(&self) -> String {
+        let abi = format!("landlock (ABI {})", self.landlock_abi);
+        let shown = |&layer: &&'static str| if layer == "landlock" { abi.as_str() } else { layer };
+        let layers: Vec<&str> = self.layers.iter().map(shown).collect();
+        format!("{}: {}", self.sandbox, layers.join(", "))
     }
 
     fn text(&self) -> String {
@@ -217,7 +228,7 @@ impl Status {
             ("descriptors", format!("{} of {}", self.descriptors, self.descriptor_limit)),
             ("longest turn", format!("{} µs", self.longest_turn_us)),
             ("clients", self.clients.to_string()),
-            ("sandbox", format!("{}: {}", self.sandbox, self.layers.join(", "))),
+            ("sandbox", self.sandbox_text()),
             ("features", self.features.join(", ")),
         ] {
             let _ = writeln!(text, "{name:13} {value}");

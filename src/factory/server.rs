@@ -183,8 +183,9 @@ fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16>
     for _ in 0..PICK_ATTEMPTS {
         let start = match given_port(&at(0)) {
             Ok(port) => port,
-            // There are others than those that the kernel gives away.
-            Err(Errno(libc::EADDRINUSE)) => break,
+            // There are others than those that the kernel gives away; or Landlock knows the few that
+            // are allowed, and 0 is none of them.
+            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => break,
             Err(errno) => return Err(errno),
         };
         if let Some(port) = free_run(address, width, start, policy)? {

@@ -36,7 +36,7 @@ impl<P: Ports> Daemon<P> {
     pub fn new(ports: P) -> Self {
         Self {
             control: Control::default(),
-            table: Table::new(RULES, LISTENERS, 2 * LISTENERS),
+            table: Table::new(RULES, LISTENERS, 2 * LISTENERS, 0),
             world: World { ports, free: 0 },
             asked: Vec::new(),
             reference: Reference::default(),
@@ -301,6 +301,7 @@ impl<P: Ports> Daemon<P> {
                 }
             }
         }
+        self.table.recount();
         let picks = |(order, purpose): &(Order, Purpose)| {
             matches!(order, Order::Pick { .. }) && *purpose == Purpose::Shadow
         };

@@ -4,7 +4,7 @@ use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
-use pesto::table::{Effects, Ending, Entry, Key, Request, Stats};
+use pesto::table::{Effects, Entry, Key, Request, Stats};
 use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -114,9 +114,13 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(socket)
     }
 
-    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry) -> u32 {
+    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry, _: Ref) -> u32 {
         0
     }
 
-    fn end_flows(&mut self, _: Ending) {}
+    fn end_flows(&mut self, after_ms: u64) -> u64 {
+        after_ms
+    }
+
+    fn gave_flows_away(&mut self, _: Ref) {}
 }

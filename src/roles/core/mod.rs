@@ -280,8 +280,8 @@ impl Core {
             Err(_) => process::exit(FOLLOWED),
         };
         match word.get(..len).and_then(Order::parse) {
-            Some(Order::Go(layers)) => {
-                self.world.layers = layers;
+            Some(Order::Go(achieved)) => {
+                self.world.achieved = achieved;
                 self.world.started_ms = clock::now_ms();
                 let listener = self.control_socket.as_fd();
                 if self.world.epoll.add(listener, INPUT, Token::ControlSocket.encode()).is_err() {
