@@ -35,7 +35,7 @@ impl Policy {
                 }
             }
             // Each port that it looks at is asked for.
-            (Self::Host { .. }, Work::Pick { .. }) => Ok(()),
+            (Self::Host { .. }, Work::Pick { .. } | Work::Nothing) => Ok(()),
             (Self::Guest, Work::Connect(destination)) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))

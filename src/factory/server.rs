@@ -101,9 +101,11 @@ fn carry_out(
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
         Work::Pick { address, width } => pick(address, width, policy).map(Product::Port),
+        Work::Nothing => Ok(Product::Nothing),
     });
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
+        Product::Nothing => Ok(Made::Nothing),
         Product::Socket(socket) => match made.push(socket) {
             Ok(()) => Ok(Made::Socket),
             Err(_) => Err(Errno(libc::EMFILE)),
@@ -115,6 +117,7 @@ fn carry_out(
 enum Product {
     Socket(OwnedFd),
     Port(u16),
+    Nothing,
 }
 
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off

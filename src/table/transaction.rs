@@ -27,6 +27,8 @@ pub(super) enum Phase {
     Comparing { next: u32, counts: Counts },
     /// PREPARE: slots from place `next` on may have to be bound.
     Binding { next: u32, asked: usize, counts: Counts },
+    /// PREPARE: the factory may have copies of what was bound, until it says that it has not.
+    Settling { counts: Counts, over: bool },
     /// Everything is bound that can be.
     Prepared { counts: Counts },
     /// COMMIT: slots from place `next` on may have to listen.
@@ -69,6 +71,8 @@ pub enum Request {
         /// Where.
         address: SocketAddr,
     },
+    /// Let go of everything that was bound before; answered by [`Table::settled`].
+    Settle,
 }
 
 /// What comes next.

@@ -1,7 +1,6 @@
 //! The kernel's ports, by the real factory in a thread of this process, which has a network of its own.
 
 use crate::world::{Made, Ports};
-use pesto::arena::Ref;
 use pesto::factory::channel::{Channel, Product};
 use pesto::factory::message::{Request as Order, Work};
 use pesto::factory::policy::Policy;
@@ -19,9 +18,6 @@ use std::thread::JoinHandle;
 
 /// After so long nothing will come any more, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
-
-/// A request that leaves nothing behind.
-const ANYTHING: Request = Request::Pick { rule: Ref { index: 0, tag: 0 }, address: None, width: 1 };
 
 /// Whether the kernel is short of something, as it is told to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +52,7 @@ impl Real {
         let mut real =
             Self { shortages, channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
         // Once it has answered, it has its own table, and this one is the only other.
-        real.ask(&[ANYTHING]);
+        real.ask(&[Request::Settle]);
         drop(fd::adopt(number).expect("the factory's end"));
         real.others = open_descriptors();
         real
@@ -72,6 +68,7 @@ impl Real {
             let work = match *request {
                 Request::Bind { address, .. } => Work::Listen(address),
                 Request::Pick { address, width, .. } => Work::Pick { address, width },
+                Request::Settle => Work::Nothing,
             };
             self.channel().push(Order { token, work });
         }
@@ -86,6 +83,7 @@ impl Real {
                 outcomes.push(completion.outcome.map(|product| match product {
                     Product::Socket(socket) => Made::Socket(socket),
                     Product::Port(port) => Made::Port(port),
+                    Product::Nothing => Made::Nothing,
                 }));
             }
         }
@@ -109,9 +107,8 @@ impl Ports for Real {
 
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
         let outcomes = self.ask(batch);
-        // A factory closes its own copies of sockets once they are sent. When it answers again, they
-        // are ours alone.
-        self.ask(&[ANYTHING]);
+        // Whoever was told nothing of what was made may find it held by the factory for a moment more.
+        self.ask(&[Request::Settle]);
         outcomes
     }
 

@@ -17,6 +17,7 @@ pub const LISTENERS: usize = 32;
 pub enum Made<S> {
     Socket(S),
     Port(u16),
+    Nothing,
 }
 
 /// Somewhere to bind ports.

@@ -256,6 +256,7 @@ impl Core {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
                 self.table.picked(rule, port);
             }
+            (Side::Host, Some(Token::HostFactory)) => self.table.settled(),
             (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
@@ -431,6 +432,9 @@ fn host_request(request: table::Request) -> Request {
         table::Request::Bind { slot, address } => {
             Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
         }
+        table::Request::Settle => {
+            Request { token: Token::HostFactory.encode(), work: Work::Nothing }
+        }
     }
 }
 
@@ -449,14 +453,14 @@ impl Product {
     fn socket(self) -> Option<OwnedFd> {
         match self {
             Self::Socket(socket) => Some(socket),
-            Self::Port(_) => None,
+            _ => None,
         }
     }
 
     fn port(self) -> Option<u16> {
         match self {
             Self::Port(port) => Some(port),
-            Self::Socket(_) => None,
+            _ => None,
         }
     }
 }

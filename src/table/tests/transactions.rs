@@ -379,3 +379,22 @@ fn close_gives_up_some_sockets_at_a_time_and_none_serves_meanwhile() {
     table.count_ended(origin);
     assert_eq!(connections(&table), 0);
 }
+
+#[test]
+fn prepare_is_answered_once_nobody_else_holds_what_was_bound() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("no transaction");
+    table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let Step::Ask(bind) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+    kernel.carry_out(bind, &mut table);
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Ask(Request::Settle));
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    table.settled();
+    assert!(matches!(next_step(&mut table, &mut kernel), Step::Prepared(_, Outcome::Done)));
+    // Where nothing was bound there is nothing to let go of.
+    roll_back(&mut table, &mut kernel);
+    table.begin(Base::Copy, None).expect("no transaction");
+    table.prepare(LISTENERS).expect("open");
+    assert!(matches!(next_step(&mut table, &mut kernel), Step::Prepared(_, Outcome::Done)));
+}
