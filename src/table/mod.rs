@@ -110,6 +110,8 @@ pub struct Table<D> {
     late: usize,
     /// Deleted rules whose flows are to end.
     doomed: Vec<Ending>,
+    /// Nobody waits for the commit that goes on.
+    abandoned: bool,
 }
 
 impl<D> Table<D> {
@@ -127,6 +129,7 @@ impl<D> Table<D> {
             retry: Retry::default(),
             late: 0,
             doomed: Vec::with_capacity(rules),
+            abandoned: false,
         }
     }
 
