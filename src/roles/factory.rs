@@ -6,7 +6,7 @@ use crate::factory::policy::Policy as Side;
 use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sandbox::{Doing, Failure, heap, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, fd, process};
@@ -72,10 +72,11 @@ pub fn run(
         Side::Host { .. } => Policy::HostFactory,
         Side::Guest => Policy::GuestFactory,
     })?;
-    // Its policy has one way to send.
-    message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
-        .doing("report its seal")?;
-    let followed = server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
+    let layers = layers.with(heap::freeze());
+    // Its policy has one way to send. Refused only where the supervisor is gone.
+    let word = Sealed { layers }.encode();
+    let followed = message::send(supervisor.as_fd(), &word, &mut Descriptors::new()).is_err()
+        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
     process::exit(if followed { FOLLOWED } else { 1 })
 }
 

@@ -15,7 +15,7 @@ use crate::factory::policy::Policy as Side;
 use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sandbox::{Doing, Failure, heap, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, fs, process, signal};
@@ -271,7 +271,10 @@ fn run_core(
     flags::end_with(parent)?;
     layers = layers.with(flags::achieved());
     seccomp::seal(Policy::Core)?;
-    unix::send(core.supervisor().as_fd(), &link::Sealed { layers }.encode())
-        .doing("report its seal")?;
-    core.run()
+    layers = layers.with(heap::freeze());
+    // Refused only where the supervisor is gone; and a failure could not be put into words any more.
+    match unix::send(core.supervisor().as_fd(), &link::Sealed { layers }.encode()) {
+        Ok(_) => core.run(),
+        Err(_) => process::exit(link::FOLLOWED),
+    }
 }

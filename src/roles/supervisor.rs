@@ -12,7 +12,7 @@ use super::log::{Log, decimal};
 use super::notify::Notifier;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, process as flags};
+use crate::sandbox::{Doing, Failure, heap, process as flags};
 use crate::sys::process::{Child, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{clock, fd, process, unix};
@@ -84,11 +84,14 @@ pub fn block_signals() -> Result<OwnedFd, Failure> {
 impl Supervisor {
     /// Supervises until the end: the exit status.
     pub fn run(mut self) -> i32 {
-        if let Err(failure) = seal() {
-            self.log.say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
-            return self.fail_to_start();
-        }
-        let Some(layers) = self.await_seals() else { return self.fail_to_start() };
+        let own = match seal() {
+            Ok(layers) => layers,
+            Err(failure) => {
+                self.log.say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
+                return self.fail_to_start();
+            }
+        };
+        let Some(layers) = self.await_seals(own) else { return self.fail_to_start() };
         let go = Order::Go(layers).encode();
         if unix::send(self.wards[CORE].link.as_fd(), &go).is_err() {
             return self.fail_to_start();
@@ -112,9 +115,10 @@ impl Supervisor {
         self.finish(1)
     }
 
-    /// Waits until every child has reported its seal: the layers that all have, and the core's own.
-    fn await_seals(&mut self) -> Option<Layers> {
-        let mut layers = Layers(u32::MAX);
+    /// Waits until every child has reported its seal: the layers that all have, `own` among them, and
+    /// the core's own.
+    fn await_seals(&mut self, own: Layers) -> Option<Layers> {
+        let mut layers = Layers(own.0 | !COMMON.0);
         for at in 0..self.wards.len() {
             let sealed = self.await_seal(at)?;
             layers = Layers(
@@ -307,14 +311,20 @@ impl Supervisor {
     }
 }
 
-fn seal() -> Result<(), Failure> {
+/// Seals this process: the layers that it has then.
+fn seal() -> Result<Layers, Failure> {
     capabilities::drop_all(Keep::Nothing)?;
     flags::hide()?;
-    seccomp::seal(Policy::Supervisor)
+    let layers = flags::achieved().with(Layers::SECCOMP);
+    seccomp::seal(Policy::Supervisor)?;
+    Ok(layers.with(heap::freeze()))
 }
 
 /// Layers that count only where every process has them; the others are the core's own.
-const COMMON: Layers =
-    Layers::NO_NEW_PRIVS.with(Layers::SECCOMP).with(Layers::NOT_DUMPABLE).with(Layers::MDWE);
+const COMMON: Layers = Layers::NO_NEW_PRIVS
+    .with(Layers::SECCOMP)
+    .with(Layers::NOT_DUMPABLE)
+    .with(Layers::MDWE)
+    .with(Layers::FROZEN_HEAP);
 
 const ENDING: &[u8] = b"; ending the others";

@@ -2,10 +2,12 @@
 //!
 //! The order is not free: no_new_privs and the refusal of executable memory come first, namespaces
 //! before capabilities are dropped (the maps need them), the undumpable state after the namespaces
-//! (it hides /proc/self from its owner), the filter last, since it forbids all the others.
+//! (it hides /proc/self from its owner), the filter after them all, since it forbids them. Last the
+//! heap is frozen: until then a failure can be put into words.
 //! A stage that fails ends the process: nothing goes on half sealed.
 
 pub mod capabilities;
+pub mod heap;
 pub mod namespaces;
 pub mod panic;
 pub mod process;

@@ -48,7 +48,7 @@ bits! {
     2048 LANDLOCK "landlock",
     /// Resource limits.
     4096 RLIMITS "rlimits",
-    /// The heap cannot grow.
+    /// A process that asks for memory ends.
     8192 FROZEN_HEAP "frozen-heap",
 }
 
