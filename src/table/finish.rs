@@ -153,6 +153,15 @@ impl<D> Table<D> {
             self.phase = Phase::Retiring { next, counts };
             return Step::More;
         }
+        if self.ends_flows {
+            self.phase = Phase::Ending { next: 0, counts };
+            return Step::More;
+        }
+        self.committed(counts)
+    }
+
+    /// COMMIT is over.
+    pub(super) fn committed(&mut self, counts: Counts) -> Step {
         self.rules.drop_shadow();
         self.phase = Phase::Closed;
         Step::Committed(Committed { counts, done: true })

@@ -108,6 +108,8 @@ pub struct Table<D> {
     origins: Arena<Origin>,
     /// Nobody waits for the commit that goes on.
     abandoned: bool,
+    /// The transaction deletes a rule together with its flows.
+    ends_flows: bool,
 }
 
 impl<D> Table<D> {
@@ -127,6 +129,7 @@ impl<D> Table<D> {
             late: 0,
             origins: Arena::new(listeners + flows),
             abandoned: false,
+            ends_flows: false,
         }
     }
 
@@ -144,7 +147,11 @@ impl<D> Table<D> {
         match which {
             Which::Active => self.rules.active(),
             // What is left of the table before.
-            Which::Shadow if matches!(self.phase, Phase::Retiring { .. }) => &[],
+            Which::Shadow
+                if matches!(self.phase, Phase::Retiring { .. } | Phase::Ending { .. }) =>
+            {
+                &[]
+            }
             Which::Shadow => self.rules.shadow(),
         }
     }

@@ -3,12 +3,14 @@
 //! A flow knows its origin, and the origin knows the rule: that of its listener, whichever rule that
 //! belongs to by now. So a listener goes over to another rule with all its flows at once, and nobody
 //! looks at these one by one. An origin stays until its listener has left it and its last flow has
-//! ended. A listener leaves it when it is gone: the flows stay with the rule that it had; or when its
-//! rule is deleted together with its flows: what comes in after that is not to end with them.
+//! ended. A listener leaves it when it is gone: the flows stay with the rule that it had, as long as that
+//! lives; or when its rule is deleted together with its flows: what comes in after that is not to end with them.
 
-use super::transaction::Phase;
+use super::plan::Counts;
+use super::transaction::{Phase, Step};
 use super::{Effects, Table};
 use crate::arena::Ref;
+use crate::limits::LOOKS;
 
 /// Where flows came in.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,29 @@ impl<D> Table<D> {
             stats.connections += origin.flows;
         }
         effects.gave_flows_away(was);
+    }
+
+    /// Flows of listeners that went before, through a change of the rule that left it there, end with
+    /// it as well: all that was counted under it does. Every listener is settled.
+    pub(super) fn end_orphans(
+        &mut self,
+        mut next: u32,
+        counts: Counts,
+        effects: &mut impl Effects<D>,
+    ) -> Step {
+        for _ in 0..LOOKS {
+            let Some(at) = self.origins.next_from(next) else { return self.committed(counts) };
+            next = at.index + 1;
+            if let Some(origin) = self.origins.get_mut(at)
+                && let Some(after_ms) =
+                    self.rules.stats(origin.stats).and_then(|stats| stats.ending)
+                && origin.end_ms.is_none()
+            {
+                origin.end_ms = Some(effects.end_flows(after_ms));
+            }
+        }
+        self.phase = Phase::Ending { next, counts };
+        Step::More
     }
 
     /// A listener will bring no more of this origin.

@@ -50,6 +50,7 @@ impl<D> Table<D> {
             Phase::Listening { .. } => self.listen(effects),
             Phase::GivingUp { .. } => self.give_up(),
             Phase::Retiring { .. } => self.retire(effects),
+            Phase::Ending { next, counts } => self.end_orphans(next, counts, effects),
             Phase::Unmarking { next, then } => self.unmark(next, then),
             Phase::Closing { next } => self.close_some(next),
         }

@@ -37,6 +37,8 @@ pub(super) enum Phase {
     GivingUp { next: u32, counts: Counts },
     /// The tables were swapped: slots from place `next` on may have to leave.
     Retiring { next: u32, counts: Counts },
+    /// Origins from place `next` on may be of a rule whose flows are to end, though their listener went before.
+    Ending { next: u32, counts: Counts },
     /// To stop: slots from place `next` on are still there.
     Closing { next: u32 },
     /// Slots from place `next` on may still be marked; then it is over, or open for corrections.
@@ -118,6 +120,7 @@ impl<D> Table<D> {
             Phase::Listening { .. }
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
+            | Phase::Ending { .. }
             | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => return Err(Refusal::Busy),
             _ => return Err(Refusal::Order),
@@ -130,6 +133,7 @@ impl<D> Table<D> {
         }
         self.shadow_failures.clear();
         self.abandoned = false;
+        self.ends_flows = false;
         self.phase = Phase::Open;
         Ok(())
     }
@@ -171,6 +175,7 @@ impl<D> Table<D> {
             && let Some(stats) = self.rules.stats_mut(stats)
         {
             stats.ending = Some(after_ms);
+            self.ends_flows = true;
         }
         Ok(())
     }
@@ -207,6 +212,7 @@ impl<D> Table<D> {
         match self.phase {
             Phase::Closed
             | Phase::Retiring { .. }
+            | Phase::Ending { .. }
             | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => {}
             Phase::Listening { .. } | Phase::GivingUp { .. } => self.abandoned = true,

@@ -310,3 +310,19 @@ fn thousands_of_flows_change_their_rule_with_their_listeners() {
         flows.others_go_on();
     });
 }
+
+#[test]
+fn kill_of_a_rule_that_is_switched_off_or_has_lost_a_part_ends_all_that_is_counted_under_it() {
+    let name = "flows::kill_of_a_rule_that_is_switched_off_or_has_lost_a_part_ends_all_that_is_counted_under_it";
+    alone(name, |world| {
+        let mut flows = Flows::open(world);
+        // One port leaves, with its flows; then the rest is switched off.
+        let part = rule(2, 9101..=9103, 8001);
+        flows.client.change(&[replace(part)]);
+        flows.client.change(&[replace(Rule { active: false, ..part })]);
+        flows.own.iter_mut().for_each(goes_on);
+        flows.client.change(&[delete_with(FlowsFate::Kill)]);
+        flows.own_are_reset();
+        flows.others_go_on();
+    });
+}

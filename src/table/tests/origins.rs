@@ -57,8 +57,22 @@ fn kill_of_a_part_that_was_cut_off_ends_the_flows_of_its_ports_and_no_others() {
     assert_eq!(ends, [None, Some(NOW_MS), Some(NOW_MS), None]);
     kill(&mut table, &mut kernel, 1);
     let ends = origins.map(|origin| table.end_of(origin));
-    // Nor those of a listener that is gone before.
-    assert_eq!(ends, [Some(NOW_MS), Some(NOW_MS), Some(NOW_MS), None]);
+    // And those of a listener that was gone before, which were counted under it.
+    assert_eq!(ends, [Some(NOW_MS); 4]);
+}
+
+#[test]
+fn kill_of_a_rule_that_was_switched_off_before_ends_its_flows() {
+    let (mut table, mut kernel, origins) = four_ports();
+    let off = Rule { active: false, ..rule(1, "127.0.0.1", range(80, 83)) };
+    change(&mut table, &mut kernel, |t| t.insert(off, true));
+    assert_eq!(flows(&table, 1), (10, 10));
+    // With another rule where it was, whose flows are not its.
+    change(&mut table, &mut kernel, |t| t.insert(rule(2, "127.0.0.1", range(80, 80)), false));
+    let other = accept(&mut table, &mut kernel, 80, 1);
+    kill(&mut table, &mut kernel, 1);
+    assert_eq!(origins.map(|origin| table.end_of(origin)), [Some(NOW_MS); 4]);
+    assert_eq!((table.end_of(other), flows(&table, 2)), (None, (1, 1)));
 }
 
 #[test]
@@ -67,7 +81,8 @@ fn kill_of_a_rule_spares_what_was_cut_off_before() {
     split(&mut table, &mut kernel);
     kill(&mut table, &mut kernel, 1);
     let ends = origins.map(|origin| table.end_of(origin));
-    assert_eq!(ends, [Some(NOW_MS), None, None, None]);
+    // What was cut off without a rule of its own is still counted here.
+    assert_eq!(ends, [Some(NOW_MS), None, None, Some(NOW_MS)]);
     assert_eq!(flows(&table, 2), (5, 0));
 }
 
