@@ -3,6 +3,7 @@
 
 mod calls;
 mod daemon;
+mod kernel;
 mod names;
 mod panics;
 mod policy;
