@@ -3,6 +3,9 @@
 
 mod bpf;
 mod calls;
+#[allow(dead_code, reason = "a part is used")]
+#[path = "../transactions/client.rs"]
+mod client;
 mod daemon;
 mod kernel;
 mod names;
@@ -14,3 +17,4 @@ mod sealed;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
+mod used;

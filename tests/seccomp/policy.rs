@@ -98,6 +98,12 @@ impl Entry {
         }
     }
 
+    /// Whether it is one that a build with debug assertions adds.
+    pub fn is_of_debug_builds(&self) -> bool {
+        let added: Value = serde_json::from_str(DEBUG).expect("JSON");
+        entries(&added).contains(self)
+    }
+
     /// Whether it allows every call that `other` allows.
     pub fn covers(&self, other: &Self) -> bool {
         let is_met = |own: &Condition| other.conditions.iter().any(|of| own.covers(of));
