@@ -3,6 +3,7 @@
 use crate::kernel::{Kind, call};
 use crate::names::{number, value};
 use crate::policy::{ALL, DEBUG, Entry, entries, read};
+use std::collections::BTreeSet;
 
 fn debug_entries() -> Vec<Entry> {
     entries(&serde_json::from_str(DEBUG).expect("JSON"))
@@ -112,4 +113,18 @@ fn the_core_has_about_twenty_calls() {
     calls.sort();
     calls.dedup();
     assert!(calls.len() <= 24, "{calls:?}");
+}
+
+#[test]
+fn table_of_the_readme_is_what_the_policies_say() {
+    const README: &str = include_str!("../../seccomp/README.md");
+    for (_, name, text) in ALL {
+        let row = README.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        let cells: Vec<_> = row.expect("a row").split('|').map(str::trim).collect();
+        let shown: BTreeSet<_> = cells[4].split(' ').map(|word| word.trim_matches('`')).collect();
+        let entries = read(name, text).2;
+        let named: BTreeSet<_> = entries.iter().map(|entry| entry.syscall.as_str()).collect();
+        assert_eq!(shown, named, "{name}");
+        assert_eq!(cells[3], named.len().to_string(), "{name}");
+    }
 }
