@@ -63,6 +63,7 @@ pub fn whole_life(files: &Path) -> Processes {
         so_far(files, core).iter().any(is_it)
     });
     itself(run);
+    assert!(run.pesto(&["stop"]).status.success());
     inside.run.end();
     processes
 }
