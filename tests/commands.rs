@@ -7,6 +7,7 @@ use pesto::wire::{Base, Request};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use support::words::{done, echoes, empty, failed, specs};
 use support::{Folder, Run, connect, first_port, output, program};
@@ -137,7 +138,6 @@ fn same_port_twice_names_both_specs() {
     let run = empty();
     for (one, other) in [
         ("18080:80", "18080:81"),
-        ("18080:80", "18080:80"),
         ("127.0.0.1:18080:80", "0.0.0.0:18080:81"),
         ("18080:80", "[::1]:18080:80"),
         ("18080-18089:80-89", "18085:80"),
@@ -145,6 +145,17 @@ fn same_port_twice_names_both_specs() {
         let (status, said) = failed(run.pesto(&["add", "-p", one, "-p", other]));
         assert_eq!(status, 2, "{said}");
         assert!(said.contains(one) && said.contains(other) && said.contains("same port"), "{said}");
+    }
+    for (one, other, said) in [
+        ("18080:80", "18080:80", "18080:80: named twice; once is enough"),
+        (
+            "18080:80",
+            "18080:80/tcp",
+            "18080:80 and 18080:80/tcp are the same forward; leave one out",
+        ),
+    ] {
+        let refused = failed(run.pesto(&["add", "-p", one, "-p", other]));
+        assert_eq!(refused, (2, format!("pesto: {said}\n")));
     }
     assert!(specs(&run).is_empty());
 }
@@ -156,7 +167,11 @@ fn port_that_is_forwarded_elsewhere_names_the_rule_that_has_it() {
     let spec = format!("127.0.0.1:{}:9000", run.port());
     let (status, said) = failed(run.pesto(&["add", "-p", &spec]));
     assert_eq!(status, 2);
-    assert!(said.contains(&spec) && said.contains(&format!("pesto rm -p {there}")), "{said}");
+    let socket = run.socket.display();
+    assert!(
+        said.contains(&spec) && said.contains(&format!("pesto rm -c {socket} -p {there}")),
+        "{said}"
+    );
     echoes(run.port());
 }
 
@@ -250,6 +265,8 @@ fn no_daemon_is_said_with_the_way_to_one() {
         assert!(said.contains("none.sock") && said.contains("pesto run"), "{said}");
     }
     std::fs::write(&path, "").expect("a file");
+    // Whoever may not write to it, and is not root, is told of that first by the kernel.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("its mode");
     let mut pesto = Command::new(program("pesto"));
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("no socket")), (5, true), "{said}");
@@ -259,6 +276,15 @@ fn no_daemon_is_said_with_the_way_to_one() {
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("stream socket")), (5, true), "{said}");
     drop(stream);
+    std::fs::remove_file(&path).expect("it is there");
+    let datagram = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    // Neither ours nor pasta's.
+    for words in [&["list", "-c"][..], &["-s"]] {
+        let mut pesto = Command::new(program("pesto"));
+        let (status, said) = failed(output(pesto.args(words).arg(&path)));
+        assert_eq!((status, said.contains("it is a datagram socket")), (5, true), "{said}");
+    }
+    drop(datagram);
     let mut pesto = Command::new(program("pesto"));
     pesto.arg("list").env("PESTO_SOCKET", &path);
     let (status, said) = failed(output(&mut pesto));
@@ -320,7 +346,7 @@ fn help_shows_examples_and_wrong_words_are_a_usage_error() {
         &["batch", "--help"],
     ] {
         let help = done(output(pesto().args(words)));
-        assert!(help.contains("8080"), "{help}");
+        assert!(help.contains("\nExamples") && help.contains(":80"), "{help}");
     }
     for word in ["save", "diff", "list", "port"] {
         let help = done(output(pesto().args([word, "--help"])));
@@ -402,6 +428,18 @@ fn what_was_done_and_could_not_be_printed_has_a_status_of_its_own() {
         assert!(said.contains("standard output: No space left on device; it is done all the same"));
     }
     assert!(!run.socket.exists(), "it was stopped");
+    // What was not to do anything has done nothing.
+    let run = empty();
+    for words in ["add --dry-run -p 127.0.0.1::81", "list", "save"] {
+        let script = format!("exec \"$0\" {words} -c \"$1\" >/dev/full");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).arg(program("pesto")).arg(&run.socket);
+        let (status, said) = failed(output(&mut shell));
+        assert_eq!(
+            (status, said.as_str()),
+            (2, "pesto: standard output: No space left on device\n")
+        );
+    }
 }
 
 #[test]

@@ -319,6 +319,11 @@ fn ps_shows_every_daemon_and_removes_what_dead_ones_left() {
     assert_eq!(shown.lines().count(), 4, "{shown}");
     assert!(shown.contains(" -> 80/tcp\n") && shown.contains(" -> 81/tcp\n"), "{shown}");
 
+    // What one has the other cannot have, and is told who it is.
+    let spec = instances[1]["forwards"][0]["spec"].as_str().expect("text");
+    let taken = text(output(&mut command(&["add", "-n", "other", "-p", spec])).stderr);
+    assert!(taken.contains("; your daemon web has it (`pesto list -n web` shows"), "{taken}");
+
     let pid = instances[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.expect("a pid");
     // Its core listens until it has followed.

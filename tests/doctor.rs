@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::Value;
 use std::process::{Command, Output};
-use support::{Folder, output, program, text};
+use support::{Folder, lacking, output, program, text};
 
 /// The findings of `doctor --json`.
 fn findings(output: &Output) -> Vec<Value> {
@@ -26,7 +26,7 @@ fn system_that_runs_these_tests_has_what_is_needed() {
     let said = text(said.stdout);
     assert!(said.contains("ok      user and network namespaces: can be made\n"), "{said}");
     let all = findings(&output(command.arg("--json")));
-    for what in ["daemon", "seccomp", "directory of control sockets"] {
+    for what in ["daemon", "seccomp", "Landlock", "directory of control sockets"] {
         assert_eq!(finding(&all, what)["state"], "ok", "{what}");
     }
 }
@@ -40,6 +40,17 @@ fn few_open_files_are_said_with_what_they_are_enough_for() {
     assert_eq!(files["state"], "missing");
     assert!(files["found"].as_str().is_some_and(|found| found.starts_with("at most 500: ")));
     assert!(files["mend"].as_str().is_some_and(|mend| mend.contains("LimitNOFILE=")));
+}
+
+#[test]
+fn system_without_landlock_is_bad_and_told_what_to_do() {
+    let said = lacking::without_landlock(|| output(Command::new(program("pesto")).arg("doctor")));
+    assert_eq!(said.status.code(), Some(2), "{said:?}");
+    let said = text(said.stdout);
+    let expected = "BAD     Landlock: not there: Operation not supported\n        it needs Linux 5.13 \
+                    or newer, with landlock in the list lsm= at boot; or go without: \
+                    --sandbox=container\n";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

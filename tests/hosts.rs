@@ -2,14 +2,9 @@
 
 mod support;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
-};
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
-use support::{Folder, Lines, Run, curl, output, program, stdout, text};
+use support::{Folder, Lines, Run, curl, lacking, output, program, stdout, text};
 
 /// A server of one family inside, for `curl`.
 fn server(host: &str) -> [&str; 8] {
@@ -64,30 +59,9 @@ fn address_of_a_family_that_is_switched_off_is_named() {
     assert!(!folder.join("s").exists());
 }
 
-/// Every socket of this family is refused, as by a kernel without it, for this thread and all that
-/// it starts.
-fn forbid_family(family: libc::c_int) {
-    let family = u64::try_from(family).expect("not negative");
-    let (len, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
-    let condition = SeccompCondition::new(0, len, equal, family).expect("a condition");
-    let rule = SeccompRule::new(vec![condition]).expect("a rule");
-    let filter: BpfProgram = SeccompFilter::new(
-        BTreeMap::from([(libc::SYS_socket, vec![rule])]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()),
-        std::env::consts::ARCH.try_into().expect("a known one"),
-    )
-    .and_then(BpfProgram::try_from)
-    .expect("a filter");
-    seccompiler::apply_filter(&filter).expect("the kernel has seccomp");
-}
-
+/// A kernel without this family of sockets, for all that `work` starts.
 fn without<T: Send + 'static>(family: i32, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(move || {
-        forbid_family(family);
-        work()
-    });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    lacking::without(libc::SYS_socket, Some(family), libc::EAFNOSUPPORT, work)
 }
 
 #[test]

@@ -99,6 +99,18 @@ fn stopped_factory_that_is_killed_ends_every_process() {
 }
 
 #[test]
+fn killed_supervisor_ends_processes_that_are_stopped() {
+    // They can see the end of no channel: it is the parent-death signal that ends them.
+    let run = Run::one_peer("echo");
+    let pidfds = daemon(&run);
+    for pidfd in &pidfds[1..] {
+        signal(pidfd, libc::SIGSTOP);
+    }
+    signal(&pidfds[0], libc::SIGKILL);
+    all_end(&pidfds);
+}
+
+#[test]
 fn stopped_process_goes_on_when_it_is_continued() {
     let run = Run::one_peer("echo");
     let mut stream = flow(&run);

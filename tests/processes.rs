@@ -1,5 +1,5 @@
 //! What the four processes are while they run, as the kernel shows it: sealed, without capabilities,
-//! in the right namespaces, with the descriptors that they need and no others.
+//! in the right namespaces, within their limits, with the descriptors that they need and no others.
 
 mod support;
 
@@ -11,8 +11,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 use support::ends::{all_end, daemon, flow, pidfd, signal};
+use support::lacking::ONE_NAMESPACE;
 use support::network;
-use support::{Folder, Run, children, output, program, stdout, text, until};
+use support::{Folder, PEER, Run, children, output, program, stdout, text, until};
 
 /// The daemon's processes in the order of [`Run::daemon`].
 const NAMES: [&str; 4] = ["supervisor", "host factory", "guest factory", "core"];
@@ -35,22 +36,38 @@ fn capabilities(pid: &str, set: &str) -> u64 {
     u64::from_str_radix(&status(pid, set), 16).expect("hexadecimal")
 }
 
+/// A daemon in strict mode, and one in a container that leaves its core no namespaces of its own.
+fn in_both_modes() -> [Run; 2] {
+    let words = ["python3", "-c", PEER, "echo", "8000"];
+    let options = ["--sandbox=container"];
+    let container = Run::start(&ONE_NAMESPACE, &options, &["127.0.0.1::8000"], &words);
+    assert_eq!(container.stdout.next(), "ready");
+    [Run::one_peer("echo"), container]
+}
+
 #[test]
 fn every_process_is_sealed_and_single_threaded() {
-    let run = Run::one_peer("echo");
-    for (pid, name) in run.daemon().map(|pid| pid.to_string()).iter().zip(NAMES) {
-        assert_eq!(status(pid, "Seccomp"), "2", "{name}");
-        let filters: u32 = status(pid, "Seccomp_filters").parse().expect("a number");
-        assert!(filters >= 1, "{name}");
-        assert_eq!(status(pid, "NoNewPrivs"), "1", "{name}");
-        assert_eq!(status(pid, "Threads"), "1", "{name}");
+    for run in in_both_modes() {
+        for (pid, name) in run.daemon().map(|pid| pid.to_string()).iter().zip(NAMES) {
+            assert_eq!(status(pid, "Seccomp"), "2", "{name}");
+            let filters: u32 = status(pid, "Seccomp_filters").parse().expect("a number");
+            assert!(filters >= 1, "{name}");
+            assert_eq!(status(pid, "NoNewPrivs"), "1", "{name}");
+            assert_eq!(status(pid, "Threads"), "1", "{name}");
+        }
     }
 }
 
 #[test]
 fn no_process_has_a_capability_but_a_factory_that_of_low_ports() {
-    let run = Run::one_peer("echo");
-    let own = capabilities("self", "CapPrm");
+    for run in in_both_modes() {
+        capabilities_are_those_that_are_needed(&run);
+    }
+}
+
+fn capabilities_are_those_that_are_needed(run: &Run) {
+    let own = capabilities(&run.pid().to_string(), "CapPrm");
+    let has_own_namespace = run.json(&["status"])["sandbox"] == "strict";
     for (at, pid) in run.daemon().map(|pid| pid.to_string()).iter().enumerate() {
         // In the container's user namespace the guest factory has had them all.
         let allowed = match at {
@@ -63,9 +80,61 @@ fn no_process_has_a_capability_but_a_factory_that_of_low_ports() {
         assert_eq!(capabilities(pid, "CapInh"), 0, "{}", NAMES[at]);
         assert_eq!(capabilities(pid, "CapAmb"), 0, "{}", NAMES[at]);
         // Without CAP_SETPCAP the bounding set is the caller's; no_new_privs makes it void.
-        if own & SETPCAP != 0 || at == GUEST || at == CORE {
+        if own & SETPCAP != 0 || at == GUEST || (at == CORE && has_own_namespace) {
             assert_eq!(capabilities(pid, "CapBnd"), 0, "{}", NAMES[at]);
         }
+    }
+}
+
+/// Names of /proc/PID/limits that are nothing in every process.
+const NOTHING: [&str; 3] = ["Max core file size", "Max processes", "Max locked memory"];
+
+#[test]
+fn no_process_dumps_core_makes_processes_or_locks_memory_and_only_the_supervisor_writes_files() {
+    for run in in_both_modes() {
+        for (at, pid) in run.daemon().into_iter().enumerate() {
+            let text = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+            let limit = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                let words = line.unwrap_or_else(|| panic!("no {name}")).split_whitespace();
+                words.take(2).map(str::to_owned).collect::<Vec<_>>()
+            };
+            for name in NOTHING {
+                assert_eq!(limit(name), ["0", "0"], "{name} of the {}", NAMES[at]);
+            }
+            let size = limit("Max file size");
+            assert_eq!(size == ["0", "0"], at != SUPERVISOR, "{} of the {}", size[0], NAMES[at]);
+            let [soft, hard] = &limit("Max open files")[..] else { panic!("two of them") };
+            assert_eq!(soft, hard, "{}", NAMES[at]);
+        }
+    }
+}
+
+/// The mounts that a process sees: where, and how.
+fn mounts(pid: i32) -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("it runs");
+    let words = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    words.map(|words| (words[4].to_owned(), words[5].to_owned())).collect()
+}
+
+#[test]
+fn core_sees_an_empty_root_that_is_read_only_and_nothing_else() {
+    let run = Run::one_peer("echo");
+    let pids = run.daemon();
+    let core = mounts(pids[CORE]);
+    let [(place, options)] = &core[..] else { panic!("{core:?}") };
+    assert_eq!(place, "/");
+    for option in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(options.split(',').any(|word| word == option), "{options}");
+    }
+    for at in [SUPERVISOR, HOST, GUEST] {
+        assert_eq!(mounts(pids[at]), mounts(run.pid()), "{}", NAMES[at]);
+    }
+    if user_id() == 0 {
+        let root = format!("/proc/{}/root/", pids[CORE]);
+        assert_eq!(fs::read_dir(root).expect("root may look").count(), 0);
+        let folder = fs::read_link(format!("/proc/{}/cwd", pids[CORE])).expect("root may look");
+        assert_eq!(folder, Path::new("/"));
     }
 }
 
@@ -92,9 +161,9 @@ fn daemon_has_a_session_of_its_own_without_a_terminal() {
     }
 }
 
-/// The user and the network namespace of a process. Only root may look at a hidden process.
-fn namespaces(pid: i32) -> [String; 2] {
-    ["user", "net"].map(|kind| {
+/// The namespaces that a process is in. Only root may look at a hidden process.
+fn namespaces(pid: i32) -> [String; 6] {
+    ["user", "net", "mnt", "ipc", "uts", "cgroup"].map(|kind| {
         let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("root may look");
         link.display().to_string()
     })
@@ -122,6 +191,9 @@ fn each_process_is_in_its_namespaces() {
     for (at, name) in core.iter().enumerate() {
         assert!(name != &host[at] && name != &container[at], "{name}");
     }
+    let [_, run] = in_both_modes();
+    let pids = run.daemon();
+    assert_eq!(namespaces(pids[CORE]), namespaces(run.pid()), "where there are none");
 }
 
 /// What the descriptors of a process are, in order.

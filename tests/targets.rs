@@ -73,7 +73,8 @@ fn same_target_again_is_nothing_to_do_and_another_names_both() {
         assert_eq!(status, 2, "{said}");
         let expected = format!(
             "pesto: {other}: {there}/tcp has that port already; \
-             remove it first: pesto rm -p {there}/tcp\n"
+             remove it first: pesto rm -c {} -p {there}/tcp\n",
+            run.socket.display()
         );
         assert_eq!(said, expected);
         // Nor is it taken for the one that is there.

@@ -2,13 +2,14 @@
 
 use pesto::roles::options::{self, Command};
 use pesto::roles::start;
+use pesto::sandbox::development::SUFFIX;
 use pesto::sandbox::panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match options::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print!("{}", options::HELP),
-        Ok(Command::Version) => println!("pestod {}", env!("CARGO_PKG_VERSION")),
+        Ok(Command::Version) => println!("pestod {}{SUFFIX}", env!("CARGO_PKG_VERSION")),
         Ok(Command::Run(options)) => {
             panic::abort_on_panic();
             match start::start(&options) {

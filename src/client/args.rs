@@ -2,8 +2,11 @@
 
 mod change;
 mod help;
+mod hint;
 
 pub use change::{Add, Apply, Batch, Change, Diff, Line, Rm, Save, Step, Switch, TableFile};
+pub use hint::hint;
+
 use help::{
     ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, EXAMPLES, LIST_HELP, PORT_HELP,
     RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
@@ -78,6 +81,27 @@ pub enum Command {
     Status(Look),
     /// End the daemon; the command that it was started for goes on
     Stop(Stop),
+}
+
+impl Command {
+    /// The daemon that it was told to talk to, where that is one that runs.
+    #[must_use]
+    pub const fn which(&self) -> Option<&Which> {
+        match self {
+            Self::Add(args) => Some(&args.change.which),
+            Self::Rm(args) => Some(&args.change.which),
+            Self::Enable(args) | Self::Disable(args) => Some(&args.change.which),
+            Self::Apply(args) => Some(&args.change.which),
+            Self::Batch(args) => Some(&args.change.which),
+            Self::Save(args) => Some(&args.which),
+            Self::Diff(args) => Some(&args.which),
+            Self::List(args) => Some(&args.which),
+            Self::Port(args) => Some(&args.which),
+            Self::Status(args) => Some(&args.which),
+            Self::Stop(args) => Some(&args.which),
+            Self::Run(_) | Self::Attach(_) | Self::Ps(_) | Self::Doctor(_) => None,
+        }
+    }
 }
 
 /// Which daemon.

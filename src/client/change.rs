@@ -5,7 +5,7 @@
 
 mod add;
 mod adopt;
-
+mod difference;
 mod draft;
 mod limit;
 mod lost;
@@ -19,6 +19,7 @@ pub use remove::Removal;
 
 use super::error::{Error, Exit};
 use super::failure::{self, Failed};
+use super::instance::advised;
 use super::session::Session;
 use crate::wire::{
     Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
@@ -170,7 +171,8 @@ fn nothing_to_do(
     }
 }
 
-/// What a change would do, by the table alone: no port is tried.
+/// What a change would do, by the tables alone: no port is tried. How it is cut into rules is no
+/// difference.
 ///
 /// # Errors
 /// It cannot be, or the daemon does not answer.
@@ -179,9 +181,12 @@ pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<D
     let mut draft = Draft::new(hello, snapshot.rules);
     edit(&mut draft)?;
     let draft = draft.settle()?;
+    if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {
+        return Err(conflict(&draft.names, first, second));
+    }
     Ok(Done {
         generation: snapshot.generation,
-        changed: !draft.requests.is_empty(),
+        changed: draft.deeds.iter().any(|deed| deed.verb != Verb::Kept),
         deeds: draft.deeds,
         dry_run: true,
         failed: None,
@@ -194,7 +199,8 @@ fn moved(terms: &Terms, generation: u64) -> Error {
         Exit::Moved,
         format!(
             "the table has generation {generation}, not {expected}: it was changed since you \
-             looked; nothing was changed now, look again (pesto list --json shows the generation)"
+             looked; nothing was changed now, look again ({} --json shows the generation)",
+            advised("list")
         ),
     )
 }
@@ -237,9 +243,12 @@ fn attempt(
         other => return Err(session.unexpected(&other)),
     }
     let done = change(session, hello, terms, generation, draft);
-    if terms.dry_run || !matches!(done, Ok(Ok(_))) {
-        // When the daemon is gone, so is the transaction; the first error is the one to tell.
-        let _ = session.ask(Request::Rollback);
+    match &done {
+        Ok(Ok(_)) if !terms.dry_run => {}
+        // One that is silent, or gone, is not waited for again: our hanging up ends the transaction.
+        Err(error) if error.exit == Exit::Unreachable => {}
+        // The first error is the one to tell.
+        _ => drop(session.ask(Request::Rollback)),
     }
     done
 }
@@ -260,6 +269,9 @@ fn change(
     let failed = match session.ask(Request::Prepare)? {
         Answer::Plan(Plan { outcome: Outcome::Done, .. }) => None,
         Answer::Plan(plan) => match not_prepared(session, hello, draft, plan)? {
+            Ok(failed) if terms.allow_failed && failed.is_forbidden => {
+                return Err(failed.never());
+            }
             // What found no free port cannot be kept: there is nothing to try again.
             Ok(failed) if terms.allow_failed && failed.has_ports => Some(failed),
             Ok(failed) => return Err(failed.error),

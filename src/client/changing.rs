@@ -9,7 +9,7 @@ use super::change::{self, Done, Edit, Removal};
 use super::error::Error;
 use super::file::{self, Wanted};
 use super::instance::Selector;
-use super::output::{self, Report, print, print_json};
+use super::output::{self, print};
 use super::session::Session;
 
 /// `pesto add`
@@ -18,8 +18,7 @@ use super::session::Session;
 /// Nothing was added; or not all of it could be bound, which was allowed.
 pub fn add(args: &Add) -> Result<u8, Error> {
     let done = make(&args.change, &|draft| draft.add(&args.what.publish, args.what.label))?;
-    print(&output::report(&done, args.change.json)?)?;
-    end(done)
+    tell(&output::report(&done, args.change.json)?, done)
 }
 
 /// `pesto rm`
@@ -50,8 +49,7 @@ pub fn switch(args: &Switch, active: bool) -> Result<u8, Error> {
 pub fn apply(args: &Apply) -> Result<u8, Error> {
     let wanted = read(&args.table)?;
     let done = make(&args.change, &|draft| draft.turn_into(&wanted))?;
-    print(&output::differences(&done, args.change.json)?)?;
-    end(done)
+    tell(&output::differences(&done, args.change.json)?, done)
 }
 
 /// `pesto diff`
@@ -87,12 +85,13 @@ pub(super) fn make(args: &Change, edit: Edit<'_>) -> Result<Done, Error> {
 }
 
 fn report(args: &Change, done: Done) -> Result<u8, Error> {
-    if args.json { print_json(&Report::from(&done)) } else { print(&output::deeds(&done)) }?;
-    end(done)
+    tell(&output::deeds_report(&done, args.json)?, done)
 }
 
-/// The exit status: what could not be bound is told now.
-pub(super) fn end(done: Done) -> Result<u8, Error> {
+/// Prints what was done: the exit status. What could not be bound is told last.
+fn tell(text: &str, done: Done) -> Result<u8, Error> {
+    let printed = print(text);
+    if done.changed && !done.dry_run { output::after_deed(printed) } else { printed }?;
     match done.failed {
         Some(failed) => Err(failed.kept(done.dry_run)),
         None => Ok(0),

@@ -1,17 +1,17 @@
 //! What each command does, except `run`.
 
-use super::args::{Cli, Command, Look, Stop};
+use super::args::{self, Cli, Command, Look, Stop};
 use super::error::{Error, Exit};
 use super::forward::size;
 use super::instance::{self, Selector};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::running;
 use super::session::Session;
 use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -26,6 +26,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();
     let is = |command: &str| words.get(1).is_some_and(|word| word == command);
     let (is_run, is_diff) = (is("run"), is("diff"));
+    // What follows belongs to the command that is run.
+    let json = !is_run && words.iter().any(|word| word == "--json");
     let failed = |exit: Exit| match exit {
         Exit::NotExecutable | Exit::NotFound => exit as u8,
         _ if is_run => RUN_FAILED,
@@ -39,21 +41,45 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             failed(error.exit)
         });
     }
+    let command = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            if let Some(hint) = args::hint(&command, &error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+            }
             let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { 0 } else { failed(Exit::Usage) };
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                return 0;
+            }
+            let status = failed(Exit::Usage);
+            if json {
+                output::print_error(&Error::new(Exit::Usage, usage_text(&error)), status);
+            }
+            return status;
         }
     };
+    if let Some(which) = cli.command.which() {
+        instance::remember(which.name.as_deref(), which.control.as_deref());
+    }
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {
             super::say_error(&error);
-            failed(error.exit)
+            let status = failed(error.exit);
+            if json {
+                output::print_error(&error, status);
+            }
+            status
         }
     }
+}
+
+/// What is wrong with a command line, without the usage that people get below it.
+fn usage_text(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.split("\n\nUsage:").next().unwrap_or(text).trim_end().to_owned()
 }
 
 fn execute(command: Command) -> Result<u8, Error> {
@@ -108,6 +134,8 @@ struct Status {
     no_local_port: u64,
     sandbox: &'static str,
     layers: Vec<&'static str>,
+    /// 0: none is in use.
+    landlock_abi: u32,
     features: Vec<&'static str>,
 }
 
@@ -146,8 +174,17 @@ impl Status {
                 SandboxMode::Development => "development",
             },
             layers: status.layers.names().collect(),
+            landlock_abi: status.landlock_abi,
             features: hello.features.names().collect(),
         }
+    }
+
+    /// The mode, and the layers.
+    fn sandbox_text(&self) -> String {
+        let abi = format!("landlock (ABI {})", self.landlock_abi);
+        let shown = |&layer: &&'static str| if layer == "landlock" { abi.as_str() } else { layer };
+        let layers: Vec<&str> = self.layers.iter().map(shown).collect();
+        format!("{}: {}", self.sandbox, layers.join(", "))
     }
 
     fn text(&self) -> String {
@@ -191,7 +228,7 @@ impl Status {
             ("descriptors", format!("{} of {}", self.descriptors, self.descriptor_limit)),
             ("longest turn", format!("{} µs", self.longest_turn_us)),
             ("clients", self.clients.to_string()),
-            ("sandbox", format!("{}: {}", self.sandbox, self.layers.join(", "))),
+            ("sandbox", self.sandbox_text()),
             ("features", self.features.join(", ")),
         ] {
             let _ = writeln!(text, "{name:13} {value}");
@@ -228,10 +265,14 @@ struct Stopped {
     stopped: bool,
 }
 
+fn stopped(json: bool) -> Result<(), Error> {
+    if json { output::after_deed(print_json(&Stopped { stopped: true })) } else { Ok(()) }
+}
+
 fn stop(args: Stop) -> Result<(), Error> {
     let path = Selector::from(args.which).find()?;
     if !path.exists() && stop_holder(&path) {
-        return if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) };
+        return stopped(args.json);
     }
     let (mut session, _) = Session::open(&path)?;
     let drain_ms = u32::from(args.drain) * 1000;
@@ -241,7 +282,7 @@ fn stop(args: Stop) -> Result<(), Error> {
         other => return Err(session.unexpected(&other)),
     }
     session.wait_for_end(&end, i64::from(drain_ms) + END_MS)?;
-    if args.json { print_json(&Stopped { stopped: true }) } else { Ok(()) }
+    stopped(args.json)
 }
 
 /// Ends a process that waits for its container to start a daemon at a place (`attach --follow`).

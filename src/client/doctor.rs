@@ -8,6 +8,7 @@ use super::instance;
 use super::output::{print, print_json};
 use super::run::mapping;
 use crate::limits::{FLOW_DESCRIPTORS, OWN_DESCRIPTORS, pipes};
+use crate::sandbox::landlock as stages;
 use crate::sys::process::{self, End, Fork};
 use crate::sys::{Errno, fd, landlock, namespace};
 use serde::Serialize;
@@ -178,12 +179,12 @@ fn seccomp() -> Finding {
 fn landlock_abi() -> Finding {
     const WHAT: &str = "Landlock";
     match landlock::abi() {
-        Ok(abi) => Finding::ok(WHAT, format!("ABI {abi} (not in use yet)")),
+        Ok(abi) => Finding::ok(WHAT, format!("ABI {abi}")),
         Err(errno) => Finding::new(
             WHAT,
-            State::Missing,
+            State::Bad,
             format!("not there: {errno}"),
-            "nothing needs it yet; a later version will: Linux 5.13, and lsm=landlock,… at boot",
+            &format!("{}; or go without: --sandbox=container", stages::MEND),
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! What a command ends with when it did not do what was asked.
 
+use super::failure::FailedBind;
+use serde::Serialize;
 use std::fmt;
 
 /// How a command ended, as its exit status.
@@ -31,12 +33,52 @@ pub struct Error {
     pub exit: Exit,
     /// One or more lines without a closing newline.
     pub message: String,
+    /// The ports that could not be bound, where that is what is wrong.
+    pub failed: Vec<FailedBind>,
+}
+
+/// An error as the JSON of a command that was asked for that.
+#[derive(Serialize)]
+struct Document<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    kind: &'static str,
+    exit_status: u8,
+    message: &'a str,
+    failed: &'a [FailedBind],
+}
+
+impl Exit {
+    /// Its word in JSON.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::BindFailed => "bind_failed",
+            Self::Moved => "moved",
+            Self::Unreachable => "unreachable",
+            Self::Partly => "partly",
+            Self::NotExecutable => "not_executable",
+            Self::NotFound => "not_found",
+        }
+    }
 }
 
 impl Error {
     /// An error of that kind.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), failed: Vec::new() }
+    }
+
+    /// It as JSON, in one line: `list --watch` prints a document a line.
+    #[must_use]
+    pub fn json(&self, exit_status: u8) -> String {
+        let Self { exit, message, failed } = self;
+        let error = Told { kind: exit.kind(), exit_status, message, failed };
+        serde_json::to_string(&Document { error }).unwrap_or_default() + "\n"
     }
 
     /// What was asked for cannot be.

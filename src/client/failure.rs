@@ -1,5 +1,7 @@
 //! Ports that could not be bound: which, why, and what to do about it.
 
+mod holder;
+
 use super::error::{Error, Exit};
 use super::forward::FailedPorts;
 use super::session::Session;
@@ -7,11 +9,25 @@ use super::spec;
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, RuleId, Which};
+use holder::Holders;
+use serde::Serialize;
 
-/// How many failures are told one by one.
+/// How many failures are told one by one to people. Programs get all that a daemon keeps.
 const MOST: u32 = 20;
+#[expect(clippy::cast_possible_truncation, reason = "it is 1,024")]
+const KEPT: u32 = MAX_FAILURES as u32;
 
 const BOUND: &str = "; the daemon was started with --allow-bind, which does not allow that";
+
+/// Ports in a row that could not be bound, and for which rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedBind {
+    /// What the user calls the rule.
+    pub rule: String,
+    /// Which ports, and why.
+    #[serde(flatten)]
+    pub ports: FailedPorts,
+}
 
 /// The failed binds of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +36,26 @@ pub struct Failed {
     pub error: Error,
     /// Whose they are.
     pub rules: Vec<RuleId>,
-    /// Which they are, as far as they are told.
-    pub ports: Vec<FailedPorts>,
     /// Whether each of them was only that somebody has the port.
     pub all_taken: bool,
     /// Whether each has a port: none was to be picked.
     pub has_ports: bool,
+    /// Whether one of them is outside of what the daemon may bind, for as long as it lives.
+    pub is_forbidden: bool,
 }
 
 impl Failed {
+    /// The same where what may fail now must be possible later.
+    #[must_use]
+    pub fn never(self) -> Error {
+        let message = format!(
+            "{}\n--allow-failed keeps what can be had later, and that never can: nothing was changed; \
+             leave it out",
+            self.error.message
+        );
+        Error { message, ..self.error }
+    }
+
     /// The same when the change is made all the same.
     #[must_use]
     pub fn kept(self, dry_run: bool) -> Error {
@@ -37,7 +64,7 @@ impl Failed {
             "{}\nthis {is} kept as failed, and tried again by the daemon; the rest {rest} done",
             self.error.message
         );
-        Error::new(Exit::Partly, message)
+        Error { exit: Exit::Partly, message, failed: self.error.failed }
     }
 }
 
@@ -50,8 +77,8 @@ pub fn of_binds(
     table: Which,
     call: impl Fn(RuleId) -> String,
 ) -> Result<Failed, Error> {
-    let (failures, total) = session.failures(table, MOST)?;
-    Ok(told(&failures, total, call))
+    let (failures, total) = session.failures(table, KEPT)?;
+    Ok(told(session, &failures, total, call))
 }
 
 /// Asks for what of these rules is in the table, and still cannot be bound: `None` if nothing is.
@@ -66,41 +93,61 @@ pub fn still_failing(
     if rules.is_empty() {
         return Ok(None);
     }
-    let most = u32::try_from(MAX_FAILURES).unwrap_or(u32::MAX);
-    let (mut failures, _) = session.failures(Which::Active, most)?;
+    let (mut failures, _) = session.failures(Which::Active, KEPT)?;
     failures.retain(|failure| rules.contains(&failure.rule));
     let total = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-    failures.truncate(MOST as usize);
-    Ok((total > 0).then(|| told(&failures, total, call)))
+    Ok((total > 0).then(|| told(session, &failures, total, call)))
 }
 
-fn told(failures: &[Failure], total: u32, call: impl Fn(RuleId) -> String) -> Failed {
+fn told(
+    session: &Session,
+    failures: &[Failure],
+    total: u32,
+    call: impl Fn(RuleId) -> String,
+) -> Failed {
+    let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
+    let holders = if failures.iter().any(taken) {
+        Holders::beside(session.path())
+    } else {
+        Holders::default()
+    };
+    let first = failures.iter().take(MOST as usize);
     let mut lines: Vec<String> =
-        failures.iter().map(|failure| line(&call(failure.rule), failure)).collect();
+        first.map(|failure| line(&call(failure.rule), failure, &holders)).collect();
     if total > MOST {
         lines.push(format!("and {} more ports", total - MOST));
     }
     if lines.is_empty() {
         lines.push("a port could not be bound, and is free again by now; try again".to_owned());
     }
-    let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
+    let of_one = failures.chunk_by(|one, other| one.rule == other.rule);
+    let failed = of_one.flat_map(|chunk| {
+        let rule = call(chunk[0].rule);
+        let folded = FailedPorts::fold(chunk.iter()).into_iter();
+        folded.map(move |ports| FailedBind { rule: rule.clone(), ports })
+    });
     Failed {
-        error: Error::new(Exit::BindFailed, lines.join("\n")),
+        error: Error { failed: failed.collect(), ..Error::new(Exit::BindFailed, lines.join("\n")) },
         rules: failures.iter().map(|failure| failure.rule).collect(),
-        ports: FailedPorts::fold(failures.iter()),
-        all_taken: total <= MOST && failures.iter().all(taken),
+        all_taken: total <= KEPT && failures.iter().all(taken),
+        is_forbidden: failures.iter().any(|it| it.errno == libc::EPERM.unsigned_abs()),
         has_ports: failures.iter().all(|failure| failure.port.is_some()),
     }
 }
 
-fn line(words: &str, failure: &Failure) -> String {
+fn line(words: &str, failure: &Failure, holders: &Holders) -> String {
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
         let mend = if errno.0 == libc::EPERM { BOUND } else { "" };
         return format!("{words}: no free port at {address}: {errno}{mend}");
     };
-    let mend = mend(errno, failure.address, port);
+    let mend = match holders.of(failure) {
+        Some(name) if errno.0 == libc::EADDRINUSE => format!(
+            "; your daemon {name} has it (`pesto list -n {name}` shows for what), choose another port"
+        ),
+        _ => mend(errno, failure.address, port),
+    };
     format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")
 }
 
@@ -122,9 +169,7 @@ fn mend(errno: Errno, address: Address, port: u16) -> String {
             "; a link-local address needs its interface, as in [fe80::1%eth0]".to_owned()
         }
         libc::EAFNOSUPPORT => "; this host has no IPv6, write an IPv4 address".to_owned(),
-        libc::EPERM => {
-            "; the daemon was started with --allow-bind, which does not allow that".to_owned()
-        }
+        libc::EPERM => BOUND.to_owned(),
         libc::EMFILE | libc::ENFILE => {
             "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
         }

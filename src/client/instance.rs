@@ -10,6 +10,30 @@ use crate::sys::{Errno, process};
 use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// How the command line names a daemon, as more words of one.
+static CHOSEN: OnceLock<String> = OnceLock::new();
+
+/// Keeps how the command line names a daemon, for commands that messages advise.
+pub fn remember(name: Option<&str>, path: Option<&Path>) {
+    let _ = CHOSEN.set(words(name, path));
+}
+
+fn words(name: Option<&str>, path: Option<&Path>) -> String {
+    let quoted = |word: &str| shlex::try_quote(word).map_or_else(|_| word.into(), String::from);
+    match (name, path) {
+        (Some(name), _) => format!(" -n {}", quoted(name)),
+        (None, Some(path)) => format!(" -c {}", quoted(&path.to_string_lossy())),
+        (None, None) => String::new(),
+    }
+}
+
+/// A command for the same daemon, as one would type it.
+#[must_use]
+pub fn advised(command: &str) -> String {
+    format!("pesto {command}{}", CHOSEN.get().map_or("", String::as_str))
+}
 
 /// How the user named a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -251,7 +275,15 @@ pub fn name_of(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::outer_id;
+    use super::{outer_id, words};
+    use std::path::Path;
+
+    #[test]
+    fn daemon_is_named_as_the_user_has_named_it() {
+        assert_eq!(words(Some("web"), None), " -n web");
+        assert_eq!(words(None, Some(Path::new("/tmp/a b.sock"))), " -c '/tmp/a b.sock'");
+        assert_eq!(words(None, None), "");
+    }
 
     #[test]
     fn id_outside_is_that_of_the_map() {

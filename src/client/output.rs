@@ -2,13 +2,15 @@
 
 use super::change::{Deed, Done, Verb};
 use super::error::{Error, Exit};
-use super::forward::{FailedPorts, Forward};
+use super::failure::FailedBind;
+use super::forward::Forward;
 use super::label;
 use crate::sys::Errno;
 use crate::wire::{Bind, Rule};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether anybody reads standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,21 +21,34 @@ pub enum Reader {
     Gone,
 }
 
+/// Whether this process has had an answer to print.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
 /// Writes to standard output at once.
 ///
 /// # Errors
-/// [`Exit::Partly`].
+/// It cannot be written.
 pub fn write(text: &str) -> Result<Reader, Error> {
+    ANSWERED.store(true, Ordering::Relaxed);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(Reader::There),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => {
             let errno = Errno::from(error);
-            let message = format!("standard output: {errno}; it is done all the same");
-            Err(Error::new(Exit::Partly, message))
+            Err(Error::refused(format!("standard output: {errno}")))
         }
     }
+}
+
+/// What printing came to after something was done.
+///
+/// # Errors
+/// [`Exit::Partly`].
+pub fn after_deed(printed: Result<(), Error>) -> Result<(), Error> {
+    printed.map_err(|error| {
+        Error::new(Exit::Partly, format!("{}; it is done all the same", error.message))
+    })
 }
 
 /// Prints a whole answer. A reader that has gone away (`pesto list | head`) is no error.
@@ -42,6 +57,14 @@ pub fn write(text: &str) -> Result<Reader, Error> {
 /// As of [`write()`].
 pub fn print(text: &str) -> Result<(), Error> {
     write(text).map(drop)
+}
+
+/// Prints an error as one JSON document, unless an answer was printed: that tells what failed, too.
+pub fn print_error(error: &Error, exit_status: u8) {
+    if !ANSWERED.load(Ordering::Relaxed) {
+        // Standard error has it as well.
+        let _ = write(&error.json(exit_status));
+    }
 }
 
 /// Prints a value as one JSON document.
@@ -59,17 +82,17 @@ fn to_json(value: &impl Serialize) -> Result<String, Error> {
 
 /// The JSON of commands that change what they name: `add`, `rm`, `enable`, `disable`.
 #[derive(Serialize)]
-pub struct Report {
+struct Report {
     generation: u64,
     changed: bool,
     dry_run: bool,
     forwards: Vec<Forward>,
-    failed: Vec<FailedPorts>,
+    failed: Vec<FailedBind>,
 }
 
 /// Ports that could not be bound, where that was allowed.
-fn failed(done: &Done) -> Vec<FailedPorts> {
-    done.failed.as_ref().map(|failed| failed.ports.clone()).unwrap_or_default()
+fn failed(done: &Done) -> Vec<FailedBind> {
+    done.failed.as_ref().map(|failed| failed.error.failed.clone()).unwrap_or_default()
 }
 
 impl From<&Done> for Report {
@@ -90,7 +113,7 @@ struct Differences {
     removed: Vec<Forward>,
     replaced: Vec<Replaced>,
     kept: Vec<Forward>,
-    failed: Vec<FailedPorts>,
+    failed: Vec<FailedBind>,
 }
 
 #[derive(Serialize)]
@@ -130,6 +153,14 @@ pub fn report(done: &Done, json: bool) -> Result<String, Error> {
     if json { to_json(&Report::from(done)) } else { Ok(lines(done)) }
 }
 
+/// What was removed or switched, as JSON or as lines.
+///
+/// # Errors
+/// It cannot be JSON.
+pub fn deeds_report(done: &Done, json: bool) -> Result<String, Error> {
+    if json { to_json(&Report::from(done)) } else { Ok(deeds(done)) }
+}
+
 /// What was added, removed and replaced, as JSON or as lines.
 ///
 /// # Errors
@@ -146,6 +177,7 @@ pub fn lines(done: &Done) -> String {
     let line = |(at, deed): (usize, &Deed)| {
         let line = match (deed.verb, done.dry_run) {
             (Verb::Added, true) => format!("would add: {}", line_of(&deed.rule)),
+            (_, true) => format!("there already: {}", line_of(&deed.rule)),
             _ => line_of(&deed.rule),
         };
         match wide {

@@ -137,7 +137,10 @@ pub fn port(args: args::Port) -> Result<(), Error> {
         let name = instance::name_of(&path);
         return Err(Error::new(
             Exit::Usage,
-            format!("no public port '{wanted}' published for {name}; `pesto port` shows all"),
+            format!(
+                "no public port '{wanted}' published for {name}; `{}` shows all",
+                instance::advised("port")
+            ),
         ));
     }
     if args.json {

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,12 @@ impl Session {
             }
             other => Err(session.unexpected(&other)),
         }
+    }
+
+    /// Where the daemon was found.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sends a request and waits for its answer.
@@ -333,12 +340,17 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
              replaces it",
         )),
         Err(Errno(libc::EPROTOTYPE)) => {
-            Err(error("that socket is of another program (it is a stream socket)"))
+            let kind = if is_stream(path) { "stream" } else { "datagram" };
+            Err(error(&format!("that socket is of another program (it is a {kind} socket)")))
         }
         Err(Errno(libc::ENAMETOOLONG)) => Err(error(&format!(
             "longer than {} bytes, which the kernel does not take; choose a shorter path",
             unix::MAX_PATH
         ))),
+        // The kernel looks at the permissions first.
+        Err(Errno(libc::EACCES)) if path.exists() && !is_socket(path) => {
+            Err(error("that is no socket"))
+        }
         Err(Errno(libc::EACCES | libc::EPERM)) => {
             Err(error("permission denied; run this as the user that started the daemon"))
         }
@@ -346,12 +358,16 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Whether a path is a stream socket, which ours never is.
+/// Whether a path is a stream socket, which ours never is: neither sequenced packets nor datagrams
+/// go there. Whoever listens there does not learn that it was asked.
 #[must_use]
 pub fn is_stream(path: &Path) -> bool {
+    let is_other = |errno| errno == Errno(libc::EPROTOTYPE);
     let Ok(address) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    unix::socket(Blocking::Yes)
-        .is_ok_and(|socket| unix::connect(socket.as_fd(), &address) == Err(Errno(libc::EPROTOTYPE)))
+    let packets = unix::socket(Blocking::Yes);
+    let packets = packets.and_then(|socket| unix::connect(socket.as_fd(), &address));
+    let datagrams = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    packets.is_err_and(is_other) && datagrams.is_err_and(|error| is_other(Errno::from(error)))
 }
 
 fn is_socket(path: &Path) -> bool {

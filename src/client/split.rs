@@ -22,11 +22,17 @@ pub struct Cut {
 /// elsewhere. A rule on any address can lose one of its two families, but no single address.
 #[must_use]
 pub fn cut(rule: &Rule, other: &Rule) -> Option<Cut> {
+    cut_ports(rule, other).filter(|_| leads_alike(rule, other))
+}
+
+/// The same, wherever `other` leads.
+#[must_use]
+pub fn cut_ports(rule: &Rule, other: &Rule) -> Option<Cut> {
     let (ports, others) = (fixed(rule)?, fixed(other)?);
     let first = ports.first().max(others.first());
     let last = ports.last().min(others.last());
     let common = PortRange::new(first, last)?;
-    if !leads_alike(rule, other) {
+    if listens(rule) != listens(other) {
         return None;
     }
     let (bind, other_family) = meet(rule.bind, other.bind)?;
@@ -62,11 +68,32 @@ fn shift(rule: &Rule) -> Option<i32> {
     Some(i32::from(rule.target.first_port.get()) - i32::from(fixed(rule)?.first().get()))
 }
 
+/// Where a rule listens beside its addresses and ports.
+fn listens(rule: &Rule) -> impl PartialEq + use<> {
+    (rule.side, rule.protocol, rule.interface)
+}
+
 /// Whether two rules would lead a port that they share to the same place.
 fn leads_alike(one: &Rule, other: &Rule) -> bool {
-    (one.side, one.protocol, one.interface) == (other.side, other.protocol, other.interface)
-        && one.target.address == other.target.address
-        && shift(one) == shift(other)
+    one.target.address == other.target.address && shift(one) == shift(other)
+}
+
+/// Two rules as one under the first one's id, if the second one has the ports behind the first one's,
+/// or the same ports of the other family, and nothing else differs.
+#[must_use]
+pub fn joined(one: &Rule, other: &Rule) -> Option<Rule> {
+    let (ports, others) = (fixed(one)?, fixed(other)?);
+    let same = Rule { id: one.id, bind: one.bind, ports: one.ports, target: one.target, ..*other };
+    if same != *one || !leads_alike(one, other) {
+        return None;
+    }
+    if one.bind == other.bind && ports.last().above(1) == Some(others.first()) {
+        let ports = PortRange::new(ports.first(), others.last())?;
+        return Some(Rule { ports: Ports::Fixed(ports), ..*one });
+    }
+    let families = [one.bind, other.bind];
+    let both = families.contains(&ANY_V4) && families.contains(&ANY_V6);
+    (both && ports == others).then_some(Rule { bind: Bind::Any, ..*one })
 }
 
 /// What two rules both listen on, and what is left of the first one then.

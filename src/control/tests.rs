@@ -3,8 +3,8 @@
 use super::*;
 use crate::arena::Ref;
 use crate::sys::Errno;
-use crate::table::tests::{Kernel, LISTENERS, Socket, port, range, rule, table};
-use crate::table::{Ending, Entry, Key, Step};
+use crate::table::tests::{Kernel, LISTENERS, Socket, accept, port, range, rule, table};
+use crate::table::{Entry, Key, Step};
 use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode};
 
 /// The kernel, and facts that a test can know again.
@@ -73,12 +73,16 @@ impl Effects<Socket> for World {
         self.kernel.listen(slot, socket)
     }
 
-    fn retire(&mut self, key: Key, socket: Socket, was: &Entry) -> u32 {
-        self.kernel.retire(key, socket, was)
+    fn retire(&mut self, key: Key, socket: Socket, was: &Entry, origin: Ref) -> u32 {
+        self.kernel.retire(key, socket, was, origin)
     }
 
-    fn end_flows(&mut self, ending: Ending) {
-        self.kernel.end_flows(ending);
+    fn end_flows(&mut self, after_ms: u64) -> u64 {
+        self.kernel.end_flows(after_ms)
+    }
+
+    fn gave_flows_away(&mut self, stats: Ref) {
+        self.kernel.gave_flows_away(stats);
     }
 }
 
@@ -482,8 +486,7 @@ fn rules_are_read_in_the_order_of_ids_and_counted_by_id() {
         assert_eq!((found.rule.id, found.rules, found.generation), (RuleId(id), 2, 2));
     }
     assert!(matches!(daemon.ask(place, read(2)), Seen::Answer(Answer::NoEntry(_))));
-    let stats = daemon.table.entry(RuleId(3)).expect("there").stats;
-    daemon.table.count_accepted(stats, 4);
+    accept(&mut daemon.table, &mut daemon.world.kernel, 90, 4);
     let request = Request::Counters { id: Some(RuleId(3)) };
     let Seen::Answer(Answer::Counters(counters)) = daemon.ask(place, request) else { panic!() };
     assert_eq!((counters.listeners, counters.accepted, counters.connections), (4, 4, 4));

@@ -3,6 +3,7 @@
 //! Written by people, read by the client, which names what is wrong, and once more by the daemon,
 //! before anything is sealed.
 
+use crate::limits::LANDLOCK_PORTS;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +38,22 @@ impl Allowed {
     pub const fn first_port(&self) -> u16 {
         self.first_port
     }
+}
+
+/// The ports that occur in a list, each once, where they are at most [`LANDLOCK_PORTS`]. Without a list
+/// every port may.
+#[must_use]
+pub fn few_ports(entries: &[Allowed]) -> Option<Vec<u16>> {
+    let mut ports = Vec::new();
+    for entry in entries {
+        let new: Vec<u16> =
+            (entry.first_port..=entry.last_port).filter(|port| !ports.contains(port)).collect();
+        ports.extend(new);
+        if ports.len() > LANDLOCK_PORTS {
+            return None;
+        }
+    }
+    (!ports.is_empty()).then_some(ports)
 }
 
 /// The bits of an address that count, from the highest on.
@@ -178,6 +195,20 @@ mod tests {
         ] {
             assert!(words.parse::<Allowed>().is_err(), "{words}");
         }
+    }
+
+    #[test]
+    fn few_ports_are_each_listed_once_and_many_are_no_list() {
+        let ports = |entries: &[&str]| {
+            few_ports(&entries.iter().map(|words| allowed(words)).collect::<Vec<_>>())
+        };
+        assert_eq!(ports(&[]), None);
+        assert_eq!(ports(&["127.0.0.1"]), None);
+        assert_eq!(ports(&["127.0.0.1:80-82", "[::1]:81-83"]), Some(vec![80, 81, 82, 83]));
+        let most = ports(&["0.0.0.0:1001-2000", "[::]:1001-2000"]).expect("a list");
+        assert_eq!((most.len(), most[0], most[999]), (1000, 1001, 2000));
+        assert_eq!(ports(&["0.0.0.0:1001-2000", "[::]:2001"]), None);
+        assert_eq!(ports(&["0.0.0.0:80", "0.0.0.0:65535"]), Some(vec![80, 65535]));
     }
 
     #[test]

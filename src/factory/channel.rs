@@ -21,6 +21,8 @@ pub enum Product {
     Socket(OwnedFd),
     /// The port of a pick.
     Port(u16),
+    /// Nothing, but everything before it is done.
+    Nothing,
 }
 
 /// The factory has ended, or sent what it never sends.
@@ -157,6 +159,7 @@ impl Channel {
                 self.sockets.take_first().map(Product::Socket).ok_or(Errno(libc::EMFILE))
             }
             Ok(Made::Port(port)) => Ok(Product::Port(port)),
+            Ok(Made::Nothing) => Ok(Product::Nothing),
             Err(errno) => Err(errno),
         };
         Ok(Some(Completion { token: answer.token, outcome }))

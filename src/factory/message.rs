@@ -76,6 +76,9 @@ pub enum Work {
         /// How many in a row.
         width: u16,
     },
+    /// Nothing. Requests are carried out in their order: the answer says that all before it are done
+    /// with, and the factory's own copies of their sockets closed.
+    Nothing,
 }
 
 /// A request: the core's token for it, and the work.
@@ -103,11 +106,14 @@ pub enum Made {
     Socket,
     /// A port number.
     Port(u16),
+    /// What was asked for: nothing.
+    Nothing,
 }
 
 const LISTEN: u8 = 1;
 const CONNECT: u8 = 2;
 const PICK: u8 = 3;
+const NOTHING: u8 = 4;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -137,6 +143,7 @@ impl Request {
                     None => bytes[10..12].copy_from_slice(&width.to_le_bytes()),
                 }
             }
+            Work::Nothing => bytes[8] = NOTHING,
         }
         bytes
     }
@@ -152,6 +159,7 @@ impl Request {
             (CONNECT, ..) => Work::Connect(Destination::Named(get_address(bytes, port)?)),
             (PICK, 0, _) => Work::Pick { address: None, width: port },
             (PICK, ..) => Work::Pick { address: Some(get_address(bytes, 0)?), width: port },
+            (NOTHING, ..) => Work::Nothing,
             _ => return None,
         };
         let request = Self { token, work };
@@ -168,6 +176,7 @@ impl Answer {
         match self.outcome {
             Ok(Made::Socket) => bytes[14] = 1,
             Ok(Made::Port(port)) => bytes[12..14].copy_from_slice(&port.to_le_bytes()),
+            Ok(Made::Nothing) => bytes[14] = 2,
             Err(errno) => bytes[8..12].copy_from_slice(&errno.0.to_le_bytes()),
         }
         bytes
@@ -179,6 +188,7 @@ impl Answer {
         let errno = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
         let outcome = match (errno, bytes[14]) {
             (0, 1) => Ok(Made::Socket),
+            (0, 2) => Ok(Made::Nothing),
             (0, _) => Ok(Made::Port(u16::from_le_bytes([bytes[12], bytes[13]]))),
             (errno, _) => Err(Errno(errno)),
         };
@@ -231,6 +241,7 @@ mod tests {
             Work::Connect(Destination::Automatic(Family::V6, 1)),
             Work::Pick { address: None, width: 1 },
             Work::Pick { address: Some("[::1]:0".parse().expect("an address")), width: 11 },
+            Work::Nothing,
         ];
         works.into_iter().zip(1..).map(|(work, token)| Request { token, work }).collect()
     }
@@ -263,7 +274,7 @@ mod tests {
 
     #[test]
     fn answer_reads_back_as_it_was_laid_out() {
-        for outcome in [Ok(Made::Socket), Ok(Made::Port(4711)), Err(Errno(98))] {
+        for outcome in [Ok(Made::Socket), Ok(Made::Port(4711)), Ok(Made::Nothing), Err(Errno(98))] {
             let answer = Answer { token: u64::MAX, outcome };
             assert_eq!(Answer::parse(&answer.encode()), Some(answer));
             let mut bytes = answer.encode();

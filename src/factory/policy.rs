@@ -5,6 +5,9 @@ use super::message::{Destination, Work};
 use crate::sys::Errno;
 use core::net::SocketAddr;
 
+/// The first port that everybody may bind (net.ipv4.ip_unprivileged_port_start, unless it was changed).
+const UNPRIVILEGED: u16 = 1024;
+
 /// On which side of the daemon a factory stands, and so what it may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -32,7 +35,7 @@ impl Policy {
                 }
             }
             // Each port that it looks at is asked for.
-            (Self::Host { .. }, Work::Pick { .. }) => Ok(()),
+            (Self::Host { .. }, Work::Pick { .. } | Work::Nothing) => Ok(()),
             (Self::Guest, Work::Connect(destination)) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))
@@ -52,13 +55,15 @@ impl Policy {
         }
     }
 
-    /// Ports from which on some may be bound there.
+    /// Ports from which on some may be bound there: where nothing else is said those that every user
+    /// may bind.
     pub fn first_ports(&self) -> impl Iterator<Item = u16> {
-        let allowed = match self {
-            Self::Host { allowed } => allowed.as_slice(),
-            Self::Guest => &[],
+        let (allowed, anywhere) = match self {
+            Self::Host { allowed } if allowed.is_empty() => ([].as_slice(), Some(UNPRIVILEGED)),
+            Self::Host { allowed } => (allowed.as_slice(), None),
+            Self::Guest => ([].as_slice(), None),
         };
-        allowed.iter().map(Allowed::first_port)
+        allowed.iter().map(Allowed::first_port).chain(anywhere)
     }
 }
 

@@ -101,9 +101,11 @@ fn carry_out(
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
         Work::Pick { address, width } => pick(address, width, policy).map(Product::Port),
+        Work::Nothing => Ok(Product::Nothing),
     });
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
+        Product::Nothing => Ok(Made::Nothing),
         Product::Socket(socket) => match made.push(socket) {
             Ok(()) => Ok(Made::Socket),
             Err(_) => Err(Errno(libc::EMFILE)),
@@ -115,6 +117,7 @@ fn carry_out(
 enum Product {
     Socket(OwnedFd),
     Port(u16),
+    Nothing,
 }
 
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
@@ -181,10 +184,12 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16> {
     let at = |port| at_port(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), port);
     for _ in 0..PICK_ATTEMPTS {
-        // The kernel's choice, somewhere in its range of ephemeral ports.
-        let start = {
-            let chosen = try_bind(&at(0))?;
-            socket::local_address(chosen.as_fd())?.port()
+        let start = match given_port(&at(0)) {
+            Ok(port) => port,
+            // There are others than those that the kernel gives away; or Landlock knows the few that
+            // are allowed, and 0 is none of them.
+            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => break,
+            Err(errno) => return Err(errno),
         };
         if let Some(port) = free_run(address, width, start, policy)? {
             return Ok(port);
@@ -197,6 +202,14 @@ fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16>
     }
     let any = (1..=u16::MAX).any(|port| policy.may_bind(address, port));
     Err(Errno(if any { libc::EADDRINUSE } else { libc::EPERM }))
+}
+
+/// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
+/// begins in the lower half of them.
+fn given_port(address: &SocketAddr) -> Result<u16> {
+    let socket = socket::tcp(address)?;
+    socket::bind(socket.as_fd(), address)?;
+    Ok(socket::local_address(socket.as_fd())?.port())
 }
 
 /// The first run of so many free ports at or above `start`; `None` when there is none up to the end.

@@ -7,7 +7,7 @@ use crate::arena::Ref;
 use crate::factory::message::{Destination, Family};
 use crate::sys::{Errno, socket};
 use crate::table::socket_address;
-use crate::wire::{Port, TargetAddress};
+use crate::wire::TargetAddress;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Which of the two sockets of a flow.
@@ -196,10 +196,8 @@ pub struct Flow {
     pub(super) client: Socket,
     pub(super) phase: Phase,
     pub(super) goal: Goal,
-    /// The counters of the rule that it came in by.
-    pub(super) stats: Ref,
-    /// The port that it came to.
-    pub(super) port: Port,
+    /// Where it came in: the table knows whose flow it is by that.
+    pub(super) origin: Ref,
     /// When it was opened, or last moved something.
     pub(super) moved_ms: u64,
     /// Its places in the lists of [`super::Flows`].
@@ -274,11 +272,11 @@ pub(super) fn drive(
                 moved.spliced += count as u64;
             }
             Err(Stop::Waiting) => {}
-            Err(Stop::Ended) => give_back(source, means, rule),
+            Err(Stop::Ended) => give_back(source, means),
             Err(Stop::Source) => return (moved, Driven::Over(End::Failed(from))),
             Err(Stop::Sink(errno)) => {
                 sink.broken = Some(Broken::by(errno));
-                give_back(source, means, rule);
+                give_back(source, means);
             }
         }
         more |= !source.ended && sink.broken.is_none() && can_step(source, sink);

@@ -5,7 +5,8 @@
 //! who has moved something waits behind all others for the next turn; and three for deadlines, those
 //! first whose turn is next: flows that are not open yet, half-closed ones, and holders of pipes.
 //!
-//! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule.
+//! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule. Which that is
+//! only its origin says: a commit may make it another one.
 
 use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{LISTS, Links, List};
@@ -14,7 +15,6 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
 use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
-use crate::wire::Port;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How a flow ended, as it is counted.
@@ -41,8 +41,8 @@ pub struct Reached(pub Option<Answered>);
 /// What happened to a flow just now.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
-    /// The counters of its rule.
-    pub stats: Ref,
+    /// Where it came in.
+    pub origin: Ref,
     /// What was moved.
     pub moved: Moved,
     /// Its target answered.
@@ -107,14 +107,14 @@ impl Flows {
         2 * self.arena.len() + self.late
     }
 
-    /// A flow for a socket that was accepted at this port, by the rule of these counters.
+    /// A flow for a socket that was accepted there.
     ///
     /// # Errors
     /// The socket, when there are as many flows as there can be.
     pub fn open(
         &mut self,
         client: OwnedFd,
-        (stats, port): (Ref, Port),
+        origin: Ref,
         goal: Goal,
         now_ms: u64,
     ) -> Result<Ref, OwnedFd> {
@@ -122,8 +122,7 @@ impl Flows {
             client: Socket::new(client),
             phase: Phase::Asking,
             goal,
-            stats,
-            port,
+            origin,
             moved_ms: now_ms,
             links: [Links::UNLINKED; LISTS],
         };
@@ -228,22 +227,27 @@ impl Flows {
 
     fn connected(&mut self, flow: Ref) -> Option<Report> {
         self.unopened.remove(&mut self.arena, flow);
-        let Flow { phase, goal, stats, .. } = self.arena.get_mut(flow)?;
-        let (stats, reached) = (*stats, Some(Reached(goal.answered())));
+        let Flow { phase, goal, origin, .. } = self.arena.get_mut(flow)?;
+        let (origin, reached) = (*origin, Some(Reached(goal.answered())));
         *phase = match core::mem::replace(phase, Phase::Asking) {
             Phase::Connecting(target) => Phase::Open(target),
             same => same,
         };
         self.ready.push(&mut self.arena, flow);
-        Some(Report { stats, moved: Moved::default(), reached, ended: None })
+        Some(Report { origin, moved: Moved::default(), reached, ended: None })
     }
 
-    fn drive(&mut self, flow: Ref, now_ms: u64) -> Option<Report> {
+    fn drive(
+        &mut self,
+        flow: Ref,
+        now_ms: u64,
+        rule_of: impl FnOnce(Ref) -> Option<Ref>,
+    ) -> Option<Report> {
         let Self { arena, means, ready, half_closed, holders, .. } = self;
-        let Flow { client, phase, stats, .. } = arena.get_mut(flow)?;
+        let Flow { client, phase, origin, .. } = arena.get_mut(flow)?;
         let Phase::Open(target) = phase else { return None };
-        let stats = *stats;
-        let (moved, outcome) = drive(client, target, means, stats);
+        let origin = *origin;
+        let (moved, outcome) = drive(client, target, means, rule_of(origin)?);
         if let Driven::Over(end) = outcome {
             let ending = match end {
                 End::Finished => Ending::Finished,
@@ -268,7 +272,7 @@ impl Flows {
                 }
             }
         }
-        Some(Report { stats, moved, reached: None, ended: None })
+        Some(Report { origin, moved, reached: None, ended: None })
     }
 
     /// Closes both sockets; all but a clean end is a reset for both peers.
@@ -280,18 +284,18 @@ impl Flows {
         for list in [asking, ready, unopened, half_closed, holders] {
             list.remove(arena, flow);
         }
-        let Flow { mut client, phase, stats, .. } = arena.remove(flow)?;
+        let Flow { mut client, phase, origin, .. } = arena.remove(flow)?;
         let mut target = match phase {
             Phase::Open(target) | Phase::Connecting(target) => Some(target),
             Phase::Asking | Phase::Asked => None,
         };
         for socket in [Some(&mut client), target.as_mut()].into_iter().flatten() {
-            give_back(socket, &mut self.means, stats);
+            give_back(socket, &mut self.means);
             if ending != Ending::Finished {
                 let _ = socket::reset_on_close(socket.fd.as_fd());
             }
         }
-        Some(Report { stats, moved, reached: None, ended: Some(ending) })
+        Some(Report { origin, moved, reached: None, ended: Some(ending) })
     }
 
     /// Whether a flow may have something to move.
@@ -299,10 +303,15 @@ impl Flows {
         !self.ready.is_empty()
     }
 
-    /// Goes on with the flow that has waited longest for its next turn.
-    pub fn drive_ready(&mut self, now_ms: u64) -> Option<Report> {
+    /// Goes on with the flow that has waited longest for its next turn. `rule_of` an origin are the
+    /// counters of the rule whose pipes it may take.
+    pub fn drive_ready(
+        &mut self,
+        now_ms: u64,
+        rule_of: impl FnOnce(Ref) -> Option<Ref>,
+    ) -> Option<Report> {
         let flow = self.ready.pop(&mut self.arena)?;
-        self.drive(flow, now_ms)
+        self.drive(flow, now_ms, rule_of)
     }
 
     /// Resets a flow whose sockets cannot be watched.
@@ -310,10 +319,10 @@ impl Flows {
         self.end(flow, Ending::Refused, Moved::default())
     }
 
-    /// The first flow at or behind a place; the counters of its rule, and the port that it came to.
-    pub fn next_from(&self, place: u32) -> Option<(Ref, (Ref, Port))> {
+    /// The first flow at or behind a place, and its origin.
+    pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
         let flow = self.arena.next_from(place)?;
-        self.arena.get(flow).map(|state| (flow, (state.stats, state.port)))
+        self.arena.get(flow).map(|state| (flow, state.origin))
     }
 
     /// Resets a flow, since nobody wants it any more.
@@ -366,13 +375,12 @@ impl Flows {
 
     /// Takes back the pipes of a flow. One with bytes in it stays until they have gone on.
     fn release(&mut self, flow: Ref) {
-        let Some(Flow { client, phase: Phase::Open(target), stats, .. }) = self.arena.get_mut(flow)
-        else {
+        let Some(Flow { client, phase: Phase::Open(target), .. }) = self.arena.get_mut(flow) else {
             return;
         };
         for socket in [client, target] {
             if !socket.holds_bytes() {
-                give_back(socket, &mut self.means, *stats);
+                give_back(socket, &mut self.means);
             }
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Pipe {
     pending: usize,
     /// Whether it was made large: it is there for all that comes, not for one rest.
     large: bool,
+    /// The place of the counters of the rule that it was taken for, and counts for until it is back.
+    rule: usize,
 }
 
 impl Pipe {
@@ -74,7 +76,7 @@ impl Pipes {
         for _ in 0..count {
             let Ok((read, write)) = fd::pipe(libc::O_NONBLOCK) else { break };
             let _ = fd::set_pipe_size(write.as_fd(), PIPE_AT_REST);
-            free.push(Pipe { read, write, pending: 0, large: false });
+            free.push(Pipe { read, write, pending: 0, large: false, rule: 0 });
         }
         Ok(Self { free, held: vec![0; 2 * MAX_RULES], skipped: 0, null: fs::dev_null()? })
     }
@@ -101,7 +103,7 @@ impl Pipes {
         pipe.large = PIPE_SIZES.iter().any(grown);
         if !pipe.large {
             self.skipped = u8::MAX;
-            self.give(rule, pipe);
+            self.give(pipe);
             return None;
         }
         Some(pipe)
@@ -114,7 +116,7 @@ impl Pipes {
         if pipe.pending == bytes.len() {
             return Some(pipe);
         }
-        self.give(rule, pipe);
+        self.give(pipe);
         None
     }
 
@@ -122,16 +124,17 @@ impl Pipes {
         if !self.has(rule) {
             return None;
         }
-        let pipe = self.free.pop()?;
-        if let Some(held) = self.held.get_mut(rule.index as usize) {
+        let mut pipe = self.free.pop()?;
+        pipe.rule = rule.index as usize;
+        if let Some(held) = self.held.get_mut(pipe.rule) {
             *held += 1;
         }
         Some(pipe)
     }
 
     /// Takes a pipe back.
-    pub(super) fn give(&mut self, rule: Ref, mut pipe: Pipe) {
-        if let Some(held) = self.held.get_mut(rule.index as usize) {
+    pub(super) fn give(&mut self, mut pipe: Pipe) {
+        if let Some(held) = self.held.get_mut(pipe.rule) {
             *held = held.saturating_sub(1);
         }
         while !pipe.is_empty() {
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!(others.len(), 3);
         assert!(pipes.take(RULE).is_none());
         for pipe in taken {
-            pipes.give(RULE, pipe);
+            pipes.give(pipe);
         }
         assert!(pipes.take(RULE).is_some());
     }
@@ -177,7 +180,7 @@ mod tests {
         let mut pipe = pipes.take(RULE).expect("one");
         pipe.pending = fd::write(pipe.write.as_fd(), &bytes).expect("room");
         assert_eq!(pipe.pending, 100_000);
-        pipes.give(RULE, pipe);
+        pipes.give(pipe);
         let pipe = &pipes.free[0];
         assert!(fd::read(pipe.read.as_fd(), &mut [0]).is_err());
         let small = fd::write(pipe.write.as_fd(), &bytes).expect("room");

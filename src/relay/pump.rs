@@ -61,9 +61,9 @@ pub(super) fn step(
         return Err(Stop::Waiting);
     }
     if source.urgent && !source.holds_bytes() {
-        give_back(source, means, rule);
+        give_back(source, means);
     }
-    if let Some(step) = splice(source, sink, means, rule)? {
+    if let Some(step) = splice(source, sink, means)? {
         return Ok(step);
     }
     if !source.more && source.pipe.is_none() && means.pipes.has(rule) {
@@ -79,12 +79,7 @@ pub(super) const fn can_step(source: &Socket, sink: &Socket) -> bool {
 }
 
 /// `None`: there is no pipe, or copying must show what comes next.
-fn splice(
-    source: &mut Socket,
-    sink: &mut Socket,
-    means: &mut Means,
-    rule: Ref,
-) -> Result<Option<Step>, Stop> {
+fn splice(source: &mut Socket, sink: &mut Socket, means: &mut Means) -> Result<Option<Step>, Stop> {
     let Some(pipe) = &mut source.pipe else { return Ok(None) };
     let mut trickles = false;
     if pipe.is_empty() {
@@ -109,15 +104,15 @@ fn splice(
         Err(errno) => return Err(Stop::Sink(errno)),
     };
     if trickles && pipe.is_empty() || pipe.is_done() {
-        give_back(source, means, rule);
+        give_back(source, means);
     }
     Ok(Some(Step::Spliced(moved)))
 }
 
 /// Lets go of the pipe of a direction.
-pub(super) fn give_back(source: &mut Socket, means: &mut Means, rule: Ref) {
+pub(super) fn give_back(source: &mut Socket, means: &mut Means) {
     if let Some(pipe) = source.pipe.take() {
-        means.pipes.give(rule, pipe);
+        means.pipes.give(pipe);
     }
 }
 
@@ -196,7 +191,7 @@ fn copy(
         if source.pipe.is_some() {
             source.readable = true;
         }
-        if let Some(step) = splice(source, sink, means, rule)? {
+        if let Some(step) = splice(source, sink, means)? {
             return Ok(step);
         }
     }

@@ -281,7 +281,10 @@ impl SocketFile {
     /// # Errors
     /// As of [`Files::open`].
     pub fn open_log(&self) -> Result<Files, Errno> {
-        let directory = self.directory.try_clone().map_err(Errno::from)?;
-        Files::open(directory, beside(&self.name, b".log"), beside(&self.name, b".log.1"))
+        Files::open(
+            self.directory.as_fd(),
+            beside(&self.name, b".log"),
+            beside(&self.name, b".log.1"),
+        )
     }
 }

@@ -2,15 +2,16 @@
 
 use super::link::{FOLLOWED, Sealed};
 use crate::factory::addresses::Addresses;
+use crate::factory::allowed::few_ports;
 use crate::factory::policy::Policy as Side;
 use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::development::Without;
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, fd, process};
-use crate::wire::Layers;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A factory's ends.
@@ -42,10 +43,11 @@ pub fn run(
     side: &Side,
     keepalive: Keepalive,
     parent: i32,
+    without: Without,
 ) -> Result<std::convert::Infallible, Failure> {
     let Ends { channel, supervisor, target } = ends;
     // First: once it is in the container's user namespace, root of that may look into it otherwise.
-    flags::hide()?;
+    flags::hide(without)?;
     if let Some(Target { network, tune }) = target {
         namespaces::enter_network(network.as_fd())?;
         if tune {
@@ -55,7 +57,7 @@ pub fn run(
     // The policy knows descriptors by number: CHANNEL, LINK, and then those of the addresses.
     let [channel, supervisor] =
         fd::arrange([channel, supervisor]).doing("give its descriptors their numbers")?;
-    capabilities::drop_all(Keep::BindService)?;
+    let layers = capabilities::drop_all(Keep::BindService, without)?;
     // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
     let mut addresses = match side {
         Side::Host { .. } => None,
@@ -66,14 +68,18 @@ pub fn run(
         (Side::Guest, None) => Some(hold_numbers(&supervisor)?),
         _ => None,
     };
-    flags::end_with(parent)?;
-    let layers = flags::achieved().with(Layers::SECCOMP);
-    seccomp::seal(match side {
-        Side::Host { .. } => Policy::HostFactory,
-        Side::Guest => Policy::GuestFactory,
-    })?;
+    let ports;
+    let (policy, keep) = match side {
+        Side::Host { allowed } => {
+            ports = few_ports(allowed);
+            (Policy::HostFactory, landlock::Keep::Bind(ports.as_deref()))
+        }
+        Side::Guest => (Policy::GuestFactory, landlock::Keep::Connect),
+    };
+    let achieved = sandbox::close(keep, Some(parent), without)?.with(layers);
+    let sealed = Sealed(seccomp::finish(policy, &[], achieved, without)?);
     // Its policy has one way to send.
-    message::send(supervisor.as_fd(), &Sealed { layers }.encode(), &mut Descriptors::new())
+    message::send(supervisor.as_fd(), &sealed.encode(), &mut Descriptors::new())
         .doing("report its seal")?;
     let followed = server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
     process::exit(if followed { FOLLOWED } else { 1 })

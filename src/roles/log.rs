@@ -37,7 +37,6 @@ pub struct Log {
 /// The log file and the one before it.
 #[derive(Debug)]
 pub struct Files {
-    directory: OwnedFd,
     names: [CString; 2],
     file: OwnedFd,
     old: OwnedFd,
@@ -49,17 +48,17 @@ impl Files {
     ///
     /// # Errors
     /// ELOOP: a link; EINVAL: no plain file; EACCES, ENOSPC, …
-    pub fn open(directory: OwnedFd, name: CString, old_name: CString) -> Result<Self> {
+    pub fn open(directory: BorrowedFd<'_>, name: CString, old_name: CString) -> Result<Self> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_APPEND;
-        let file = fs::open_plain_at(directory.as_fd(), &name, flags)?;
+        let file = fs::open_plain_at(directory, &name, flags)?;
         let size = fs::facts(file.as_fd())?.size;
-        let old = fs::open_plain_at(directory.as_fd(), &old_name, flags & !libc::O_APPEND);
+        let old = fs::open_plain_at(directory, &old_name, flags & !libc::O_APPEND);
         let old = old.inspect_err(|_| {
             if size == 0 {
-                let _ = fs::unlink_at(directory.as_fd(), &name);
+                let _ = fs::unlink_at(directory, &name);
             }
         })?;
-        Ok(Self { directory, names: [name, old_name], file, old, size })
+        Ok(Self { names: [name, old_name], file, old, size })
     }
 
     /// Makes room in the file, which is `log`.
@@ -71,10 +70,10 @@ impl Files {
         }
     }
 
-    /// Removes both.
-    pub fn remove(&self) {
+    /// Removes both from their directory.
+    pub fn remove(&self, directory: BorrowedFd<'_>) {
         for name in &self.names {
-            let _ = fs::unlink_at(self.directory.as_fd(), name);
+            let _ = fs::unlink_at(directory, name);
         }
     }
 }
@@ -89,6 +88,11 @@ impl Log {
             fd::become_stderr(files.file.as_fd()).ok().map(|()| caller)
         });
         Self { caller, files, window_ms: 0, lines: 0, left_out: 0 }
+    }
+
+    /// The caller's standard error, while it is written to.
+    pub const fn caller(&self) -> Option<&OwnedFd> {
+        self.caller.as_ref()
     }
 
     /// The daemon is ready: its caller need not wait for the end of its standard error.
@@ -144,9 +148,9 @@ impl Log {
     }
 
     /// After an orderly end, or where nothing ever ran, nobody needs the files.
-    pub fn remove_files(&self) {
+    pub fn remove_files(&self, directory: BorrowedFd<'_>) {
         if let Some(files) = &self.files {
-            files.remove();
+            files.remove(directory);
         }
     }
 
@@ -307,7 +311,7 @@ mod tests {
         std::fs::create_dir(&path).expect("a new directory");
         let directory = OwnedFd::from(std::fs::File::open(&path).expect("a directory"));
         let mut files =
-            Files::open(directory, c"a.log".into(), c"a.log.1".into()).expect("two files");
+            Files::open(directory.as_fd(), c"a.log".into(), c"a.log.1".into()).expect("two files");
         for round in 0..2_u8 {
             let line = [b'0' + round; 100];
             fd::write(files.file.as_fd(), &line).expect("a line");
@@ -317,7 +321,7 @@ mod tests {
             assert_eq!(std::fs::read(path.join("a.log.1")).expect("there"), line);
             assert_eq!(std::fs::metadata(path.join("a.log")).expect("there").len(), 0);
         }
-        files.remove();
+        files.remove(directory.as_fd());
         std::fs::remove_dir(&path).expect("it is empty");
     }
 }

@@ -14,15 +14,16 @@ use super::{control_socket, factory, link};
 use crate::factory::policy::Policy as Side;
 use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::development::{SUFFIX, VARIABLE, Without};
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, namespaces, process as flags};
+use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, fs, process, signal};
 use crate::times::Times;
 use crate::wire::{Layers, SandboxMode};
 use std::convert::Infallible;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -31,6 +32,8 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Why the daemon did not start.
 #[derive(Debug)]
 pub enum StartError {
+    /// What a test goes without is no layer that can be switched off.
+    NoLayer(OsString),
     /// A descriptor of the command line, or the namespace's path.
     Argument(String, Errno),
     /// The target is the host's own network.
@@ -46,6 +49,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoLayer(word) => {
+                write!(out, "{VARIABLE}: {}: no layer that can be switched off", word.display())
+            }
             Self::Argument(what, Errno(libc::EBADF)) => write!(out, "{what}: no such descriptor"),
             Self::Argument(what, Errno(libc::ENOTTY | libc::EINVAL)) => {
                 write!(out, "{what}: not a network namespace")
@@ -77,7 +83,11 @@ const OVERFLOW_USER: u32 = 65534;
 /// # Errors
 /// [`StartError`]; nothing is left behind.
 pub fn start(options: &Options) -> Result<i32, StartError> {
-    flags::lock_down_start()?;
+    let without = Without::from_environment().map_err(StartError::NoLayer)?;
+    if cfg!(feature = "dev-sandbox") {
+        warn(without);
+    }
+    flags::lock_down_start(without)?;
     // Where its caller ignores the ends of children, nobody would learn how ours ended; and a log
     // that may not grow is an error of one line.
     signal::restore_default(libc::SIGCHLD).doing("watch children")?;
@@ -119,23 +129,43 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     } else {
         None
     };
-    let prepared = std::env::set_current_dir("/").map_err(Errno::from).doing("leave for /");
-    let forked = prepared.and_then(|()| fork_all(control, target, limit, options));
+    let mut prepared = std::env::set_current_dir("/").map_err(Errno::from).doing("leave for /");
+    if !without.names(Layers::LANDLOCK) {
+        prepared = prepared.and_then(|()| landlock::keep_signals_inside());
+    }
+    let forked = prepared.and_then(|()| fork_all(control, target, limit, (options, without)));
     let started =
         forked.and_then(|wards| Ok((wards, fd::duplicate_stderr().doing("keep standard error")?)));
     match started {
         Ok((wards, caller)) => {
             let (log, notifier) = (Log::new(files, caller), Notifier::from_environment());
-            Ok(Supervisor { wards, file, signals, watched, ready, hold, log, notifier }.run())
+            let required = sandbox::required(options.sandbox, without);
+            let terms = (required, without);
+            Ok(Supervisor { wards, file, signals, watched, ready, hold, log, notifier, terms }
+                .run())
         }
         Err(failure) => {
             if let Some(files) = files {
-                files.remove();
+                files.remove(file.directory().as_fd());
             }
             file.remove();
             Err(failure.into())
         }
     }
+}
+
+/// Nobody shall take such a build for one that is to be used.
+fn warn(without: Without) {
+    let mut line = format!(
+        "pestod: THIS BUILD IS FOR TESTS ({}{SUFFIX}): layers of its sandbox can be switched off by {VARIABLE}",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (at, name) in without.layers().names().enumerate() {
+        let lead = if at == 0 { "; IT GOES WITHOUT " } else { ", " };
+        line.extend([lead, name]);
+    }
+    line.push('\n');
+    fd::write_stderr(line.as_bytes());
 }
 
 fn name_of(netns: &Netns) -> String {
@@ -170,7 +200,7 @@ fn fork_all(
     control: OwnedFd,
     target: OwnedFd,
     limit: usize,
-    options: &Options,
+    (options, without): (&Options, Without),
 ) -> Result<[Ward; 3], Failure> {
     let pair = |first| unix::pair(first).doing("make a socket pair");
     let (core_host, host_channel) = pair(Blocking::No)?;
@@ -185,14 +215,14 @@ fn fork_all(
         let ends =
             factory::Ends { channel: host_channel, supervisor: host_supervisor, target: None };
         let side = Side::Host { allowed: options.allow_bind.clone() };
-        factory::run(ends, &side, keepalive, parent)
+        factory::run(ends, &side, keepalive, parent, without)
     })?;
     let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
     let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
         let target = Some(factory::Target { network: target, tune: options.tune_namespace });
         let (channel, supervisor) = (guest_channel, guest_supervisor);
         let ends = factory::Ends { channel, supervisor, target };
-        factory::run(ends, &Side::Guest, keepalive, parent)
+        factory::run(ends, &Side::Guest, keepalive, parent, without)
     })?;
     let ends =
         core::Ends { control, supervisor: core_supervisor, host: core_host, guest: core_guest };
@@ -203,7 +233,7 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, patience, options.sandbox, parent)
+        run_core(ends, limit, patience, (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])
 }
@@ -247,7 +277,7 @@ fn run_core(
     ends: core::Ends,
     limit: usize,
     patience: Patience,
-    sandbox: SandboxMode,
+    (mode, without): (SandboxMode, Without),
     parent: i32,
 ) -> Result<Infallible, Failure> {
     // The policy knows the channels by number: HOST_CHANNEL, GUEST_CHANNEL.
@@ -255,23 +285,39 @@ fn run_core(
     let [host, guest, supervisor, control] = fd::arrange([host, guest, supervisor, control])
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
-    let core = Core::new(ends, limit, patience, sandbox).doing("make its event loop")?;
-    let mut layers = Layers::SECCOMP.with(Layers::NO_CAPABILITIES);
-    match namespaces::leave_for_empty() {
-        Ok(()) => layers = layers.with(Layers::USER_NAMESPACE).with(Layers::NETWORK_NAMESPACE),
-        Err(failure) if sandbox == SandboxMode::Strict => {
-            let mend = namespaces::mend(failure.errno);
-            fd::write_stderr(format!("{failure}; {mend}\n").as_bytes());
-            process::exit(1);
-        }
-        Err(_) => {}
-    }
-    capabilities::drop_all(Keep::Nothing)?;
-    flags::hide()?;
-    flags::end_with(parent)?;
-    layers = layers.with(flags::achieved());
-    seccomp::seal(Policy::Core)?;
-    unix::send(core.supervisor().as_fd(), &link::Sealed { layers }.encode())
-        .doing("report its seal")?;
+    let said = if without == Without::NOTHING { mode } else { SandboxMode::Development };
+    let core = Core::new(ends, limit, patience, said).doing("make its event loop")?;
+    let (namespaces, refused) = match sandbox::leave(mode, without) {
+        Ok(layers) => (layers, None),
+        Err(failure) => (Layers(0), Some(failure)),
+    };
+    let capabilities = capabilities::drop_all(Keep::Nothing, without)?;
+    let nothing = landlock::Keep::Nothing;
+    let achieved = sandbox::close(nothing, Some(parent), without)?;
+    let achieved = achieved.with(namespaces).with(capabilities);
+    check_layers(achieved.layers, sandbox::required(mode, without), refused);
+    let sealed = link::Sealed(seccomp::finish(Policy::Core, &[], achieved, without)?);
+    unix::send(core.supervisor().as_fd(), &sealed.encode()).doing("report its seal")?;
     core.run()
+}
+
+/// Ends the core, which has more layers than any other process, where one is missing: a line each,
+/// with its mend. The filter, which comes next, is a failure of its own.
+fn check_layers(achieved: Layers, required: Layers, namespaces: Option<Failure>) {
+    let is_missing = |layer| required.contains(layer) && !achieved.contains(layer);
+    let mut lines = Vec::new();
+    if is_missing(Layers::USER_NAMESPACE)
+        && let Some(failure) = namespaces
+    {
+        lines.push(format!("{failure}; {}\n", namespaces::mend(failure.errno)));
+    }
+    if is_missing(Layers::LANDLOCK) {
+        lines.push(format!("{}\n", landlock::missing()));
+    }
+    for line in &lines {
+        fd::write_stderr(line.as_bytes());
+    }
+    if !lines.is_empty() {
+        process::exit(1);
+    }
 }

@@ -1,7 +1,7 @@
 //! The supervisor: it starts nothing any more, reads nothing of clients or peers, and ends them all
 //! together.
 //!
-//! It waits for the seals, tells the core to go and the caller that the daemon is ready. Then it
+//! It waits for the seals, seals itself last, tells the core to go and the caller that the daemon is ready. Then it
 //! copies its children's lines, bounded, to standard error; passes on signals and the target's end
 //! as an order to stop; and when one child ends, says which and how, ends the others, and removes
 //! the control socket's file.
@@ -11,8 +11,9 @@ use super::link::{FOLLOWED, Order, Sealed, WORD};
 use super::log::{Log, decimal};
 use super::notify::Notifier;
 use crate::sandbox::capabilities::{self, Keep};
+use crate::sandbox::development::Without;
 use crate::sandbox::seccomp::{self, Policy};
-use crate::sandbox::{Doing, Failure, process as flags};
+use crate::sandbox::{self, Achieved, Doing, Failure, landlock};
 use crate::sys::process::{Child, End};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{clock, fd, process, unix};
@@ -31,8 +32,8 @@ const DRAIN_MS: u32 = 10_000;
 /// How much longer than its connections may go on the core may take to end.
 const STOP_MS: u64 = 5_000;
 
-/// Longest line that is copied from a child, in bytes.
-const LINE: usize = 256;
+/// How much of what a child has written is copied at a time, in bytes.
+const PIECE: usize = 1024;
 
 /// A child process.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub struct Supervisor {
     pub log: Log,
     /// The service manager, if there is one.
     pub notifier: Notifier,
+    /// The layers without which the daemon does not start, and those that it is to go without.
+    pub terms: (Layers, Without),
 }
 
 /// Blocks [`SIGNALS`] and opens the descriptor that tells of them.
@@ -84,12 +87,22 @@ pub fn block_signals() -> Result<OwnedFd, Failure> {
 impl Supervisor {
     /// Supervises until the end: the exit status.
     pub fn run(mut self) -> i32 {
-        if let Err(failure) = seal() {
-            self.log.say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
+        let Some(children) = self.await_seals() else { return self.fail_to_start() };
+        let achieved = match self.seal() {
+            Ok(own) => children.and(own),
+            Err(failure) => {
+                self.log.say(&[b"cannot seal itself: ", failure.doing.as_bytes()]);
+                return self.fail_to_start();
+            }
+        };
+        let missing = Layers(self.terms.0.0 & !achieved.layers.0);
+        if missing != Layers(0) {
+            for name in missing.names() {
+                self.log.say(&[b"a process is without the layer ", name.as_bytes()]);
+            }
             return self.fail_to_start();
         }
-        let Some(layers) = self.await_seals() else { return self.fail_to_start() };
-        let go = Order::Go(layers).encode();
+        let go = Order::Go(achieved).encode();
         if unix::send(self.wards[CORE].link.as_fd(), &go).is_err() {
             return self.fail_to_start();
         }
@@ -102,26 +115,21 @@ impl Supervisor {
         let status = self.watch();
         self.notifier.stopping();
         if status == 0 {
-            self.log.remove_files();
+            self.log.remove_files(self.file.directory().as_fd());
         }
         self.finish(status)
     }
 
     fn fail_to_start(&mut self) -> i32 {
-        self.log.remove_files();
+        self.log.remove_files(self.file.directory().as_fd());
         self.finish(1)
     }
 
-    /// Waits until every child has reported its seal: the layers that all have, and the core's own.
-    fn await_seals(&mut self) -> Option<Layers> {
-        let mut layers = Layers(u32::MAX);
-        for at in 0..self.wards.len() {
-            let sealed = self.await_seal(at)?;
-            layers = Layers(
-                layers.0 & if at == CORE { sealed.layers.0 } else { sealed.layers.0 | !COMMON.0 },
-            );
-        }
-        Some(layers)
+    /// Waits until every child has reported its seal: what they have achieved together.
+    fn await_seals(&mut self) -> Option<Achieved> {
+        let Sealed(core) = self.await_seal(CORE)?;
+        let others = (0..self.wards.len()).filter(|&at| at != CORE);
+        others.into_iter().try_fold(core, |all, at| Some(all.and(self.await_seal(at)?.0)))
     }
 
     fn await_seal(&mut self, at: usize) -> Option<Sealed> {
@@ -155,6 +163,28 @@ impl Supervisor {
     fn lines_entry(&self, at: usize) -> libc::pollfd {
         let lines = self.wards[at].lines.as_ref();
         lines.map_or_else(fd::poll_nothing, |lines| fd::poll_entry(lines.as_fd(), libc::POLLIN))
+    }
+
+    /// Gives up what it does not need; nobody is parent to it whose end would be its own.
+    fn seal(&self) -> Result<Achieved, Failure> {
+        let without = self.terms.1;
+        let layers = capabilities::drop_all(Keep::Nothing, without)?;
+        let keep = landlock::Keep::Removal(self.file.directory().as_fd());
+        let achieved = sandbox::close(keep, None, without)?.with(layers);
+        let [core, host, guest] = self.wards.each_ref().map(|ward| ward.lines.as_ref());
+        // No list: behind the seal its memory could not be given back.
+        let descriptors = [
+            (seccomp::DIRECTORY, Some(self.file.directory())),
+            (seccomp::SIGNALS, Some(&self.signals)),
+            (seccomp::CORE_LINES, core),
+            (seccomp::HOST_LINES, host),
+            (seccomp::GUEST_LINES, guest),
+            (seccomp::HOLD, self.hold.as_ref()),
+            (seccomp::READY, self.ready.as_ref()),
+            (seccomp::CALLER, self.log.caller()),
+        ]
+        .map(|(name, fd)| (name, fd.map(OwnedFd::as_fd)));
+        seccomp::finish(Policy::Supervisor, &descriptors, achieved, without)
     }
 
     /// Waits for the end of a child: the exit status of the whole.
@@ -291,7 +321,7 @@ impl Supervisor {
         let Self { wards, log, .. } = self;
         for ward in wards {
             let Some(lines) = &ward.lines else { continue };
-            let mut text = [0; LINE];
+            let mut text = [0; PIECE];
             match fd::read(lines.as_fd(), &mut text) {
                 Ok(0) => ward.lines = None,
                 Ok(len) => {
@@ -306,15 +336,5 @@ impl Supervisor {
         }
     }
 }
-
-fn seal() -> Result<(), Failure> {
-    capabilities::drop_all(Keep::Nothing)?;
-    flags::hide()?;
-    seccomp::seal(Policy::Supervisor)
-}
-
-/// Layers that count only where every process has them; the others are the core's own.
-const COMMON: Layers =
-    Layers::NO_NEW_PRIVS.with(Layers::SECCOMP).with(Layers::NOT_DUMPABLE).with(Layers::MDWE);
 
 const ENDING: &[u8] = b"; ending the others";

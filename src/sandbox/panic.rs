@@ -1,5 +1,6 @@
 //! First stage: a panic writes one line and aborts. It allocates nothing, reads no file and
 //! unwinds nothing: the sealed processes may do none of that (a backtrace would die of SIGSYS).
+//! Before: a panic unwinds, and std handles crashes. After: both end the process at once.
 //!
 //! A crash ends by its own signal: std's handler of it makes calls that the sealed processes may not
 //! make, and the supervisor would report SIGSYS, as if a policy were wrong.

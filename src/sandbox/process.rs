@@ -1,6 +1,11 @@
 //! Stages that are a flag of the process: no_new_privs, no executable memory, not dumpable, its end
 //! with the parent's.
+//!
+//! Before: a program that is executed may gain privileges, memory may become executable, processes of
+//! the same user may look inside, and a process outlives its parent. After: none of that. The first
+//! two hold from the daemon's very start, the others once a process is done with its namespaces.
 
+use super::development::Without;
 use super::{Doing, Failure};
 use crate::sys::{Errno, process};
 use crate::wire::Layers;
@@ -10,9 +15,11 @@ use crate::wire::Layers;
 ///
 /// # Errors
 /// no_new_privs is never refused by a kernel that has seccomp.
-pub fn lock_down_start() -> Result<(), Failure> {
+pub fn lock_down_start(without: Without) -> Result<(), Failure> {
     process::set_no_new_privileges().doing("set no_new_privs")?;
-    let _ = process::refuse_executable_memory();
+    if !without.names(Layers::MDWE) {
+        let _ = process::refuse_executable_memory();
+    }
     Ok(())
 }
 
@@ -21,7 +28,10 @@ pub fn lock_down_start() -> Result<(), Failure> {
 ///
 /// # Errors
 /// Never refused in practice.
-pub fn hide() -> Result<(), Failure> {
+pub fn hide(without: Without) -> Result<(), Failure> {
+    if without.names(Layers::NOT_DUMPABLE) {
+        return Ok(());
+    }
     process::set_not_dumpable().doing("clear the dumpable flag")
 }
 

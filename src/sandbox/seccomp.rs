@@ -1,11 +1,15 @@
 //! Last stage: the system call filter. Whatever is not in the role's policy kills the process.
+//! Before: every call. After: those of the policy, for ever; memory for the program is taken before.
 //!
 //! A policy is compiled before there is a process; where it says [`OWN_PROCESS`], the number of the
-//! one that is being sealed is put in.
+//! one that is being sealed is put in, and where it names a descriptor of the supervisor, that one's.
 
-use super::Failure;
+use super::development::Without;
+use super::{Achieved, Failure};
 use crate::sys::{Errno, process};
+use crate::wire::Layers;
 use seccompiler::sock_filter;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The compiled policies.
 #[allow(clippy::unreadable_literal, reason = "generated")]
@@ -17,6 +21,27 @@ mod policies {
 /// Stands for the sealed process's own id in a policy. No id and no other value is as high: ids
 /// end at 2^22 (proc(5), `pid_max`).
 pub const OWN_PROCESS: u32 = 0xffff_f000;
+
+/// Stand for descriptors of the supervisor in its policy. Of one that it does not have the name stays: no
+/// descriptor is as high.
+pub const DIRECTORY: u32 = OWN_PROCESS + 1;
+/// Tells of signals.
+pub const SIGNALS: u32 = OWN_PROCESS + 2;
+/// What the core writes.
+pub const CORE_LINES: u32 = OWN_PROCESS + 3;
+/// What the host factory writes.
+pub const HOST_LINES: u32 = OWN_PROCESS + 4;
+/// What the guest factory writes.
+pub const GUEST_LINES: u32 = OWN_PROCESS + 5;
+/// Who may let it go.
+pub const HOLD: u32 = OWN_PROCESS + 6;
+/// Where readiness is told.
+pub const READY: u32 = OWN_PROCESS + 7;
+/// Its caller's standard error.
+pub const CALLER: u32 = OWN_PROCESS + 8;
+
+/// One of these names, and the descriptor that it stands for, if there is one.
+pub type Named<'a> = (u32, Option<BorrowedFd<'a>>);
 
 /// The number of a factory's channel to the core: what its policy lets it read from and send on.
 pub const CHANNEL: u32 = 3;
@@ -52,24 +77,47 @@ pub enum Policy {
     GuestFactory,
 }
 
-/// Puts the calling process under its policy, for ever. It must not fork afterwards: a child could
-/// not abort.
+/// The last stage of a process that has `achieved` these layers: its policy, unless a test goes
+/// without.
+///
+/// # Errors
+/// As of [`seal`].
+pub fn finish(
+    policy: Policy,
+    descriptors: &[Named<'_>],
+    achieved: Achieved,
+    without: Without,
+) -> Result<Achieved, Failure> {
+    if without.names(Layers::SECCOMP) {
+        return Ok(achieved);
+    }
+    seal(policy, descriptors)?;
+    Ok(achieved.with(Layers::SECCOMP))
+}
+
+/// Puts the calling process under its policy, for ever, with the descriptors that the policy has
+/// these names for. It must not fork afterwards: a child could not abort.
 ///
 /// # Errors
 /// ENOSYS, EINVAL: a kernel without seccomp filters.
-pub fn seal(policy: Policy) -> Result<(), Failure> {
+pub fn seal(policy: Policy, descriptors: &[Named<'_>]) -> Result<(), Failure> {
     let program: &[sock_filter] = match policy {
         Policy::Supervisor => &policies::SUPERVISOR,
         Policy::Core => &policies::CORE,
         Policy::HostFactory => &policies::HOST_FACTORY,
         Policy::GuestFactory => &policies::GUEST_FACTORY,
     };
-    let own = u32::try_from(process::id()).unwrap_or(OWN_PROCESS);
+    let number = |name: u32| {
+        let own = (name == OWN_PROCESS).then(process::id);
+        let mut named = descriptors.iter().filter(|(known, _)| *known == name);
+        let number = own.or_else(|| named.next()?.1.map(|fd| fd.as_raw_fd()));
+        number.and_then(|number| u32::try_from(number).ok()).unwrap_or(name)
+    };
     // Leaked: the sealed process may not give memory back.
     let program = program.to_vec().leak();
     for step in &mut *program {
-        if step.code == IS_EQUAL && step.k == OWN_PROCESS {
-            step.k = own;
+        if step.code == IS_EQUAL && step.k >= OWN_PROCESS {
+            step.k = number(step.k);
         }
     }
     seccompiler::apply_filter(program).map_err(|error| {

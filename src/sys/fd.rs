@@ -1,6 +1,6 @@
 //! Descriptors: reading, writing, closing in bulk, limits.
 
-use super::{Errno, Result, check, check_len};
+use super::{Errno, Result, check, check_len, limit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Reads up to `buffer.len()` bytes; 0 is the end.
@@ -161,19 +161,14 @@ fn close_range(first: RawFd, last: RawFd) -> Result<()> {
 
 /// The hard limit of open descriptors.
 pub fn descriptor_limit() -> Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit to a valid address.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    Ok(limit.rlim_max)
+    limit::get(libc::RLIMIT_NOFILE).map(|[_, hard]| hard)
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns it.
 pub fn raise_descriptor_limit() -> Result<u64> {
     let hard = descriptor_limit()?;
-    let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
-    // SAFETY: the kernel reads one rlimit from a valid address.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
-    Ok(limit.rlim_cur)
+    limit::set(libc::RLIMIT_NOFILE, hard)?;
+    Ok(hard)
 }
 
 /// Waits until one of `entries` has an event or `timeout_ms` has passed (−1: for ever).

@@ -223,6 +223,43 @@ pub fn is_dumpable() -> bool {
     control_get(libc::PR_GET_DUMPABLE) != 0
 }
 
+/// Takes a capability out of the bounding set.
+///
+/// # Errors
+/// EPERM: without `CAP_SETPCAP`; EINVAL: the kernel has no such capability.
+pub fn drop_from_bounding_set(capability: libc::c_int) -> Result<()> {
+    control(libc::PR_CAPBSET_DROP, capability)
+}
+
+/// Whether a capability is in the bounding set; `None` if the kernel has no such capability.
+#[must_use]
+pub fn bounding_set_has(capability: libc::c_int) -> Option<bool> {
+    // SAFETY: takes an integer.
+    let has =
+        unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_long::from(capability), 0, 0, 0) };
+    (has != -1).then_some(has == 1)
+}
+
+/// Root is nobody special any more, in this process and all that come from it: neither exec nor a
+/// change of user ids gives a capability, none is kept or made ambient, and that is locked
+/// (capabilities(7), `SECBIT_*`).
+///
+/// # Errors
+/// EPERM: without `CAP_SETPCAP`.
+pub fn lock_secure_bits() -> Result<()> {
+    control(libc::PR_SET_SECUREBITS, SECURE_BITS)
+}
+
+/// Whether [`lock_secure_bits`] is in force.
+#[must_use]
+pub fn has_secure_bits() -> bool {
+    control_get(libc::PR_GET_SECUREBITS) == SECURE_BITS
+}
+
+/// linux/securebits.h: NOROOT, `NO_SETUID_FIXUP` and `NO_CAP_AMBIENT_RAISE` set, `KEEP_CAPS` not,
+/// and the four locks.
+const SECURE_BITS: libc::c_int = 0b1110_1111;
+
 /// The name that ps(1) and /proc show, at most 15 bytes.
 pub fn set_name(name: &CStr) -> Result<()> {
     // SAFETY: reads a C string.

@@ -1,8 +1,8 @@
 //! What COMMIT and ROLLBACK do to sockets, step by step.
 //!
 //! COMMIT: all that is new listens; then the tables are swapped, at once; then what leaves is served
-//! and closed. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
-//! what was bound.
+//! and closed, and flows go over to the rule that their listener has now. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
+//! what was bound, STOP all.
 
 use super::plan::Counts;
 use super::slots::State;
@@ -43,7 +43,7 @@ impl<D> Table<D> {
         self.phase = if failed > 0 && !allow_failed {
             Phase::GivingUp { next: 0, counts }
         } else if over {
-            self.swap();
+            counts.failed += self.swap();
             Phase::Retiring { next: 0, counts }
         } else {
             Phase::Listening { next, counts, allow_failed }
@@ -79,9 +79,9 @@ impl<D> Table<D> {
     }
 
     /// Each slot goes over to its rule of the shadow table, in one step. Those without one stay until
-    /// they are retired, but serve no more.
-    fn swap(&mut self) {
-        let mut next = 0;
+    /// they are retired, but serve no more. How many are failed now that had not failed by themselves.
+    fn swap(&mut self) -> u32 {
+        let (mut next, mut given_up) = (0, 0);
         while let Some(at) = self.slots.next_from(next) {
             next = at.index + 1;
             let Some(slot) = self.slots.get_mut(at) else { continue };
@@ -91,7 +91,10 @@ impl<D> Table<D> {
             }
             slot.state = match core::mem::replace(&mut slot.state, State::Wanted) {
                 // It had been given up with others of a commit that failed.
-                State::Wanted if stays => State::Failed(Errno(libc::ECANCELED)),
+                State::Wanted if stays => {
+                    given_up += 1;
+                    State::Failed(Errno(libc::ECANCELED))
+                }
                 state if stays => state,
                 State::Listening(socket) => State::Leaving(socket),
                 state => {
@@ -108,34 +111,55 @@ impl<D> Table<D> {
         self.count_listeners();
         self.collect_failures(Which::Active);
         self.shadow_failures.clear();
+        given_up
     }
 
-    /// COMMIT: the next of what leaves is served and closed.
+    /// COMMIT: the next of what leaves is served and closed, and flows go where their listeners went.
     pub(super) fn retire(&mut self, effects: &mut impl Effects<D>) -> Step {
         let Phase::Retiring { mut next, counts } = self.phase else { return Step::Wait };
         let over = self.walk(&mut next, |table, at| {
-            let leaves = |state: &State<D>| matches!(state, State::Leaving(_) | State::Wanted);
-            if !table.slots.get(at).is_some_and(|slot| leaves(&slot.state)) {
-                return false;
+            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let (key, active) = (slot.key, slot.active);
+            let leaving = match core::mem::replace(&mut slot.state, State::Wanted) {
+                State::Leaving(socket) => Some(socket),
+                State::Wanted => None,
+                state => {
+                    slot.state = state;
+                    table.settle(at, effects);
+                    return false;
+                }
+            };
+            let closes = leaving.is_some();
+            if let Some(socket) = leaving
+                && let Some(&entry) = active.and_then(|at| table.rules.get(at))
+                && let Some(origin) = table.origin_of(at)
+            {
+                let taken = effects.retire(key, socket, &entry, origin);
+                table.count_accepted(origin, taken);
             }
-            let Some(slot) = table.slots.remove(at) else { return false };
-            let State::Leaving(socket) = slot.state else { return false };
-            if let Some(&entry) = slot.active.and_then(|at| table.rules.get(at)) {
-                let taken = effects.retire(slot.key, socket, &entry);
-                table.count_accepted(entry.stats, taken);
-            }
-            true
+            table.settle(at, effects);
+            table.remove_slot(at);
+            closes
         });
         if !over {
             self.phase = Phase::Retiring { next, counts };
             return Step::More;
         }
-        for ending in self.doomed.drain(..) {
-            effects.end_flows(ending);
-        }
         self.rules.drop_shadow();
         self.phase = Phase::Closed;
         Step::Committed(Committed { counts, done: true })
+    }
+
+    /// STOP: the next of all sockets are closed.
+    pub(super) fn close_some(&mut self, mut next: u32) -> Step {
+        let over = self.walk(&mut next, |table, at| {
+            let Some(slot) = table.remove_slot(at) else { return false };
+            table.listeners.open -= u32::from(slot.is_open());
+            matches!(slot.state, State::Bound(_) | State::Listening(_) | State::Leaving(_))
+        });
+        self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
+        self.stale = over;
+        Step::More
     }
 
     /// Takes the next marks of the shadow table back, and closes what was made for it.
@@ -146,7 +170,7 @@ impl<D> Table<D> {
             if slot.active.is_some() {
                 return false;
             }
-            let state = table.slots.remove(at).map(|slot| slot.state);
+            let state = table.remove_slot(at).map(|slot| slot.state);
             table.late += usize::from(matches!(state, Some(State::Asked)));
             matches!(state, Some(State::Bound(_)))
         });
@@ -167,7 +191,7 @@ impl<D> Table<D> {
     pub(super) fn drop_shadow(&mut self) {
         self.phase = Phase::Closed;
         self.rules.drop_shadow();
+        self.rules.spare_flows();
         self.shadow_failures.clear();
-        self.doomed.clear();
     }
 }

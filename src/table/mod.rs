@@ -11,6 +11,7 @@
 mod failures;
 mod finish;
 mod key;
+mod origins;
 mod plan;
 mod prepare;
 mod retry;
@@ -21,15 +22,16 @@ pub(crate) mod tests;
 mod transaction;
 
 pub use failures::{BindFailure, Failures};
-pub use key::{Key, socket_address};
+pub use key::{Key, overlap, socket_address};
 pub use plan::Counts;
 pub use rules::{Entry, Stats};
 pub use slots::{Slot, State};
 pub use transaction::{Committed, Request, Step};
 
-use crate::arena::Ref;
+use crate::arena::{Arena, Ref};
 use crate::sys::Errno;
-use crate::wire::{PortRange, Rule, RuleId, Which};
+use crate::wire::{Rule, RuleId, Which};
+use origins::Origin;
 use retry::Retry;
 use rules::Rules;
 use slots::Slots;
@@ -50,23 +52,15 @@ pub trait Effects<D> {
     fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
-    /// that it had, then it is closed. Returns how many connections that were.
-    fn retire(&mut self, key: Key, socket: D, was: &Entry) -> u32;
+    /// that it had, as flows of this origin, then it is closed. Returns how many connections that were.
+    fn retire(&mut self, key: Key, socket: D, was: &Entry, origin: Ref) -> u32;
 
-    /// Flows of a rule that was deleted are to end.
-    fn end_flows(&mut self, ending: Ending);
-}
+    /// Flows of a rule that was deleted are to end after so many milliseconds: when that is. Their
+    /// origin will say so ([`Table::end_of`]).
+    fn end_flows(&mut self, after_ms: u64) -> u64;
 
-/// Flows that are to end: those that came in by the rule of these counters, to these ports. Others of
-/// its flows may have come to ports that are another rule's now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// The counters.
-    pub stats: Ref,
-    /// The ports that the rule had when it was deleted.
-    pub ports: PortRange,
-    /// How many milliseconds after the commit they are reset.
-    pub after_ms: u64,
+    /// Flows of the rule of these counters are another rule's now.
+    fn gave_flows_away(&mut self, stats: Ref);
 }
 
 /// Why a request cannot be done now.
@@ -101,6 +95,8 @@ pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
     listeners: Listeners,
+    /// A listener has failed, or has come, since they were counted.
+    stale: bool,
     active_failures: Failures,
     shadow_failures: Failures,
     generation: u64,
@@ -108,25 +104,26 @@ pub struct Table<D> {
     retry: Retry,
     /// Binds of slots that are gone, whose answers are still to come: they hold ports until then.
     late: usize,
-    /// Deleted rules whose flows are to end.
-    doomed: Vec<Ending>,
+    /// Those of listeners, and of flows whose listeners are gone.
+    origins: Arena<Origin>,
 }
 
 impl<D> Table<D> {
-    /// An empty table with room for `rules` rules and `listeners` sockets; `index` as in
-    /// [`crate::limits::LISTENER_INDEX`].
-    pub fn new(rules: usize, listeners: usize, index: usize) -> Self {
+    /// An empty table with room for `rules` rules, `listeners` sockets and the origins of `flows` flows;
+    /// `index` as in [`crate::limits::LISTENER_INDEX`].
+    pub fn new(rules: usize, listeners: usize, index: usize, flows: usize) -> Self {
         Self {
             rules: Rules::new(rules),
             slots: Slots::new(listeners, index),
             listeners: Listeners::default(),
+            stale: false,
             active_failures: Failures::new(),
             shadow_failures: Failures::new(),
             generation: 0,
             phase: Phase::Closed,
             retry: Retry::default(),
             late: 0,
-            doomed: Vec::with_capacity(rules),
+            origins: Arena::new(listeners + flows),
         }
     }
 
@@ -175,7 +172,10 @@ impl<D> Table<D> {
     pub fn listener(&self, slot: Ref) -> Option<(&D, Key, &Entry)> {
         let slot = self.slots.get(slot)?;
         match &slot.state {
-            State::Listening(socket) => Some((socket, slot.key, self.rules.get(slot.active?)?)),
+            // Those that are to be closed do not serve any more.
+            State::Listening(socket) if !self.is_closing() => {
+                Some((socket, slot.key, self.rules.get(slot.active?)?))
+            }
             _ => None,
         }
     }
@@ -190,26 +190,35 @@ impl<D> Table<D> {
         self.rules.stats_mut(stats)
     }
 
-    /// Counts connections that were accepted.
-    pub fn count_accepted(&mut self, stats: Ref, count: u32) {
-        if let Some(stats) = self.rules.stats_mut(stats) {
-            stats.accepted += u64::from(count);
-            stats.connections += count;
-        }
-    }
-
     /// What the active table has open.
     pub const fn listeners(&self) -> Listeners {
         self.listeners
     }
 
-    /// A listener does not accept any more, through no change of ours: it is given up.
+    /// A listener does not accept any more, through no change of ours: it is given up. That is counted
+    /// and told with all others of the same turn, by [`recount`](Self::recount).
     pub fn fail(&mut self, slot: Ref, errno: Errno) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.state = State::Failed(errno);
+            self.stale = true;
+        }
+    }
+
+    /// Counts what is open and tells what has failed anew, if it is not the same any more.
+    pub fn recount(&mut self) {
+        if core::mem::take(&mut self.stale) {
             self.count_listeners();
             self.collect_failures(Which::Active);
         }
+    }
+
+    /// Takes a slot out: its flows stay with the rule that they have.
+    fn remove_slot(&mut self, slot: Ref) -> Option<Slot<D>> {
+        let slot = self.slots.remove(slot)?;
+        if let Some(origin) = slot.origin {
+            self.leave(origin);
+        }
+        Some(slot)
     }
 
     /// Counts what each active rule has open. O(slots).
@@ -235,14 +244,15 @@ impl<D> Table<D> {
         }
     }
 
-    /// Gives up every listener, to stop. An open transaction is rolled back.
+    /// Starts to close every listener, to stop: none serves from now on. An open transaction is
+    /// rolled back, and whatever a factory still answers is dropped.
     pub fn close(&mut self) {
-        while let Some(slot) = self.slots.next_from(0) {
-            self.slots.remove(slot);
-        }
-        self.retry = Retry::default();
         self.drop_shadow();
-        self.count_listeners();
         self.active_failures.clear();
+        self.phase = Phase::Closing { next: 0 };
+    }
+
+    const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
     }
 }

@@ -95,7 +95,8 @@ impl<D> Table<D> {
                     // Past the limit it only counts, to say how many there are.
                     if needed <= available {
                         let (state, shadow) = (State::Wanted, Some(reference));
-                        self.slots.insert(Slot { key: wanted, state, active: None, shadow });
+                        let slot = Slot { key: wanted, state, active: None, shadow, origin: None };
+                        self.slots.insert(slot);
                     }
                     continue;
                 };

@@ -1,7 +1,7 @@
 //! What PREPARE does, step by step.
 //!
 //! First ports are picked, so that every key is known; then the plan is made; then each new socket is
-//! bound. Picking and binding are a conversation with the factory. Answers that come after a
+//! bound, and let go of by the factory. All that is a conversation with it. Answers that come after a
 //! rollback name slots that are gone, and what they bring is dropped. Until the last of them has come
 //! nothing is bound: the next client may want the very ports that they hold.
 
@@ -39,12 +39,19 @@ impl<D> Table<D> {
             Phase::Binding { asked, counts, .. } => match self.next_bind() {
                 Some(request) => Step::Ask(request),
                 None if asked > 0 => Step::Wait,
+                None if counts.new > 0 => {
+                    self.phase = Phase::Settling { counts, over: false };
+                    Step::Ask(Request::Settle)
+                }
                 None => self.prepared(counts),
             },
+            Phase::Settling { over: false, .. } => Step::Wait,
+            Phase::Settling { counts, over: true } => self.prepared(counts),
             Phase::Listening { .. } => self.listen(effects),
             Phase::GivingUp { .. } => self.give_up(),
             Phase::Retiring { .. } => self.retire(effects),
             Phase::Unmarking { next, then } => self.unmark(next, then),
+            Phase::Closing { next } => self.close_some(next),
         }
     }
 
@@ -166,6 +173,9 @@ impl<D> Table<D> {
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
     ) {
+        if self.is_closing() {
+            return;
+        }
         let slot = match self.slots.get_mut(reference) {
             Some(slot) if matches!(slot.state, State::Asked) => slot,
             Some(slot) if matches!(slot.state, State::Retried(_)) => {
@@ -200,10 +210,19 @@ impl<D> Table<D> {
         };
     }
 
+    /// The factory's answer to [`Request::Settle`]: what was bound, nobody else holds any more. So a
+    /// port is free as soon as its owner was told that nothing has come of the change.
+    pub const fn settled(&mut self) {
+        if let Phase::Settling { over, .. } = &mut self.phase {
+            *over = true;
+        }
+    }
+
     /// How many sockets a PREPARE has brought, or a commit has still to close.
     pub fn other_sockets(&self) -> usize {
         match self.phase {
             Phase::Binding { counts, .. }
+            | Phase::Settling { counts, .. }
             | Phase::Prepared { counts }
             | Phase::Listening { counts, .. }
             | Phase::GivingUp { counts, .. } => counts.new as usize,

@@ -6,7 +6,6 @@ use super::{Effects, Table};
 use crate::arena::Ref;
 use crate::limits::RETRIES;
 use crate::sys::Errno;
-use crate::wire::Which;
 
 /// A round of retries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +77,7 @@ impl<D> Table<D> {
         let Some(slot) = self.slots.get_mut(reference) else { return };
         slot.state = match ready {
             Ok(socket) => {
-                // What each rule has open is counted at the round's end.
+                // What each rule has open is counted behind the round.
                 self.listeners.open += 1;
                 self.listeners.failed = self.listeners.failed.saturating_sub(1);
                 State::Listening(socket)
@@ -86,8 +85,7 @@ impl<D> Table<D> {
             Err(errno) => State::Failed(errno),
         };
         if self.retry.asked == 0 {
-            self.count_listeners();
-            self.collect_failures(Which::Active);
+            self.stale = true;
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct Stats {
     pub bytes_spliced: u64,
     /// The family on which an automatic target answered last, for clients of IPv4 and of IPv6.
     answered: [Option<Family>; 2],
+    /// The open transaction has deleted its rule, and its flows are to end so many milliseconds after
+    /// the commit.
+    pub(super) ending: Option<u64>,
     /// Entries that share it: at most one in either table.
     users: u8,
 }
@@ -197,6 +200,16 @@ impl Rules {
     pub fn drop_shadow(&mut self) {
         while let Some(reference) = self.shadow.pop() {
             self.release(reference);
+        }
+    }
+
+    /// No flows of active rules are to end after all.
+    pub fn spare_flows(&mut self) {
+        let Self { entries, stats, active, .. } = self;
+        for entry in active.iter().filter_map(|&at| entries.get(at)) {
+            if let Some(stats) = stats.get_mut(entry.stats) {
+                stats.ending = None;
+            }
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Slot<D> {
     pub active: Option<Ref>,
     /// The rule that it will serve after COMMIT.
     pub shadow: Option<Ref>,
+    /// What its flows have in common, once there were some.
+    pub origin: Option<Ref>,
 }
 
 impl<D> Slot<D> {

@@ -6,10 +6,10 @@
 
 use super::plan::{Counts, Impossible};
 use super::rules::Full;
-use super::{Ending, Refusal, Table};
+use super::{Refusal, Table};
 use crate::arena::Ref;
 use crate::limits::{LOOKS, SOCKETS};
-use crate::wire::{Base, FlowsFate, Outcome, Ports, Rule, RuleId};
+use crate::wire::{Base, FlowsFate, Outcome, Rule, RuleId};
 use core::net::SocketAddr;
 
 /// How far the transaction is.
@@ -27,6 +27,8 @@ pub(super) enum Phase {
     Comparing { next: u32, counts: Counts },
     /// PREPARE: slots from place `next` on may have to be bound.
     Binding { next: u32, asked: usize, counts: Counts },
+    /// PREPARE: the factory may have copies of what was bound, until it says that it has not.
+    Settling { counts: Counts, over: bool },
     /// Everything is bound that can be.
     Prepared { counts: Counts },
     /// COMMIT: slots from place `next` on may have to listen.
@@ -35,6 +37,8 @@ pub(super) enum Phase {
     GivingUp { next: u32, counts: Counts },
     /// The tables were swapped: slots from place `next` on may have to leave.
     Retiring { next: u32, counts: Counts },
+    /// To stop: slots from place `next` on are still there.
+    Closing { next: u32 },
     /// Slots from place `next` on may still be marked; then it is over, or open for corrections.
     Unmarking { next: u32, then: Then },
 }
@@ -67,6 +71,8 @@ pub enum Request {
         /// Where.
         address: SocketAddr,
     },
+    /// Let go of everything that was bound before; answered by [`Table::settled`].
+    Settle,
 }
 
 /// What comes next.
@@ -112,6 +118,7 @@ impl<D> Table<D> {
             Phase::Listening { .. }
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
+            | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => return Err(Refusal::Busy),
             _ => return Err(Refusal::Order),
         }
@@ -141,7 +148,8 @@ impl<D> Table<D> {
         }
         // It goes on under its id, unless its flows are to end: those of the new one are not.
         let active = self.entry(rule.id).map(|entry| entry.stats);
-        let shared = active.filter(|stats| self.doomed.iter().all(|ending| ending.stats != *stats));
+        let goes_on = |stats: &Ref| self.stats(*stats).is_some_and(|stats| stats.ending.is_none());
+        let shared = active.filter(goes_on);
         self.rules.insert(rule, shared).map_err(|Full| Refusal::Full)
     }
 
@@ -152,21 +160,16 @@ impl<D> Table<D> {
     pub fn delete(&mut self, id: RuleId, fate: FlowsFate) -> Result<(), Refusal> {
         self.expect_open()?;
         let at = self.rules.position(self.rules.shadow(), id).map_err(|_| Refusal::NotFound)?;
-        let leaving = self.rules.shadow().get(at).and_then(|&at| self.rules.get(at));
-        let ports = leaving.map(|entry| entry.rule.ports);
         self.rules.remove(at);
         let after_ms = match fate {
             FlowsFate::Survive => return Ok(()),
             FlowsFate::Kill => 0,
             FlowsFate::Drain { seconds } => u64::from(seconds) * 1000,
         };
-        // Of the active rule's flows, those of the ports that it has left in this transaction.
         if let Some(stats) = self.entry(id).map(|entry| entry.stats)
-            && let Some(Ports::Fixed(ports)) = ports
+            && let Some(stats) = self.rules.stats_mut(stats)
         {
-            // Each once, so that there is room for all.
-            self.doomed.retain(|ending| ending.stats != stats);
-            self.doomed.push(Ending { stats, ports, after_ms });
+            stats.ending = Some(after_ms);
         }
         Ok(())
     }
@@ -205,6 +208,7 @@ impl<D> Table<D> {
             | Phase::Listening { .. }
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
+            | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => {}
             // Nothing is marked yet.
             Phase::Open | Phase::Picking { .. } => self.drop_shadow(),

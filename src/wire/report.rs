@@ -11,7 +11,7 @@ use super::rule::{Rule, RuleId};
 codes! {
     /// How much of its sandbox the daemon insists on.
     pub enum SandboxMode: u8;
-    /// Every layer, or it does not start.
+    /// Every layer that matters, or it does not start.
     0 Strict,
     /// Without the layers that a container's own sandbox forbids.
     1 Container,
@@ -20,13 +20,13 @@ codes! {
 }
 
 bits! {
-    /// The layers of the sandbox that the daemon read back as active when it sealed itself.
+    /// The layers of the sandbox that every process which should have them has read back as active.
     pub struct Layers;
     /// No program that it starts gains privileges.
     1 NO_NEW_PRIVS "no-new-privs",
     /// A filter on system calls and their arguments.
     2 SECCOMP "seccomp",
-    /// Every capability set is empty and locked.
+    /// No process has a capability, but a factory that of low ports.
     4 NO_CAPABILITIES "no-capabilities",
     /// No core dump, and no process of the same user may look inside.
     8 NOT_DUMPABLE "not-dumpable",
@@ -44,12 +44,14 @@ bits! {
     512 UTS_NAMESPACE "uts-namespace",
     /// A cgroup root of its own.
     1024 CGROUP_NAMESPACE "cgroup-namespace",
-    /// No file, bind or connect is allowed by Landlock.
+    /// No file, TCP port, abstract socket or signal that Landlock knows, but what a process is for.
     2048 LANDLOCK "landlock",
-    /// Resource limits.
+    /// No core dump, no further process, no locked memory, no file that grows.
     4096 RLIMITS "rlimits",
     /// The heap cannot grow.
     8192 FROZEN_HEAP "frozen-heap",
+    /// The bounding set is empty, and that root is nobody special is locked.
+    16384 SECUREBITS "securebits",
 }
 
 bits! {

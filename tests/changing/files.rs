@@ -88,6 +88,24 @@ fn table_becomes_what_the_file_says_and_what_is_the_same_stays() {
 }
 
 #[test]
+fn range_that_is_cut_in_two_is_no_difference_and_keeps_its_sockets() {
+    let run = empty();
+    let added = run.json(&["add", "-p", "127.0.0.1::8000-8003"]);
+    let first = added["forwards"][0]["host_port"].as_u64().expect("a port");
+    let entry = |from: u64, to: u64| {
+        let ports = format!("{}-{}:{}-{}", first + from, first + to, 8000 + from, 8000 + to);
+        format!("[[forward]]\nspec = '127.0.0.1:{ports}'\n")
+    };
+    let text = entry(0, 1) + &entry(2, 3);
+    assert_eq!(done(reads(&run, &["diff", "-f", "-"], &text)), "");
+    let socket = listener(u16::try_from(first + 2).expect("a port"));
+    assert_eq!(done(reads(&run, &["apply", "--dry-run", "-f", "-"], &text)), "");
+    assert_eq!(done(reads(&run, &["apply", "-f", "-"], &text)), "");
+    assert_eq!(specs(&run).len(), 2);
+    assert_eq!(listener(u16::try_from(first + 2).expect("a port")), socket);
+}
+
+#[test]
 fn what_is_saved_is_the_same_table_for_this_daemon_and_another() {
     let run = empty();
     for words in [
@@ -135,6 +153,11 @@ fn ports_of_a_compose_service_are_forwarded() {
     assert_eq!(all.len(), 2);
     echoes(port(&all[0]));
     assert_eq!(done(run.pesto(&["diff", "-f", path(&file), "--service", "web"])), "");
+    // As some editors save it.
+    fs::write(&file, format!("\u{feff}{text}")).expect("a file");
+    assert_eq!(done(run.pesto(&["diff", "-f", path(&file), "--service", "web"])), "");
+    let json = format!("\u{feff}{}", done(run.pesto(&["list", "--json"])));
+    assert_eq!(done(reads(&run, &["diff", "-f", "-"], &json)), "");
 }
 
 #[test]
@@ -160,6 +183,10 @@ fn file_that_fails_names_its_line_and_changes_nothing() {
         let (exit, message) = failed(run.pesto(&["apply", "-f", name]));
         assert_eq!(exit, status, "{message}");
         assert!(message.starts_with(&format!("pesto: {name}:{said}")), "{message}");
+        // No port is tried for a `diff`.
+        if status == 2 {
+            assert_eq!(failed(run.pesto(&["diff", "-f", name])), (exit, message));
+        }
     }
     // An empty file, as of a disk that was full, is no empty table.
     fs::write(&file, "").expect("a file");
@@ -242,9 +269,10 @@ fn port_that_goes_from_all_addresses_to_one_needs_two_changes() {
     let text = format!("[[forward]]\nspec = '{narrow}'\n");
     let (status, said) = failed(reads(&run, &["apply", "-f", "-"], &text));
     assert_eq!(status, 2);
-    let mend = format!("make it two changes: first pesto rm -p {wide}");
+    let mend = format!("two changes: first pesto rm -c {} -p {wide}", run.socket.display());
     assert!(said.starts_with(&format!("pesto: stdin:2: {narrow}: ")), "{said}");
     assert!(said.contains(&mend), "{said}");
+    assert_eq!(failed(reads(&run, &["diff", "-f", "-"], &text)), (status, said));
     done(run.pesto(&["rm", "-p", &wide]));
     done(reads(&run, &["apply", "-f", "-"], &text));
     assert_eq!(specs(&run), [narrow]);

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod errors;
 mod files;
 mod partly;
 mod removal;

@@ -94,6 +94,42 @@ fn daemon_that_does_not_keep_them_is_named() {
 }
 
 #[test]
+fn what_the_daemon_may_never_bind_is_not_kept() {
+    let run = Run::with_options(&["--allow-bind", "127.0.0.1"], &[], &["sleep", "600"]);
+    crate::support::until("the daemon", || run.socket.exists().then_some(()));
+    let words = ["add", "--allow-failed", "-p", "127.0.0.2:18080:80"];
+    let (status, said) = failed(run.pesto(&words));
+    assert_eq!(status, 3);
+    assert!(said.contains("--allow-bind, which does not allow that\n"), "{said}");
+    assert!(said.contains("never can: nothing was changed; leave it out\n"), "{said}");
+    assert!(forwards(&run).is_empty());
+}
+
+#[test]
+fn daemon_that_does_not_answer_is_not_asked_for_a_rollback() {
+    let folder = Folder::new();
+    let server = daemon(&folder, |client| {
+        let state = TableState { generation: 3, rules: 0 };
+        while let Some(asked) = client.request() {
+            assert_ne!(asked.1, Request::Rollback);
+            let none = NoEntry { generation: 3, total: 0, index: 0 };
+            match asked.1 {
+                Request::Read { .. } => client.answer(asked, Answer::NoEntry(none)),
+                // That is the answer to something else.
+                Request::Prepare => {
+                    client.answer((asked.0, Request::Rollback), Answer::Done(state));
+                }
+                _ => client.answer(asked, Answer::Done(state)),
+            }
+        }
+    });
+    let mut pesto = Command::new(program("pesto"));
+    let added = output(pesto.args(["add", "-p", "127.0.0.1:8080:80", "-c"]).arg(folder.join("s")));
+    assert_eq!(failed(added).0, 5);
+    server.join().expect("it was not asked");
+}
+
+#[test]
 fn port_that_was_taken_is_forwarded_once_it_is_free() {
     let run = Run::peer(&[], "echo", &[]);
     let holder = TcpListener::bind(("127.0.0.1", 0)).expect("a port");

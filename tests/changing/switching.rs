@@ -26,7 +26,8 @@ fn rule_that_is_switched_off_keeps_its_place_and_its_flows() {
     assert_eq!(generation(&run), at);
     // What is there, if switched off, is not added a second time.
     let (status, said) = failed(run.pesto(&["add", "-p", &spec]));
-    assert_eq!((status, said.contains(&format!("pesto enable -p {spec}"))), (2, true), "{said}");
+    let mend = format!("pesto enable -c {} -p {spec}", run.socket.display());
+    assert_eq!((status, said.contains(&mend)), (2, true), "{said}");
     assert_eq!(done(run.pesto(&["enable", "-p", &spec])), format!("enabled: {line}"));
     echoes(run.port());
     let on = &forwards(&run)[0];

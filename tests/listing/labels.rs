@@ -57,7 +57,10 @@ fn adding_again_is_nothing_to_do_unless_the_label_is_another() {
         let (status, said) = failed(run.pesto(&words));
         assert_eq!(status, 2);
         assert!(said.starts_with(&format!("pesto: {spec}: forwarded already, {has};")), "{said}");
-        assert!(said.contains(&format!("pesto rm -p {spec}")), "{said}");
+        assert!(
+            said.contains(&format!("pesto rm -c {} -p {spec}", run.socket.display())),
+            "{said}"
+        );
     }
     assert_eq!(table(&run), before);
 }

@@ -192,7 +192,7 @@ fn one_address_cannot_be_taken_out_of_all_of_them() {
         let port = line["forwards"][0]["host_port"].as_u64().expect("a port");
         let (status, said) = failed(run.pesto(&["rm", "-p", &format!("127.0.0.1:{port}:80")]));
         assert_eq!(status, 2);
-        let mend = format!("pesto rm -p {address}{port}:80/tcp");
+        let mend = format!("pesto rm -c {} -p {address}{port}:80/tcp", run.socket.display());
         assert!(said.starts_with(&format!("pesto: 127.0.0.1:{port}:80: ")), "{said}");
         assert!(said.contains(&mend) && said.contains("all addresses"), "{said}");
         done(run.pesto(&["rm", "-p", &format!("{address}{port}:80")]));

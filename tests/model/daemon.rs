@@ -5,9 +5,11 @@ use crate::asked::Purpose;
 use crate::reference::{Fate, Reference, Rules, overlap};
 use crate::world::{LISTENERS, Ports, RULES, World};
 use pesto::control::{Control, Reply};
+use pesto::sys::Errno;
 use pesto::table::{Request as Order, Step, Table, socket_address};
 use pesto::wire::{
-    self, Answer, Base, Broken, FRAME_SIZE, Frame, HEADER_SIZE, Opcode, ReadRule, Request, Which,
+    self, Answer, Base, Broken, FRAME_SIZE, Failure, Frame, HEADER_SIZE, Opcode, ReadRule, Request,
+    Which,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ impl<P: Ports> Daemon<P> {
     pub fn new(ports: P) -> Self {
         Self {
             control: Control::default(),
-            table: Table::new(RULES, LISTENERS, 2 * LISTENERS),
+            table: Table::new(RULES, LISTENERS, 2 * LISTENERS, 0),
             world: World { ports, free: 0 },
             asked: Vec::new(),
             reference: Reference::default(),
@@ -104,6 +106,11 @@ impl<P: Ports> Daemon<P> {
     pub fn sockets(&self) -> usize {
         let binds = self.asked.iter().filter(|(order, _)| matches!(order, Order::Bind { .. }));
         self.world.ports.open() + binds.count()
+    }
+
+    /// Whether calls fail now and then although they need not.
+    fn is_short(&self) -> bool {
+        self.world.ports.is_shortage(Errno(libc::ENFILE))
     }
 
     fn place(&self, who: Who) -> Option<usize> {
@@ -186,6 +193,8 @@ impl<P: Ports> Daemon<P> {
     /// Whether nothing is under way that makes more than one answer right.
     fn is_certain(&self, answer: &Answer) -> bool {
         match answer {
+            // Why no port was found, the factory knows.
+            Answer::Failure(Failure { port: None, .. }) if self.is_short() => false,
             // What a round of retries has brought is told when it is over.
             Answer::Status(_) | Answer::Counters(_) | Answer::Failure(_) | Answer::NoEntry(_) => {
                 !self.asked.iter().any(|(_, purpose)| *purpose == Purpose::Retry)
@@ -292,6 +301,7 @@ impl<P: Ports> Daemon<P> {
                 }
             }
         }
+        self.table.recount();
         let picks = |(order, purpose): &(Order, Purpose)| {
             matches!(order, Order::Pick { .. }) && *purpose == Purpose::Shadow
         };
@@ -358,11 +368,15 @@ impl<P: Ports> Daemon<P> {
             self.act(Act::Foreign(address));
         }
         self.act(Act::Descriptors(LISTENERS));
-        // A round goes on where the one before it has ended.
-        for _ in 0..2 {
+        // A round goes on where the one before it has ended; while calls fail there may be many.
+        let rounds = if self.is_short() { 1000 } else { 2 };
+        for _ in 0..rounds {
             self.act(Act::Retry);
             while !self.asked.is_empty() {
                 self.act(Act::Answer(0, 3));
+            }
+            if self.reference.failed.is_empty() {
+                break;
             }
         }
         assert!(self.reference.failed.is_empty(), "{:?} did not come back", self.reference.failed);

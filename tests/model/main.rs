@@ -18,7 +18,7 @@ mod world;
 
 use daemon::{Daemon, Seen};
 use proptest::prelude::*;
-use real::Real;
+use real::{Real, Shortages};
 use simulated::Simulated;
 use std::cell::RefCell;
 use std::process::Command;
@@ -74,27 +74,50 @@ fn every_answer_is_what_a_plain_reference_says() {
 /// The variable that says that this process is in a network of its own.
 const INSIDE: &str = "PESTO_TEST_NETWORK";
 
+/// Runs a test again in a network of its own, behind the words of `wrapper`, if it is not there yet.
 /// Its only ephemeral ports are those that the rules want: the factory's picks are in their way.
-const SETUP: &str = r#"ip link set lo up
-echo '31001 31012' >/proc/sys/net/ipv4/ip_local_port_range
-exec "$0" "$@""#;
-
-#[test]
-fn every_answer_is_what_a_plain_reference_says_with_the_real_factory() {
-    let name = "every_answer_is_what_a_plain_reference_says_with_the_real_factory";
+fn in_network(name: &str, wrapper: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
-        let seen = run(200, Real::new);
-        for what in ["Commit Failed", "Commit Ok", "Retry bind done", "Shadow bind failed"] {
-            assert!(seen.contains_key(what), "{what} has never happened");
-        }
-        return;
+        return body();
     }
+    let setup = format!(
+        r#"ip link set lo up
+echo '31001 31012' >/proc/sys/net/ipv4/ip_local_port_range
+exec {wrapper} "$0" "$@""#
+    );
     let program = std::env::current_exe().expect("a path");
     let mut unshare = Command::new("unshare");
-    unshare.args(["--map-root-user", "--net", "sh", "-e", "-c", SETUP]).arg(program);
+    unshare.args(["--map-root-user", "--net", "sh", "-e", "-c", &setup]).arg(program);
     unshare.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
     let output = unshare.output().expect("unshare");
     let text = String::from_utf8_lossy(&output.stdout);
     let passed = output.status.success() && text.contains("1 passed");
     assert!(passed, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_answer_is_what_a_plain_reference_says_with_the_real_factory() {
+    let name = "every_answer_is_what_a_plain_reference_says_with_the_real_factory";
+    in_network(name, "", || {
+        let seen = run(200, || Real::new(Shortages::No));
+        for what in ["Commit Failed", "Commit Ok", "Retry bind done", "Shadow bind failed"] {
+            assert!(seen.contains_key(what), "{what} has never happened");
+        }
+    });
+}
+
+/// Now and then the system's table of files is full, or memory is short: calls fail as they would then. To make it
+/// so would harm everybody on the machine.
+const SHORTAGES: &str = "strace -f -qq --seccomp-bpf -o /dev/null -e trace=socket,bind \
+    -e inject=socket:error=ENFILE:when=4+7 -e inject=bind:error=ENOMEM:when=6+9";
+
+#[test]
+fn every_answer_is_true_while_the_system_is_short_of_everything() {
+    let name = "every_answer_is_true_while_the_system_is_short_of_everything";
+    in_network(name, SHORTAGES, || {
+        let seen = run(60, || Real::new(Shortages::NowAndThen));
+        for what in ["Commit Failed", "Commit Ok", "Retry bind failed", "Shadow bind failed"] {
+            assert!(seen.contains_key(what), "{what} has never happened");
+        }
+    });
 }

@@ -1,7 +1,6 @@
 //! The kernel's ports, by the real factory in a thread of this process, which has a network of its own.
 
 use crate::world::{Made, Ports};
-use pesto::arena::Ref;
 use pesto::factory::channel::{Channel, Product};
 use pesto::factory::message::{Request as Order, Work};
 use pesto::factory::policy::Policy;
@@ -20,10 +19,15 @@ use std::thread::JoinHandle;
 /// After so long nothing will come any more, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 
-/// A request that leaves nothing behind.
-const ANYTHING: Request = Request::Pick { rule: Ref { index: 0, tag: 0 }, address: None, width: 1 };
+/// Whether the kernel is short of something, as it is told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortages {
+    No,
+    NowAndThen,
+}
 
 pub struct Real {
+    shortages: Shortages,
     channel: Option<Channel>,
     factory: Option<JoinHandle<bool>>,
     foreign: BTreeMap<SocketAddr, OwnedFd>,
@@ -33,8 +37,9 @@ pub struct Real {
 }
 
 impl Real {
-    pub fn new() -> Self {
+    pub fn new(shortages: Shortages) -> Self {
         let (core, factory) = unix::pair(Blocking::No).expect("a pair");
+        let number = factory.as_raw_fd();
         let serve = move || {
             // As in the daemon, it has no descriptor but its own.
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
@@ -44,9 +49,11 @@ impl Real {
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
-        let mut real = Self { channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
-        // Once it has answered, it has its own table.
-        real.ask(&[ANYTHING]);
+        let mut real =
+            Self { shortages, channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
+        // Once it has answered, it has its own table, and this one is the only other.
+        real.ask(&[Request::Settle]);
+        drop(fd::adopt(number).expect("the factory's end"));
         real.others = open_descriptors();
         real
     }
@@ -61,6 +68,7 @@ impl Real {
             let work = match *request {
                 Request::Bind { address, .. } => Work::Listen(address),
                 Request::Pick { address, width, .. } => Work::Pick { address, width },
+                Request::Settle => Work::Nothing,
             };
             self.channel().push(Order { token, work });
         }
@@ -75,6 +83,7 @@ impl Real {
                 outcomes.push(completion.outcome.map(|product| match product {
                     Product::Socket(socket) => Made::Socket(socket),
                     Product::Port(port) => Made::Port(port),
+                    Product::Nothing => Made::Nothing,
                 }));
             }
         }
@@ -98,9 +107,8 @@ impl Ports for Real {
 
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
         let outcomes = self.ask(batch);
-        // A factory closes its own copies of sockets once they are sent. When it answers again, they
-        // are ours alone.
-        self.ask(&[ANYTHING]);
+        // Whoever was told nothing of what was made may find it held by the factory for a moment more.
+        self.ask(&[Request::Settle]);
         outcomes
     }
 
@@ -115,11 +123,17 @@ impl Ports for Real {
 
     /// As rudely as it can be: with SO_REUSEADDR.
     fn take(&mut self, address: SocketAddr) -> bool {
-        let foreign = socket::tcp(&address).expect("a socket");
+        let foreign = loop {
+            match socket::tcp(&address) {
+                Err(errno) if self.is_shortage(errno) => {}
+                made => break made.expect("a socket"),
+            }
+        };
         socket::set_reuse_address(foreign.as_fd(), true).expect("an option");
         let bound = socket::bind(foreign.as_fd(), &address);
         let taken = bound.and_then(|()| socket::listen(foreign.as_fd()));
         match taken {
+            Err(errno) if self.is_shortage(errno) => self.take(address),
             Ok(()) => self.foreign.insert(address, foreign).is_none(),
             Err(errno) => {
                 assert_eq!(errno, Errno(libc::EADDRINUSE));
@@ -136,6 +150,11 @@ impl Ports for Real {
         let foreign: Vec<_> = self.foreign.values().map(AsRawFd::as_raw_fd).collect();
         let numbers = descriptors().into_iter().filter(|number| !foreign.contains(number));
         numbers.filter_map(listener).collect()
+    }
+
+    fn is_shortage(&self, errno: Errno) -> bool {
+        let errors = [libc::ENFILE, libc::ENOMEM];
+        self.shortages == Shortages::NowAndThen && errors.contains(&errno.0)
     }
 
     fn open(&self) -> usize {

@@ -4,7 +4,7 @@ use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
-use pesto::table::{Effects, Ending, Entry, Key, Request, Stats};
+use pesto::table::{Effects, Entry, Key, Request, Stats};
 use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ pub const LISTENERS: usize = 32;
 pub enum Made<S> {
     Socket(S),
     Port(u16),
+    Nothing,
 }
 
 /// Somewhere to bind ports.
@@ -35,6 +36,10 @@ pub trait Ports {
     fn listening(&self) -> BTreeMap<SocketAddr, u64>;
     /// How many sockets of ours are open.
     fn open(&self) -> usize;
+    /// Whether a request may fail for that reason although its address is free.
+    fn is_shortage(&self, _: Errno) -> bool {
+        false
+    }
 }
 
 pub struct World<P> {
@@ -110,9 +115,13 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(socket)
     }
 
-    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry) -> u32 {
+    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry, _: Ref) -> u32 {
         0
     }
 
-    fn end_flows(&mut self, _: Ending) {}
+    fn end_flows(&mut self, after_ms: u64) -> u64 {
+        after_ms
+    }
+
+    fn gave_flows_away(&mut self, _: Ref) {}
 }

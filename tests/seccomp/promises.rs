@@ -3,8 +3,11 @@
 use crate::calls::{KILLED, NOTHING, known};
 use crate::names::number;
 use crate::policy::ALL;
-use crate::sealed::end_of_call;
-use pesto::sandbox::seccomp::{OWN_PROCESS, Policy};
+use crate::sealed::{CAME_BACK, end_of_call, end_of_read};
+use pesto::sandbox::seccomp::{DIRECTORY, OWN_PROCESS, Policy};
+use pesto::sys::fd;
+use pesto::sys::process::End;
+use std::os::fd::AsFd;
 
 /// What no role may ever do.
 #[rustfmt::skip]
@@ -35,7 +38,7 @@ const NEVER_FACTORY: &[&str] = &[
 /// What the supervisor may not do either: it meets no socket but its links.
 #[rustfmt::skip]
 const NEVER_SUPERVISOR: &[&str] = &[
-    "accept4", "bind", "connect", "listen", "recvmsg", "sendmsg", "setsockopt", "shutdown",
+    "accept4", "bind", "connect", "listen", "recvfrom", "recvmsg", "sendmsg", "setsockopt", "shutdown",
     "socket",
 ];
 
@@ -64,6 +67,12 @@ const OWN: u64 = OWN_PROCESS as u64;
 
 /// A process that is never there, should the call pass.
 const NOBODY: u64 = 0x7fff_ffff;
+
+/// What stands for the supervisor's directory.
+const FOLDER: u64 = DIRECTORY as u64;
+
+/// AT_FDCWD, as a filter sees it.
+const HERE: u64 = 0xffff_ff9c;
 
 /// Allowed calls in a form that must never be: the policy, the call, its arguments.
 #[rustfmt::skip]
@@ -142,7 +151,13 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::Supervisor, "close", [2, 0, 0, 0, 0, 0], "standard error, whose number another gets"),
     (Policy::Supervisor, "pidfd_send_signal", [9, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
     (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
-    (Policy::Supervisor, "unlinkat", [9, 0x1000, 0x200, 0, 0, 0], "a directory"),
+    (Policy::Supervisor, "unlinkat", [FOLDER, 0x1000, 0x200, 0, 0, 0], "a directory"),
+    (Policy::Supervisor, "unlinkat", [HERE, 0x1000, 0, 0, 0, 0], "a file elsewhere"),
+    (Policy::Supervisor, "newfstatat", [HERE, 0x1000, 0x1000, 0x100, 0, 0], "looks elsewhere"),
+    (Policy::Supervisor, "newfstatat", [FOLDER, 0x1000, 0x1000, 0, 0, 0], "follows a link"),
+    (Policy::Supervisor, "read", [0, 0x1000, 1, 0, 0, 0], "what nobody has to tell it"),
+    (Policy::Supervisor, "write", [1, 0x1000, 1, 0, 0, 0], "to standard output"),
+    (Policy::Supervisor, "write", [9, 0x1000, 1, 0, 0, 0], "to a child, past what sendto may"),
     (Policy::Supervisor, "fcntl", [9, 0, 0, 0, 0, 0], "F_DUPFD"),
 ];
 
@@ -152,4 +167,13 @@ fn allowed_call_in_a_form_that_must_never_be_kills() {
         let end = end_of_call(*policy, known(syscall), arguments);
         assert_eq!(end, KILLED, "{policy:?}: {syscall} {arguments:x?}: {form}");
     }
+}
+
+#[test]
+fn supervisor_reads_from_the_descriptors_that_it_was_sealed_with_and_no_other() {
+    // Of pipes that have ended a read comes back at once.
+    let (lines, _) = fd::pipe(0).expect("a pipe");
+    let (other, _) = fd::pipe(0).expect("a pipe");
+    assert_eq!(end_of_read(lines.as_fd(), lines.as_fd()), End::Exited(CAME_BACK));
+    assert_eq!(end_of_read(lines.as_fd(), other.as_fd()), KILLED);
 }

@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code, reason = "a raw system call and the fork of a process to make it in")]
 
-use pesto::sandbox::seccomp::{self, OWN_PROCESS, Policy};
+use pesto::sandbox::development::Without;
+use pesto::sandbox::seccomp::{self, Named, OWN_PROCESS, Policy};
 use pesto::sandbox::{panic, process as flags};
 use pesto::sys::fd;
 use pesto::sys::process::{self, End};
@@ -37,9 +38,22 @@ pub fn end_of(policy: Policy, work: impl FnOnce()) -> End {
     })
 }
 
+/// How a supervisor ends that reads from `pipe` when the core's lines come from `lines`.
+pub fn end_of_read(lines: BorrowedFd<'_>, pipe: BorrowedFd<'_>) -> End {
+    end_of_child(|| {
+        seal_with(Policy::Supervisor, &[(seccomp::CORE_LINES, Some(lines))]);
+        let _ = fd::read(pipe, &mut [0]);
+    })
+}
+
 fn seal_as(policy: Policy) {
-    let sealed = flags::lock_down_start().and_then(|()| flags::hide());
-    if sealed.and_then(|()| seccomp::seal(policy)).is_err() {
+    seal_with(policy, &[]);
+}
+
+fn seal_with(policy: Policy, descriptors: &[Named<'_>]) {
+    let sealed =
+        flags::lock_down_start(Without::NOTHING).and_then(|()| flags::hide(Without::NOTHING));
+    if sealed.and_then(|()| seccomp::seal(policy, descriptors)).is_err() {
         process::exit(NOT_SEALED);
     }
 }

@@ -57,9 +57,6 @@ fn an_argument_is_compared_as_far_as_the_kernel_looks_at_it() {
     }
 }
 
-/// Calls of the supervisor on descriptors of which it has many, and whose numbers are not fixed.
-const SUPERVISORS: [&str; 4] = ["newfstatat", "read", "unlinkat", "write"];
-
 /// Memory, and how much of it, is the process's own: what is there a filter cannot see.
 #[test]
 fn every_argument_is_checked_or_it_is_said_why_not() {
@@ -67,8 +64,7 @@ fn every_argument_is_checked_or_it_is_said_why_not() {
         for (at, kind) in call(&entry.syscall).takes.iter().enumerate() {
             let is_checked = entry.conditions.iter().any(|condition| condition.index == at);
             let why = entry.open.get(&at);
-            let excused = matches!(kind, Kind::Memory | Kind::Size)
-                || name == "supervisor" && SUPERVISORS.contains(&entry.syscall.as_str());
+            let excused = matches!(kind, Kind::Memory | Kind::Size);
             match why {
                 Some(why) => assert!(!is_checked && !why.is_empty(), "{name}: {entry:?}: {at}"),
                 None => assert!(is_checked || excused, "{name}: {entry:?}: argument {at} is open"),

@@ -6,6 +6,7 @@
 pub mod ends;
 pub mod fake;
 pub mod inside;
+pub mod lacking;
 pub mod network;
 pub mod random;
 pub mod rest;
@@ -232,7 +233,8 @@ impl Run {
         Self::start(wrapper, &[], specs, command)
     }
 
-    fn start<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
+    /// Both.
+    pub fn start<W: AsRef<OsStr> + Debug, S: AsRef<OsStr> + Debug>(
         wrapper: &[W],
         options: &[&str],
         specs: &[&str],
@@ -253,6 +255,9 @@ impl Run {
         let mut child = run.spawn().expect("pesto is built");
         let stdout = Lines::of(child.stdout.take().expect("a pipe"));
         let stderr = Lines::of(child.stderr.take().expect("a pipe"));
+        if cfg!(feature = "dev-sandbox") {
+            assert!(stderr.next().contains("THIS BUILD IS FOR TESTS"));
+        }
         let ports = specs.iter().map(|_| first_port(&stderr.next())).collect();
         Self { child, stdout, stderr, ports, socket, _folder: folder }
     }

@@ -2,6 +2,7 @@
 
 use crate::alone::{alone, flags, no_copies, open_descriptors};
 use pesto::sandbox::capabilities::{self, Keep};
+use pesto::sandbox::development::Without;
 use pesto::sys::message::{self, Descriptors, MAX_DESCRIPTORS, Received};
 use pesto::sys::unix::{self, Blocking};
 use pesto::sys::{Errno, fd, fs};
@@ -151,7 +152,7 @@ fn too_many_in_flight_is_an_error_that_keeps_them_here() {
     let name = "passing::too_many_in_flight_is_an_error_that_keeps_them_here";
     alone(name, "ulimit -n 64", || {
         // Whoever has CAP_SYS_RESOURCE or CAP_SYS_ADMIN has no such bound; a factory has neither.
-        capabilities::drop_all(Keep::Nothing).expect("no capability");
+        capabilities::drop_all(Keep::Nothing, Without::NOTHING).expect("no capability");
         let (_own, other) = unix::pair(Blocking::No).expect("a pair");
         let mut refused = 0;
         for _ in 0..4 {

@@ -1,6 +1,7 @@
 //! Processes and signals: how an end is seen, what a flag of the process comes to.
 
 use crate::alone::{alone, flags, output, pending, spawn, wait_for};
+use pesto::sandbox::development::Without;
 use pesto::sandbox::process as stages;
 use pesto::sys::process::{self, End};
 use pesto::sys::{Errno, signal};
@@ -88,11 +89,11 @@ fn flags_of_a_process_are_in_force_once_they_are_set() {
         // An older kernel does without, and says so.
         assert_eq!(process::refuses_executable_memory(), mdwe.is_ok());
         assert!(matches!(mdwe, Ok(()) | Err(Errno(libc::EINVAL))), "{mdwe:?}");
-        stages::lock_down_start().expect("no_new_privs");
+        stages::lock_down_start(Without::NOTHING).expect("no_new_privs");
         assert!(process::has_no_new_privileges());
         let before = stages::achieved();
         assert!(!before.contains(Layers::NOT_DUMPABLE) && before.contains(Layers::NO_NEW_PRIVS));
-        stages::hide().expect("not dumpable");
+        stages::hide(Without::NOTHING).expect("not dumpable");
         assert!(!process::is_dumpable());
         let after = before.with(Layers::NOT_DUMPABLE);
         assert_eq!(stages::achieved(), after);

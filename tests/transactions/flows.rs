@@ -1,12 +1,13 @@
 //! What becomes of the flows of a rule that is deleted: nothing, unless it is deleted with KILL or
-//! DRAIN; and of those of every other rule nothing in any case.
+//! DRAIN; and of those of every other rule nothing in any case. Whose flow one is, its listener says:
+//! that of a rule which is split, or becomes one with another, has gone over to the new one.
 
-use crate::client::{Client, delete, insert, rule};
-use crate::load::exchange;
+use crate::client::{Client, delete, insert, replace, rule};
+use crate::load::{Loop, exchange};
 use crate::support::random::Random;
 use crate::support::until;
 use crate::world::{World, alone, is_reset, reach, refuses};
-use pesto::wire::{Answer, Features, FlowsFate, Request, Rule, RuleId};
+use pesto::wire::{Answer, Counters, Features, FlowsFate, Request, Rule, RuleId};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -187,9 +188,125 @@ fn deleted_rule_that_is_inserted_again_counts_on() {
     alone("flows::deleted_rule_that_is_inserted_again_counts_on", |world| {
         let mut flows = Flows::open(world);
         flows.client.change(&[delete(2), insert(deleted())]);
-        let answer = flows.client.ask(Request::Counters { id: Some(RuleId(2)) });
-        let Answer::Counters(counters) = answer else { panic!("{answer:?}") };
+        let counters = counters(&mut flows.client, 2);
         assert_eq!((counters.accepted, counters.connections), (8, 8));
         flows.own.iter_mut().for_each(goes_on);
+    });
+}
+
+fn counters(client: &mut Client, id: u32) -> Counters {
+    match client.ask(Request::Counters { id: Some(RuleId(id)) }) {
+        Answer::Counters(counters) => counters,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The upper half of the rule is cut off, as a rule of its own.
+fn split(flows: &mut Flows) {
+    let (first, last) = (*DELETED.start(), *DELETED.end());
+    let plan = flows.client.change(&[
+        replace(rule(2, first..=first + 1, 8001)),
+        insert(rule(4, first + 2..=last, 8003)),
+    ]);
+    assert_eq!((plan.kept, plan.new, plan.retired), (6, 0, 0));
+}
+
+/// Those flows of the rule that came to its lower half, and to its upper one.
+fn halves(flows: &mut Flows) -> [Vec<TcpStream>; 2] {
+    let half = DELETED.len() / 2;
+    let mut halves = [vec![], vec![]];
+    for (at, stream) in flows.own.drain(..).enumerate() {
+        halves[at / half % 2].push(stream);
+    }
+    halves
+}
+
+#[test]
+fn flows_of_a_part_that_was_cut_off_are_counted_with_it_and_end_with_it() {
+    alone("flows::flows_of_a_part_that_was_cut_off_are_counted_with_it_and_end_with_it", |world| {
+        let mut flows = Flows::open(world);
+        split(&mut flows);
+        let [mut lower, mut upper] = halves(&mut flows);
+        for id in [2, 4] {
+            assert_eq!(counters(&mut flows.client, id).connections, 4, "rule {id}");
+        }
+        // What they move from now on is counted there, what was before is not.
+        let before = counters(&mut flows.client, 2);
+        upper.iter_mut().for_each(goes_on);
+        let (one, other) = (counters(&mut flows.client, 2), counters(&mut flows.client, 4));
+        assert_eq!((one.accepted, one.bytes_to_client), (8, before.bytes_to_client));
+        assert!(other.accepted == 0 && other.bytes_to_client > 0, "{other:?}");
+        flows.client.change(&[Request::Delete { id: RuleId(4), flows: FlowsFate::Kill }]);
+        upper.iter_mut().for_each(is_reset);
+        until("the end of all others", || (flows.client.status().flows == 7).then_some(()));
+        lower.iter_mut().for_each(goes_on);
+        flows.others_go_on();
+        assert_eq!(counters(&mut flows.client, 2).connections, 4);
+    });
+}
+
+#[test]
+fn kill_of_what_is_left_of_a_rule_spares_the_part_that_was_cut_off() {
+    alone("flows::kill_of_what_is_left_of_a_rule_spares_the_part_that_was_cut_off", |world| {
+        let mut flows = Flows::open(world);
+        split(&mut flows);
+        let [mut lower, mut upper] = halves(&mut flows);
+        flows.client.change(&[delete_with(FlowsFate::Kill)]);
+        lower.iter_mut().for_each(is_reset);
+        until("the end of all others", || (flows.client.status().flows == 7).then_some(()));
+        upper.iter_mut().for_each(goes_on);
+        flows.others_go_on();
+        assert_eq!(counters(&mut flows.client, 4).connections, 4);
+    });
+}
+
+#[test]
+fn flows_of_rules_that_became_one_end_with_it() {
+    alone("flows::flows_of_rules_that_became_one_end_with_it", |world| {
+        let mut flows = Flows::open(world);
+        // Into one that was there, and into one that was not.
+        for (request, id) in [
+            (replace(rule(1, BEFORE..=*DELETED.end(), 8000)), 1),
+            (insert(rule(7, BEFORE..=*DELETED.end(), 8000)), 7),
+        ] {
+            let gone = if id == 1 { delete(2) } else { delete(1) };
+            flows.client.change(&[gone, request]);
+            assert_eq!(counters(&mut flows.client, id).connections, 10);
+        }
+        let drain = Request::Delete { id: RuleId(7), flows: FlowsFate::Drain { seconds: 1 } };
+        flows.client.change(&[drain]);
+        let mut behind = flows.others.remove(1);
+        flows.own_are_reset();
+        flows.others.iter_mut().for_each(is_reset);
+        until("the end of all others", || (flows.client.status().flows == 1).then_some(()));
+        goes_on(&mut behind);
+        drop(reach(BEHIND, 8005));
+    });
+}
+
+/// It is a step for each listener, however many flows there are; also while new ones come.
+#[test]
+fn thousands_of_flows_change_their_rule_with_their_listeners() {
+    alone("flows::thousands_of_flows_change_their_rule_with_their_listeners", |world| {
+        let mut flows = Flows::open(world);
+        for _ in 0..400 {
+            flows.own.extend(DELETED.map(|port| reach(port, port - 1100)));
+        }
+        let connections = Loop::connections(BEFORE, 8000, Random::new(1, 1));
+        for _ in 0..5 {
+            split(&mut flows);
+            assert_eq!(counters(&mut flows.client, 2).connections, 804);
+            assert_eq!(counters(&mut flows.client, 4).connections, 804);
+            flows.client.change(&[delete(4), replace(deleted())]);
+            assert_eq!(counters(&mut flows.client, 2).connections, 1608);
+        }
+        connections.end();
+        split(&mut flows);
+        let [mut lower, mut upper] = halves(&mut flows);
+        flows.client.change(&[Request::Delete { id: RuleId(4), flows: FlowsFate::Kill }]);
+        upper.iter_mut().for_each(is_reset);
+        assert_eq!(counters(&mut flows.client, 2).connections, 804);
+        lower.iter_mut().for_each(goes_on);
+        flows.others_go_on();
     });
 }

@@ -24,6 +24,7 @@ mod kills;
 mod load;
 mod many;
 mod model;
+mod picks;
 mod shortages;
 mod silent;
 mod stages;

@@ -3,8 +3,9 @@
 use crate::client::{Client, delete, insert, rule};
 use crate::kernel::listeners;
 use crate::load::Loop;
+use crate::support::until;
 use crate::world::{World, alone, count_of_ports, reach, refuses};
-use pesto::wire::{Outcome, Request};
+use pesto::wire::{Outcome, Refusal, Request};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
@@ -66,6 +67,23 @@ fn others_are_served_while_ten_thousand_ports_are_added_removed_and_given_up() {
         refuses(*ports.start());
         let (generation, rules) = client.active();
         assert_eq!((generation, rules), (3, vec![rule(1, PORT..=PORT, 8000)]));
+    });
+}
+
+#[test]
+fn flow_goes_on_when_a_daemon_that_stops_closes_ten_thousand_ports() {
+    let name = "many::flow_goes_on_when_a_daemon_that_stops_closes_ten_thousand_ports";
+    alone(name, |world| {
+        let mut client = world.client();
+        let ports = count_of_ports(world, MANY);
+        client.change(&[insert(rule(1, PORT..=PORT, 8000)), insert(rule(2, ports, 8000))]);
+        let trips = Loop::round_trips(PORT, 8000);
+        client.done(Request::Stop { drain_ms: 600_000 });
+        // It is answered before all of them are closed.
+        client.is_refused(crate::client::COPY, Refusal::Stopping);
+        until("the end of all listeners", || listeners().is_empty().then_some(()));
+        trips.goes_on();
+        trips.end();
     });
 }
 

@@ -74,7 +74,7 @@ fn command_lines_of_podman_forward_twice_in_a_row() {
                       ip addr add 10.88.0.2/24 dev eth0; ip addr add fd91::2/64 dev eth0 nodad";
         let network = Network::with_nginx(set_up, &["0.0.0.0", "[::]"], &[]);
         let run = &network.run;
-        quiet(run, "--clear HOST");
+        quiet(run, "-t none");
         // The host's ports are the container's: only those of nginx answer.
         let lines = podman(
             run,
@@ -139,6 +139,13 @@ fn table_is_shown_added_to_deleted_from_and_replaced() {
         quiet(&run, "-C SPLICE");
         assert_eq!(shown(&run).len(), 4);
         quiet(&run, "-t none");
+        assert!(shown(&run).is_empty());
+        // To clear a table and nothing else is easily done by mistake.
+        quiet(&run, "-A -t 18004,18006");
+        let cleared = upstream(&run, "--clear HOST");
+        let note = "pesto: nothing but -C was asked for: rules removed: 2\n";
+        assert_eq!((cleared.status.code(), text(cleared.stderr).as_str()), (Some(0), note));
+        quiet(&run, "-C HOST");
         assert!(shown(&run).is_empty());
     });
 }

@@ -1,14 +1,16 @@
 //! What `--help` says beside the options.
 
 pub(super) const EXAMPLES: &str = "\
-Examples:
+Examples, the first in a terminal of its own, where it stays; then one after the other:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
   pesto add --label web -p 127.0.0.1:8443:443 -p 9000-9009:9000-9009
   pesto list
   pesto port 443
   pesto rm -p 9003:9003
+  pesto save >ports.toml
   pesto rm --label web
-  pesto save >ports.toml && pesto apply -f ports.toml
+  pesto diff -f ports.toml
+  pesto apply -f ports.toml
   pesto stop
 
 The command line of passt's pesto is understood as well: pesto --add -t 8080:80 PATH.
@@ -16,7 +18,9 @@ The command line of passt's pesto is understood as well: pesto --add -t 8080:80 
 Exit status: 0 done, or nothing to do; 1 wrong command line, no such port (port), or differences
 (diff); 2 cannot be; 3 a port could not be bound; 4 somebody else is changing the table, or has
 changed it; 5 no daemon. After 1 to 5 nothing was changed. 6: it was done in part, because some
-ports could not be bound (--allow-failed); or it was done, but could not be printed.";
+ports could not be bound (--allow-failed); or it was done, but could not be printed.
+With --json an error is a document, too: {\"error\": {\"kind\", \"exit_status\", \"message\",
+\"failed\"}}.";
 
 pub(super) const RUN_HELP: &str = "\
 SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
@@ -57,10 +61,11 @@ when there is no such container any more.
 
 Examples:
   pesto attach --container web -p 8080:80
+  pesto list -n web
+  pesto stop -n web
   pesto attach --container web -p 8080:80 --follow
   pesto attach --pid 4711 -p 127.0.0.1::80
-  pesto attach --netns /run/netns/blue -n blue -p 8080:80 --foreground
-  pesto list -n web";
+  pesto attach --netns /run/netns/blue -n blue -p 8081:80 --foreground";
 
 pub(super) const ADD_HELP: &str = "\
 SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
@@ -78,11 +83,11 @@ there is nothing to do; with another one it is an error, since that forward may 
 What is there in part is completed.
 
 Examples:
-  pesto add -p 8080:80
-  pesto add --label web -p 8080:80 -p 8443:443
-  pesto add -p 127.0.0.1:20000-29999:20000-29999
-  pesto add --dry-run -p 8080:80           tells what would be, or would fail
-  pesto add --allow-failed -p 8000-8999:8000-8999";
+  pesto add --dry-run -p 8081:80           tells what would be, or would fail
+  pesto add -p 8081:80
+  pesto add --label web -p 8444:444 -p 127.0.0.1::80
+  pesto add --label web -p 127.0.0.1:20000-20099:20000-20099
+  pesto add --allow-failed -p 9100-9199:9100-9199";
 
 pub(super) const RM_HELP: &str = "\
 SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
@@ -91,12 +96,12 @@ keep their label. One without a host port (80) names the only forward to that co
 of what is named is not there, or not with that label, it is an error and nothing is removed, unless
 --ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
 
-Examples:
-  pesto rm -p 8080:80
-  pesto rm -p 22000-22010:22000-22010         the rest of 20000-29999 stays
-  pesto rm --label web                        all that has the label
-  pesto rm --label web --drain 30             its connections may go on for 30 seconds
-  pesto rm --dry-run -p 8080:80               tells what would be removed";
+Examples, after those of `pesto add --help`:
+  pesto rm --dry-run -p 8081:80               tells what would be removed
+  pesto rm -p 8081:80
+  pesto rm -p 9110-9119:9110-9119             the rest of 9100-9199 stays
+  pesto rm --label web --drain 30             all that has the label; its connections may go on
+                                              for 30 seconds";
 
 pub(super) const LIST_HELP: &str = "\
 OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
@@ -118,17 +123,18 @@ Examples:
                            80/tcp -> [::]:8080
   pesto port 80            0.0.0.0:8080
                            [::]:8080
-  pesto port 53/udp";
+  pesto port 80/tcp";
 
 pub(super) const SWITCH_HELP: &str = "\
 SPEC is what `pesto list` shows, or a part of it, as for `pesto rm`. What is switched off keeps its
 place, its counters and its open connections, and listens no longer; others can have its port then.
 A part of a range becomes a forward of its own.
 
-Examples:
-  pesto disable -p 8080:80
-  pesto enable -p 8080:80
-  pesto disable --label web";
+Examples, after those of `pesto add --help`:
+  pesto disable -p 8081:80
+  pesto enable -p 8081:80
+  pesto disable --label web
+  pesto enable -p 8444:444";
 
 pub(super) const APPLY_HELP: &str = "\
 The table becomes exactly what the file says: what is not in it is removed, and open connections of
@@ -144,17 +150,20 @@ are read. A file that says nothing of forwards is an error: an empty table is `f
   active = false               # switched off; may be left out
 
 Examples:
+  pesto save >ports.toml
   pesto apply -f ports.toml
-  pesto apply -f compose.yaml --service web --dry-run
-  pesto list -n old --json | pesto apply -n new -f -";
+  pesto list --json | pesto apply -f -
+  pesto apply -f compose.yaml --service web --dry-run";
 
 pub(super) const SAVE_HELP: &str = "\
 Examples:
   pesto save >ports.toml
-  pesto save -n old | pesto apply -n new -f -";
+  pesto save -n old >old.toml
+  pesto stop -n old && pesto apply -n new -f old.toml";
 
 pub(super) const DIFF_HELP: &str = "\
-Nothing is changed and no port is tried: `pesto apply --dry-run` does that.
+Nothing is changed and no port is tried: `pesto apply --dry-run` does that. How ports are cut into
+ranges is no difference: what counts is where each port leads, its label, and whether it is on.
 
 Exit status: 0 no difference; 1 differences; 2 and more: trouble.
 
@@ -170,6 +179,6 @@ before it did. All of it is one change: if any line fails, it is named and nothi
   add --label web -p 8080:80     # a comment
   rm --ignore-missing -p 9000:9000
 
-Examples:
-  pesto batch -f changes
-  printf 'rm -p 8080:80\nadd -p 8080:81\n' | pesto batch -f -";
+Examples, after those of `pesto add --help`:
+  pesto batch --dry-run -f changes
+  printf 'rm -p 8081:80\\nadd -p 8081:8000\\n' | pesto batch -f -";

@@ -87,19 +87,28 @@ impl Follower<'_> {
                     told
                 };
                 let done = self.stay(target, change, Life::Detached, tell);
-                process::exit(done.map_or_else(|error| say_error(&error), i32::from))
+                process::exit(done.map_or_else(|error| self.say_error(&error), i32::from))
             }
             Fork::Parent(child) => {
                 drop(say);
                 let mut lines = String::new();
                 let _ = File::from(said).read_to_string(&mut lines);
                 match lines.strip_suffix(ALL_IS_WELL) {
-                    Some(lines) => output::print(lines).map(|()| 0),
+                    Some(lines) => output::after_deed(output::print(lines)).map(|()| 0),
                     // It has said why.
                     None => Ok(status(process::wait(child.pidfd.as_fd()))),
                 }
             }
         }
+    }
+
+    /// Says what went wrong before the caller has gone: the exit status.
+    fn say_error(&self, error: &Error) -> i32 {
+        let status = say_error(error);
+        if self.json {
+            output::print_error(error, u8::try_from(status).unwrap_or_default());
+        }
+        status
     }
 
     /// Stays until the container is removed, a daemon has ended by itself, or a signal comes.

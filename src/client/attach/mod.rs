@@ -67,7 +67,7 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let signals = if args.foreground { Some(take_signals()?) } else { None };
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, &change)?;
-    let printed = output::print(&output::report(&done, args.json)?);
+    let printed = output::after_deed(output::print(&output::report(&done, args.json)?));
     let mut notifier = Notifier::from_environment();
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         notifier.ready(daemon.pid());

@@ -2,6 +2,7 @@
 
 use super::draft::{Deed, Draft, Verb};
 use crate::client::error::Error;
+use crate::client::instance::advised;
 use crate::client::label;
 use crate::client::spec::{self, Spec};
 use crate::client::split::cut;
@@ -110,14 +111,16 @@ fn check_same(words: &str, old: &Rule, new: &Rule, label: Option<Label>) -> Resu
     let spec = spec::of_rule(old);
     if old.active != new.active {
         return Err(Error::refused(format!(
-            "{words}: there already, and switched off; switch it on: pesto enable -p {spec}"
+            "{words}: there already, and switched off; switch it on: {} -p {spec}",
+            advised("enable")
         )));
     }
     if label.is_none_or(|label| label == old.label) {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{words}: forwarded already, {}; leave --label out, or remove it first: pesto rm -p {spec}",
+        "{words}: forwarded already, {}; leave --label out, or remove it first: {} -p {spec}",
         label::phrase(old.label),
+        advised("rm"),
     )))
 }

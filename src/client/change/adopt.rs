@@ -1,9 +1,9 @@
 //! A new rule that listens where one that goes has listened takes that one's id: so its place in
 //! the table, its counters and its flows stay, and where nothing differs there is nothing to do.
 
-use super::draft::{Deed, Draft, Verb};
+use super::draft::Draft;
 use crate::wire::{FlowsFate, Ports, Rule, RuleId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Lets new rules take the ids of those that go.
 pub(super) fn adopt(draft: &mut Draft<'_>) {
@@ -79,19 +79,4 @@ fn take_over(draft: &mut Draft<'_>, at: usize, old: &Rule) {
     for deed in draft.deeds.iter_mut().filter(|deed| deed.rule.id == new.id) {
         deed.rule = rule;
     }
-}
-
-/// What became of each rule, in the order of ids.
-pub(super) fn difference(draft: &Draft<'_>) -> Vec<Deed> {
-    let before: HashMap<RuleId, Rule> = draft.before.iter().map(|rule| (rule.id, *rule)).collect();
-    let stay: HashSet<RuleId> = draft.rules.iter().map(|rule| rule.id).collect();
-    let gone = draft.before.iter().filter(|rule| !stay.contains(&rule.id));
-    let mut deeds: Vec<Deed> = gone.map(|rule| Deed::new(Verb::Removed, *rule)).collect();
-    deeds.extend(draft.rules.iter().map(|&rule| match before.get(&rule.id) {
-        None => Deed::new(Verb::Added, rule),
-        Some(was) if *was == rule => Deed::new(Verb::Kept, rule),
-        Some(was) => Deed { verb: Verb::Changed, rule, was: Some(*was) },
-    }));
-    deeds.sort_by_key(|deed| deed.rule.id);
-    deeds
 }

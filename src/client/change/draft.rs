@@ -4,7 +4,7 @@
 //! rules that are replaced under their id, rules that come. So steps may build on each other.
 
 use super::Settled;
-use super::adopt;
+use super::{adopt, difference};
 use crate::client::error::Error;
 use crate::client::spec;
 use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
@@ -166,7 +166,11 @@ impl<'a> Draft<'a> {
         }
         requests.extend(old);
         requests.extend(new);
-        let deeds = if self.by_difference { adopt::difference(&self) } else { self.deeds };
+        let deeds = if self.by_difference {
+            difference::difference(&self.before, &self.rules)
+        } else {
+            self.deeds
+        };
         let leaving = gone().map(|rule| rule.id).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
         Ok(Settled { requests, deeds, names, optional: self.optional })
@@ -190,6 +194,12 @@ impl Names {
         self.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
     }
 
+    /// Whether two rules would do the same in every way.
+    pub(super) fn are_same(&self, one: RuleId, other: RuleId) -> bool {
+        let rule = |id| self.now.iter().find(|rule| rule.id == id);
+        matches!((rule(one), rule(other)), (Some(one), Some(other)) if Rule { id: one.id, ..*other } == *one)
+    }
+
     pub(super) fn of_request(&self, request: &Request) -> String {
         match *request {
             Request::Insert { rule: Rule { id, .. }, .. } | Request::Delete { id, .. } => {
@@ -197,6 +207,11 @@ impl Names {
             }
             _ => "the change".to_owned(),
         }
+    }
+
+    /// The table as it is to be.
+    pub(super) fn now(&self) -> &[Rule] {
+        &self.now
     }
 
     /// Whether the user has asked for it now.

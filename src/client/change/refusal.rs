@@ -2,6 +2,7 @@
 
 use super::draft::Names;
 use crate::client::error::{Error, Exit};
+use crate::client::instance::advised;
 use crate::client::session::Session;
 use crate::wire::{Answer, Refusal, RuleId};
 
@@ -15,11 +16,19 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
             if names.is_leaving(id) {
                 format!(
                     "{new}: {old} holds that port until this change is done; make it two changes: \
-                     first pesto rm -p {old}"
+                     first {} -p {old}",
+                    advised("rm")
                 )
             } else {
-                format!("{new}: {old} has that port already; remove it first: pesto rm -p {old}")
+                let rm = advised("rm");
+                format!("{new}: {old} has that port already; remove it first: {rm} -p {old}")
             }
+        }
+        _ if names.are_same(first, second) && one == other => {
+            format!("{one}: named twice; once is enough")
+        }
+        _ if names.are_same(first, second) => {
+            format!("{one} and {other} are the same forward; leave one out")
         }
         _ => format!("{one} and {other} want the same port; leave one out"),
     };
@@ -30,7 +39,8 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
 pub(super) fn refused(session: &Session, words: &str, answer: &Answer) -> Error {
     match answer {
         Answer::Refused(Refusal::Unsupported, _) => Error::refused(format!(
-            "{words}: this daemon cannot do that; `pesto status` shows what it can"
+            "{words}: this daemon cannot do that; `{}` shows what it can",
+            advised("status")
         )),
         Answer::Refused(Refusal::TableFull, _) => Error::refused(format!(
             "{words}: the table is full; remove rules, or use ranges, which are one rule each"

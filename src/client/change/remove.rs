@@ -6,10 +6,11 @@
 
 use super::draft::{Deed, Draft, Verb};
 use crate::client::error::Error;
+use crate::client::instance::advised;
 use crate::client::label;
 use crate::client::spec::{self, Spec, Wish};
 use crate::client::split::{self, cut};
-use crate::wire::{Address, Bind, FlowsFate, Label, Ports, Rule, RuleId};
+use crate::wire::{Address, Bind, FlowsFate, Label, PortRange, Ports, Rule, RuleId};
 
 /// How something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +86,9 @@ impl Draft<'_> {
             (label, specs.is_empty(), mine.is_empty(), ignore_missing)
         {
             return Err(Error::refused(format!(
-                "nothing is forwarded {}; `pesto list` shows what is",
-                label::phrase(label)
+                "nothing is forwarded {}; `{}` shows what is",
+                label::phrase(label),
+                advised("list")
             )));
         }
         if specs.is_empty() {
@@ -175,7 +177,7 @@ fn named(
 fn part_to(rule: &Rule, wanted: &Rule) -> Option<Rule> {
     let steps = wanted.target.first_port.get().checked_sub(rule.target.first_port.get())?;
     let first = split::fixed(rule)?.first().above(steps)?;
-    let ports = crate::wire::PortRange::from_width(first, wanted.ports.width())?;
+    let ports = PortRange::from_width(first, wanted.ports.width())?;
     let part = split::part(rule, rule.bind, ports)?;
     let alike = Rule { bind: rule.bind, ports: part.ports, ..*wanted };
     cut(&part, &alike).map(|cut| cut.taken)
@@ -215,7 +217,8 @@ fn absence(missing: &Rule, partly: bool, taken: &[Rule], mine: &[Rule], others: 
         return format!("{} is forwarded {}", spec::of_rule(other), label::phrase(other.label));
     }
     if partly {
-        return format!("{} is not forwarded; `pesto list` shows what is", spec::of_rule(missing));
+        let list = advised("list");
+        return format!("{} is not forwarded; `{list}` shows what is", spec::of_rule(missing));
     }
     near(mine, missing)
 }
@@ -229,8 +232,9 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
     if let Some(rule) = rules.iter().find(whole) {
         return format!(
             "{} listens on all addresses with one socket a port, and none of them can be taken out; \
-             remove it for all: pesto rm -p {}",
+             remove it for all: {} -p {}",
             spec::of_rule(rule),
+            advised("rm"),
             spec::of_rule(&Rule { bind: rule.bind, ..*wanted })
         );
     }
@@ -243,10 +247,38 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
             alike.then_some(part)
         }
     });
-    match similar {
-        Some(rule) => format!("not forwarded; did you mean {}?", spec::of_rule(&rule)),
-        None => "not forwarded; `pesto list` shows what is".to_owned(),
+    match (similar, wanted.ports) {
+        (Some(rule), _) => format!("not forwarded; did you mean {}?", spec::of_rule(&rule)),
+        (None, Ports::Pick { width }) => {
+            let leads = format!(
+                "nothing leads to the container's {}",
+                ports_phrase(wanted.target.first_port.get(), width.get())
+            );
+            match rules.iter().filter(same_protocol).find_map(|rule| at_host_port(rule, wanted)) {
+                Some(rule) => format!(
+                    "{leads}; if you mean what listens there on the host, write -p {}",
+                    spec::of_rule(&rule)
+                ),
+                None => format!("{leads}; `{}` shows what is forwarded", advised("list")),
+            }
+        }
+        (None, Ports::Fixed(_)) => {
+            format!("not forwarded; `{}` shows what is", advised("list"))
+        }
     }
+}
+
+/// The part of a rule that listens on the ports that another one leads to.
+fn at_host_port(rule: &Rule, wanted: &Rule) -> Option<Rule> {
+    let ports = PortRange::from_width(wanted.target.first_port, wanted.ports.width())?;
+    let own = split::fixed(rule)?;
+    let within = own.first() <= ports.first() && ports.last() <= own.last();
+    within.then(|| split::part(rule, rule.bind, ports)).flatten()
+}
+
+fn ports_phrase(first: u16, width: u16) -> String {
+    let plural = if width == 1 { "" } else { "s" };
+    format!("port{plural} {}", spec::ports_text(first, width))
 }
 
 /// Whether one address is among all those that another stands for.

@@ -1,10 +1,10 @@
 //! `pesto batch`: many steps as one change. All lines are read before anything is asked for.
 
-use super::{end, make};
-use crate::client::args::{Batch, Line, Step};
+use super::{make, tell};
+use crate::client::args::{Batch, Line, Step, hint};
 use crate::client::error::Error;
 use crate::client::file;
-use crate::client::output::{self, print};
+use crate::client::output;
 use clap::Parser;
 
 /// A step and where it was asked for.
@@ -27,8 +27,7 @@ pub fn batch(args: &Batch) -> Result<u8, Error> {
             step.make(draft).map_err(|error| at(place, error))
         })
     })?;
-    print(&output::differences(&done, args.change.json)?)?;
-    end(done)
+    tell(&output::differences(&done, args.change.json)?, done)
 }
 
 /// What is not told in the words of a spec, which has its place in them, gets it here.
@@ -48,10 +47,14 @@ fn parse(name: &str, text: &str) -> Result<Vec<Placed>, Error> {
         if words.is_empty() {
             continue;
         }
-        let parsed = Line::try_parse_from(words).map_err(|error| {
+        let parsed = Line::try_parse_from(&words).map_err(|error| {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            wrong(first.strip_prefix("error: ").unwrap_or(first))
+            let first = first.strip_prefix("error: ").unwrap_or(first);
+            match hint(&words[0], &error) {
+                Some(hint) => wrong(&format!("{first}, {hint}")),
+                None => wrong(first),
+            }
         })?;
         let mut step = parsed.step;
         for spec in step.specs_mut() {
@@ -87,6 +90,7 @@ mod tests {
             ("add -p '8080:80", "a quote is not closed"),
             ("add -p 1:1 --dry-run", "unexpected argument '--dry-run'"),
             ("rm", "the following required arguments"),
+            ("add 8080:80", "unexpected argument '8080:80' found, write -p 8080:80: add 8080:80"),
             ("-h", "unexpected argument '-h'"),
         ] {
             let error = parse("f", &format!("add -p 1:1\n{line}\n")).expect_err(line);

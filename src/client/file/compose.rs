@@ -1,7 +1,7 @@
 //! The `ports:` of a service in a compose file: the short syntax, which is a spec, and the long
 //! one. Variables are not expanded here: `docker compose config` prints a file with all of them.
 
-use super::{Facts, Source, Wanted, Way};
+use super::{Facts, Source, Wanted, Way, wording};
 use crate::client::error::Error;
 use core::net::Ipv6Addr;
 use serde::Deserialize;
@@ -89,7 +89,7 @@ pub(super) fn parse(source: &Source<'_>, service: Option<&str>) -> Result<Vec<Wa
         let line = error.location().and_then(|place| usize::try_from(place.line()).ok());
         let text = error.without_snippet().to_string();
         let first = text.lines().next().unwrap_or_default();
-        source.error(line, first)
+        source.error(line, &wording::plain(first))
     })?;
     let services = file.services.unwrap_or_default();
     let names = || services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");

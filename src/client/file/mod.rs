@@ -8,6 +8,7 @@ mod compose;
 mod json;
 mod save;
 mod table;
+mod wording;
 
 pub use save::save;
 
@@ -18,6 +19,7 @@ use crate::sys::Errno;
 use crate::wire::{Interface, Label, Rule, RuleId, Side};
 use clap::ValueEnum;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::Path;
 
@@ -142,8 +144,12 @@ pub fn read_text(path: &Path) -> Result<(String, String), Error> {
     if bytes.len() as u64 > MOST {
         return Err(Error::refused(format!("{name}: longer than {} MiB", MOST >> 20)));
     }
-    let text = String::from_utf8(bytes)
+    let mut text = String::from_utf8(bytes)
         .map_err(|_| Error::refused(format!("{name}: not a text in UTF-8")))?;
+    // A byte order mark, which some editors begin every file with.
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
     Ok((name, text))
 }
 
@@ -172,12 +178,26 @@ pub fn read(
 fn guess(path: &Path, text: &str) -> Format {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => Format::Toml,
-        Some("json") => Format::Json,
         Some("yaml" | "yml") => Format::Compose,
-        _ if text.trim_start().starts_with('{') => Format::Json,
+        json if json == Some("json") || looks_like_json(text) => match serde_json::from_str(text) {
+            // `docker compose config --format json`
+            Ok(Value::Object(keys)) if is_compose(&keys) => Format::Compose,
+            _ => Format::Json,
+        },
         _ if text.lines().any(|line| line.starts_with("services:")) => Format::Compose,
         _ => Format::Toml,
     }
+}
+
+fn is_compose(keys: &Map<String, Value>) -> bool {
+    keys.contains_key("services") && !keys.contains_key("forwards")
+}
+
+/// Whether it begins as JSON does: with an object, or a list of them.
+fn looks_like_json(text: &str) -> bool {
+    let text = text.trim_start();
+    let list = text.strip_prefix('[').map(str::trim_start);
+    text.starts_with('{') || list.is_some_and(|list| list.starts_with(['{', ']']))
 }
 
 #[cfg(test)]

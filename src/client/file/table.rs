@@ -1,6 +1,6 @@
 //! TOML: `[[forward]]` with a spec, and what a spec does not say.
 
-use super::{Facts, Source, Wanted, Way};
+use super::{Facts, Source, Wanted, Way, looks_like_json, wording};
 use crate::client::error::Error;
 use serde::Deserialize;
 use toml::Spanned;
@@ -35,7 +35,12 @@ const fn on() -> bool {
 pub(super) fn parse(source: &Source<'_>) -> Result<Vec<Wanted>, Error> {
     let file: File = toml::from_str(source.text).map_err(|error| {
         let line = error.span().map(|span| source.line_of(span.start));
-        source.error(line, error.message())
+        if looks_like_json(source.text) {
+            return source.error(None, "it is JSON, and read as TOML; say --format json");
+        }
+        let at = line.and_then(|line| source.text.lines().nth(line - 1)).unwrap_or_default();
+        let message = wording::toml_line(at).unwrap_or_else(|| wording::plain(error.message()));
+        source.error(line, &message)
     })?;
     let Some(entries) = file.forward else {
         let message = "there is no [[forward]] in it; write `forward = []` for an empty table";

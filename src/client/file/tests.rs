@@ -88,17 +88,21 @@ fn error_names_the_file_the_line_and_the_words() {
     for (format, text, said) in [
         (Format::Toml, "[[forward]]\nspec = '8080:0'\n", "f:2: 8080:0: 0 is no port"),
         (Format::Toml, "[[forward]]\nspec = 5\n", "f:2: "),
-        (Format::Toml, "[[forward]]\nspec = '1:1'\nlable = 'x'\n", "f:3: unknown field `lable`"),
+        (
+            Format::Toml,
+            "[[forward]]\nspec = '1:1'\nlable = 'x'\n",
+            "f:3: there is no \"lable\"; there is: spec, label, active",
+        ),
         (Format::Toml, "[[forward]]\n\nspec = '1:1\n", "f:3: "),
         (Format::Toml, "[[forward]]\nspec = '1:1'\nlabel = 'ab\\'\n[[", "f:4: "),
         (Format::Toml, "", "f: there is no [[forward]] in it"),
         (Format::Json, "{\"forwards\": [\n{\"spec\": 5}]}", "f:2: "),
-        (Format::Json, "{\"forwards\": [{\"spec\": \"x:1\"}]}", "f: x:1: "),
-        (Format::Json, "{}", "f:1: missing field `forwards`"),
+        (Format::Json, "{\"forwards\": [\n{\"spec\": \"x:1\"}]}", "f:2: x:1: "),
+        (Format::Json, "{}", "f: there are no forwards in it; write {"),
         (
             Format::Json,
             "{\"forwards\": [{\"spec\": \"8080:80/tcp\", \"host_port\": 8081}]}",
-            "f: 8080:80/tcp: its ports are others",
+            "f:1: 8080:80/tcp: its ports are others",
         ),
         (
             Format::Compose,
@@ -118,6 +122,89 @@ fn error_names_the_file_the_line_and_the_words() {
         let error = parse(format, text).expect_err(text);
         assert!(error.starts_with(said), "{text:?}: {error:?}");
         assert_eq!(error.lines().count(), 1, "{error:?}");
+    }
+}
+
+/// What newcomers write: the cause and the mend, in no parser's words.
+#[test]
+fn error_says_what_to_write() {
+    let forward = |line: &str| format!("[[forward]]\nspec = '8080:80'\n{line}\n");
+    let service = |ports: &str| format!("services:\n  web:\n    ports:{ports}\n");
+    for (format, text, said) in [
+        (
+            Format::Toml,
+            "[[forward]]\nspec = 8080:80 # web",
+            "f:2: spec is a text in quotes; write spec = \"8080:80\"",
+        ),
+        (
+            Format::Toml,
+            "[[forward]]\nspec: '8080:80'",
+            "f:2: spec is a text in quotes; write spec = \"8080:80\"",
+        ),
+        (
+            Format::Toml,
+            "[[forward]]\nspec = 8080",
+            "f:2: spec is a text in quotes; write spec = \"8080\"",
+        ),
+        (
+            Format::Toml,
+            "# x\n[forward]\nspec = '1:1'",
+            "f:2: [forward]: write [[forward]], in double brackets, above",
+        ),
+        (
+            Format::Toml,
+            "[[forwards]]\nspec = '1:1'",
+            "f:1: [[forwards]]: write [[forward]], in double brackets",
+        ),
+        (
+            Format::Toml,
+            "8080:80",
+            "f:1: 8080:80: write [[forward]], and below it: spec = \"8080:80\"",
+        ),
+        (Format::Toml, "[[forward]]\nlabel = 'x'", "f:1: a forward without a spec; "),
+        (
+            Format::Toml,
+            "forward = ['8080:80']",
+            "f:1: \"8080:80\" stands where a forward with a spec belongs",
+        ),
+        (
+            Format::Toml,
+            &forward("active = 'yes'"),
+            "f:3: active is true or false, without quotes; write active = true",
+        ),
+        (
+            Format::Toml,
+            &forward("side = 'in'"),
+            "f:3: \"in\" is not known; write inbound or reverse",
+        ),
+        (Format::Toml, &forward("spec=\"1:1\""), "f:3: the same key twice; "),
+        (Format::Toml, "{\"forwards\": []}", "f: it is JSON, and read as TOML; say --format json"),
+        (
+            Format::Json,
+            "[{\"spec\": \"8080:80\"}]",
+            "f: there are no forwards in it; write {\"forwards\": [{",
+        ),
+        (Format::Json, "{\"forwards\":\n5}", "f:2: 5 stands where a list belongs"),
+        (
+            Format::Json,
+            "{\"forwards\": [{\"spec\": 5}]}",
+            "f:1: 5 stands where a text in quotes belongs",
+        ),
+        (Format::Json, "{\"forwards\": [\n", "f:2: no JSON: the file ends in the middle of a list"),
+        (Format::Compose, &service(" '8080:80'"), "f:3: a list belongs here, as in [\"8080:80\"]"),
+        (
+            Format::Compose,
+            &service("\n      - publish: 80"),
+            "f:4: not a port; write it as \"8080:80\", or with target",
+        ),
+        (
+            Format::Compose,
+            "services:\n  - web",
+            "f:2: names with a colon behind them belong here, as in web:",
+        ),
+    ] {
+        let error = parse(format, text).expect_err(text);
+        assert!(error.starts_with(said), "{text:?}: {error:?}");
     }
 }
 
@@ -147,6 +234,9 @@ fn format_is_told_by_the_name_or_what_is_in_it() {
         ("compose.yml", "", Format::Compose),
         ("compose.yaml", "", Format::Compose),
         ("-", " {\"forwards\": []}", Format::Json),
+        ("-", "[{\"spec\": \"1:1\"}]", Format::Json),
+        ("a.json", "{\"services\": {}}", Format::Compose),
+        ("-", "{\"services\": {}}", Format::Compose),
         ("-", "# x\nservices:\n  a:", Format::Compose),
         ("-", "[[forward]]", Format::Toml),
         ("table", "forward = []", Format::Toml),

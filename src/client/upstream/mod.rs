@@ -17,8 +17,9 @@ pub use spec::Spec;
 pub use words::{Action, Asked, Call};
 
 use super::args::Cli;
-use super::change::{self, Draft, Terms};
+use super::change::{self, Draft, Terms, Verb};
 use super::error::Error;
+use super::instance;
 use super::output::{self, print};
 use super::session::{self, Session};
 use crate::wire::PortRange;
@@ -60,6 +61,7 @@ fn is_path(word: &OsStr) -> bool {
 /// Nothing was changed.
 pub fn main(words: &[OsString]) -> Result<u8, Error> {
     let call = Call::parse(words)?;
+    instance::remember(None, Some(&call.path));
     let (mut session, hello) = match Session::open(&call.path) {
         Err(_) if session::is_stream(&call.path) => {
             return Err(handover::hand_over(words, &call.path));
@@ -76,6 +78,11 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         draft.tell_difference();
         edit(draft, &call.actions, &lasting)
     })?;
+    let only_clears = call.actions.iter().all(|action| matches!(action, Action::Clear(_)));
+    let removed = done.deeds.iter().filter(|deed| deed.verb == Verb::Removed).count();
+    if only_clears && !call.debug && removed > 0 {
+        super::say(&format!("nothing but -C was asked for: rules removed: {removed}"));
+    }
     if call.debug {
         for line in output::deeds(&done).lines() {
             super::say(line);
@@ -83,7 +90,7 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
     }
     if call.show {
         let after = show::table(&session.snapshot()?.rules);
-        print(&format!("{}\n{after}", show::table(&before)))?;
+        output::after_deed(print(&format!("{}\n{after}", show::table(&before))))?;
     }
     Ok(0)
 }

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-const STATS: Ref = Ref { index: 7, tag: 1 };
+const ORIGIN: Ref = Ref { index: 7, tag: 1 };
 const IN: u32 = libc::EPOLLIN.cast_unsigned();
 const OUT: u32 = libc::EPOLLOUT.cast_unsigned();
 const GONE: u32 = (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
@@ -34,10 +34,6 @@ fn flows_with(capacity: usize, buffer: usize, pipes: usize) -> Flows {
     Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
 }
 
-fn port() -> Port {
-    Port::new(80).expect("not 0")
-}
-
 fn goal() -> Goal {
     Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
 }
@@ -46,7 +42,7 @@ fn goal() -> Goal {
 fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
     let (client, accepted) = connection();
     let (target, connected) = connection();
-    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
+    let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(flow));
     assert!(flows.answered(flow, Ok(connected)).is_none());
     let report = flows.event(flow, Leg::Target, OUT).expect("it is connected");
@@ -61,7 +57,7 @@ fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
 fn settle(flows: &mut Flows) -> Option<Ending> {
     let mut ending = None;
     while flows.has_ready() {
-        ending = flows.drive_ready(0).and_then(|report| report.ended).or(ending);
+        ending = flows.drive_ready(0, Some).and_then(|report| report.ended).or(ending);
     }
     ending
 }
@@ -85,14 +81,14 @@ fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
     let (first, mut client, target) = open_flow(&mut flows);
     let (second, mut other_client, _other_target) = open_flow(&mut flows);
     let (waiting, accepted) = connection();
-    let asking = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
+    let asking = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     settle(&mut flows);
     for (flow, client) in [(first, &mut client), (second, &mut other_client)] {
         client.write_all(&[b'x'; 160]).expect("room");
         flows.event(flow, Leg::Client, IN);
     }
     assert_eq!(flows.give_up(first).and_then(|report| report.ended), Some(Ending::Refused));
-    assert!(flows.drive_ready(0).is_some_and(|report| report.moved.to_target == 16));
+    assert!(flows.drive_ready(0, Some).is_some_and(|report| report.moved.to_target == 16));
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(asking));
     assert!(flows.next_to_ask().is_none());
     drop((waiting, target));
@@ -107,12 +103,12 @@ fn flows_move_in_turns() {
     settle(&mut flows);
     client.write_all(&[b'x'; 160]).expect("room");
     flows.event(first, Leg::Client, IN);
-    assert!(flows.drive_ready(0).is_some());
+    assert!(flows.drive_ready(0, Some).is_some());
     other_client.write_all(b"y").expect("room");
     flows.event(second, Leg::Client, IN);
     // The first one has more, and its second turn; then it is the other one's.
-    assert!(flows.drive_ready(0).is_some());
-    flows.drive_ready(0);
+    assert!(flows.drive_ready(0, Some).is_some());
+    flows.drive_ready(0, Some);
     other_target.read_exact(&mut [0]).expect("it was not kept waiting");
     assert!(flows.has_ready());
 }
@@ -191,7 +187,7 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
     let mut flows = flows(1, 4096);
     let (client, accepted) = connection();
     let (mut target, connected) = connection();
-    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
+    let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     assert!(flows.answered(flow, Ok(connected)).is_none());
     target.write_all(b"220 banner").expect("room");
     reset(target);
@@ -206,7 +202,7 @@ fn target_that_speaks_and_is_reset_before_it_was_seen_to_be_connected_was_heard(
 fn refused_target_is_tried_on_the_other_family_and_then_reset() {
     let mut flows = flows(1, 4096);
     let (mut client, accepted) = connection();
-    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
+    let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     let refused = || Err(Errno(libc::ECONNREFUSED));
     let asked = |flows: &mut Flows| flows.next_to_ask().map(|(_, destination)| destination);
     assert_eq!(asked(&mut flows), Some(Destination::Automatic(Family::V4, 80)));
@@ -223,7 +219,7 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
 fn target_that_does_not_answer_is_given_up_at_its_deadline() {
     let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
-    flows.open(accepted, (STATS, port()), goal(), 5).expect("room");
+    flows.open(accepted, ORIGIN, goal(), 5).expect("room");
     let deadline = flows.deadline_ms().expect("it has one");
     assert!(flows.expire(deadline - 1).is_none());
     let report = flows.expire(deadline).expect("it is over");
@@ -237,7 +233,7 @@ fn target_of_a_flow_that_is_over_is_reset() {
     let mut flows = flows(1, 4096);
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
-    let flow = flows.open(accepted, (STATS, port()), goal(), 0).expect("room");
+    let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     flows.next_to_ask().expect("it wants a target");
     flows.give_up(flow);
     assert_eq!((flows.len(), flows.descriptors()), (0, 1), "the answer is due");
@@ -269,7 +265,7 @@ fn send_through(
             flows.event(flow, Leg::Client, IN);
             flows.event(flow, Leg::Target, OUT);
             while flows.has_ready() {
-                spliced += flows.drive_ready(0).map_or(0, |report| report.moved.spliced);
+                spliced += flows.drive_ready(0, Some).map_or(0, |report| report.moved.spliced);
             }
             std::thread::yield_now();
         }
@@ -313,7 +309,7 @@ fn reader_that_never_reads_holds_one_pipe_and_loses_it_with_its_flow() {
         flows.event(flow, Leg::Client, IN);
         let mut moved = 0;
         while flows.has_ready() {
-            moved += flows.drive_ready(0).map_or(0, |report| report.moved.to_target);
+            moved += flows.drive_ready(0, Some).map_or(0, |report| report.moved.to_target);
         }
         stuck = if sent == 0 && moved == 0 { stuck + 1 } else { 0 };
     }
@@ -349,7 +345,7 @@ fn messages_that_are_not_taken_whole_arrive_whole() {
                 flows.event(flow, Leg::Target, OUT);
                 let mut moved = 0;
                 while flows.has_ready() {
-                    moved += flows.drive_ready(0).map_or(0, |report| report.moved.to_target);
+                    moved += flows.drive_ready(0, Some).map_or(0, |report| report.moved.to_target);
                 }
                 if count == 0 && moved == 0 {
                     break;
@@ -372,14 +368,14 @@ fn half_closed_flow_that_does_not_go_on_is_given_up() {
     assert_eq!(flows.deadline_ms(), None);
     client.shutdown(std::net::Shutdown::Write).expect("it is open");
     flows.event(flow, Leg::Client, IN | libc::EPOLLRDHUP.cast_unsigned());
-    flows.drive_ready(1000);
+    flows.drive_ready(1000, Some);
     assert_eq!(flows.deadline_ms(), Some(61_000));
     // Whatever moves something renews it, and nothing else does.
     target.write_all(b"x").expect("room");
     flows.event(flow, Leg::Target, IN);
-    flows.drive_ready(2000);
+    flows.drive_ready(2000, Some);
     flows.event(flow, Leg::Target, OUT);
-    flows.drive_ready(3000);
+    flows.drive_ready(3000, Some);
     assert_eq!(flows.deadline_ms(), Some(62_000));
     assert!(flows.expire(61_999).is_none());
     let report = flows.expire(62_000).expect("it is over");

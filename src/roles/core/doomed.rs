@@ -1,97 +1,67 @@
 //! Flows of deleted rules that are to end: at once, or after a while.
 //!
-//! A flow knows its rule by its counters, and the port that it came to. When some are due all flows are walked, a part of them in
-//! each turn of the loop; as long as none is due nothing happens and nothing is looked at.
+//! When a flow is to end, its origin says. As soon as that is due for some all flows are walked, a part
+//! of them in each turn of the loop; as long as it is due for none nothing is looked at.
 
 use super::world::World;
-use crate::arena::Ref;
 use crate::limits::{LOOKS, SOCKETS};
-use crate::sys::clock;
-use crate::table::{Ending, Table};
-use crate::wire::{Port, PortRange};
+use crate::table::Table;
 use std::os::fd::OwnedFd;
 
-/// Rules whose flows are to end.
-#[derive(Debug)]
+/// When flows are to end.
+#[derive(Debug, Default)]
 pub(super) struct Doomed {
-    /// In the order of counters: their ports, and when.
-    rules: Vec<(Ref, PortRange, u64)>,
-    /// The walk: at this place of the flows, for those rules whose time had come by then.
+    /// The next time that is due for some, but for those that the walk is to end.
+    next_ms: Option<u64>,
+    /// The walk: at this place of the flows, for what was due then.
     walk: Option<(u32, u64)>,
 }
 
 impl Doomed {
-    /// Room for so many rules.
-    pub(super) fn new(rules: usize) -> Self {
-        Self { rules: Vec::with_capacity(rules), walk: None }
-    }
-
     /// When there is something to do.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        match self.walk {
-            Some(_) => Some(0),
-            None => self.rules.iter().map(|&(.., at_ms)| at_ms).min(),
-        }
+        self.walk.map(|_| 0).or(self.next_ms)
     }
 
-    /// Flows of a deleted rule are to end then. Where more rules wait than there is room for, that
-    /// which would wait longest is forgotten: its flows live on until they end.
-    fn add(&mut self, stats: Ref, ports: PortRange, at_ms: u64) {
-        // A walk under way has passed some of its flows already.
-        let at_ms = at_ms.max(self.walk.map_or(0, |(_, time_ms)| time_ms + 1));
-        if self.rules.len() == self.rules.capacity() {
-            let last = (0..self.rules.len()).max_by_key(|&at| self.rules[at].2);
-            let Some(last) = last.filter(|&last| self.rules[last].2 > at_ms) else { return };
-            self.rules.remove(last);
-        }
-        match self.position(stats) {
-            Ok(at) => self.rules[at] = (stats, ports, at_ms),
-            Err(at) => self.rules.insert(at, (stats, ports, at_ms)),
-        }
+    /// Some flows are to end then.
+    pub(super) fn add(&mut self, at_ms: u64) {
+        self.next_ms = Some(self.next_ms.map_or(at_ms, |next| next.min(at_ms)));
     }
 
-    fn position(&self, stats: Ref) -> Result<usize, usize> {
-        let key = |stats: &Ref| (stats.index, stats.tag);
-        self.rules.binary_search_by_key(&key(&stats), |(stats, ..)| key(stats))
+    /// The walk that is under way, or is due.
+    fn walk(&mut self, now_ms: u64) -> Option<(u32, u64)> {
+        if self.walk.is_none() && self.next_ms.is_some_and(|at| at <= now_ms) {
+            self.next_ms = None;
+            self.walk = Some((0, now_ms));
+        }
+        self.walk
     }
 
-    /// Whether the walk ends flows of this rule that came to this port.
-    fn ends(&self, (stats, port): (Ref, Port)) -> bool {
-        let rule = self.position(stats).ok().and_then(|at| self.rules.get(at));
-        matches!(
-            (rule, self.walk),
-            (Some((_, ports, at_ms)), Some((_, time_ms)))
-                if *at_ms <= time_ms && ports.contains(port)
-        )
+    /// Whether the walk ends what is to end then. If not, another one will.
+    fn ends(&mut self, end_ms: u64, time_ms: u64) -> bool {
+        if end_ms > time_ms {
+            self.add(end_ms);
+        }
+        end_ms <= time_ms
     }
 }
 
 impl World {
-    /// Flows of a deleted rule are to end.
-    pub(super) fn doom(&mut self, Ending { stats, ports, after_ms }: Ending) {
-        self.doomed.add(stats, ports, clock::now_ms().saturating_add(after_ms));
-    }
-
     /// Ends the next of the flows whose time has come.
     pub(super) fn end_doomed(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
-        let due = self.doomed.due_ms().is_some_and(|at| at <= now_ms);
-        if self.doomed.walk.is_none() && due {
-            self.doomed.walk = Some((0, now_ms));
-        }
-        let Some((mut next, time_ms)) = self.doomed.walk else { return };
-        let mut ended = 0;
+        let Some((mut next, time_ms)) = self.doomed.walk(now_ms) else { return };
+        let mut sockets = 0;
         for _ in 0..LOOKS {
-            let Some((flow, from)) = self.flows.next_from(next) else {
-                self.doomed.rules.retain(|(.., at_ms)| *at_ms > time_ms);
+            let Some((flow, origin)) = self.flows.next_from(next) else {
                 self.doomed.walk = None;
                 return;
             };
             next = flow.index + 1;
-            if self.doomed.ends(from) {
+            if table.end_of(origin).is_some_and(|at| self.doomed.ends(at, time_ms)) {
                 let report = self.flows.kill(flow);
                 self.account(table, report);
-                ended += 1;
-                if ended == SOCKETS {
+                sockets += 2;
+                if sockets >= SOCKETS {
                     break;
                 }
             }
@@ -104,36 +74,31 @@ impl World {
 mod tests {
     use super::*;
 
-    const fn rule(index: u32) -> Ref {
-        Ref { index, tag: 7 }
-    }
-
-    fn ports(number: u16) -> PortRange {
-        PortRange::single(Port::new(number).expect("not 0"))
+    #[test]
+    fn nothing_is_walked_before_it_is_due_and_the_first_is_due_first() {
+        let mut doomed = Doomed::default();
+        assert_eq!((doomed.due_ms(), doomed.walk(u64::MAX)), (None, None));
+        doomed.add(50);
+        doomed.add(20);
+        assert_eq!((doomed.due_ms(), doomed.walk(19)), (Some(20), None));
+        assert_eq!((doomed.walk(30), doomed.due_ms()), (Some((0, 30)), Some(0)));
     }
 
     #[test]
-    fn rules_beyond_the_room_there_is_are_forgotten_and_nothing_grows() {
-        let mut doomed = Doomed::new(3);
-        for (index, at_ms) in [(5, 50), (1, 90), (3, 70), (2, 60), (4, 80), (0, 10)] {
-            doomed.add(rule(index), ports(80), at_ms);
+    fn what_is_due_later_than_a_walk_has_another_one() {
+        let mut doomed = Doomed::default();
+        for at_ms in [20, 50, 70] {
+            doomed.add(at_ms);
         }
-        let kept: Vec<(u32, u64)> =
-            doomed.rules.iter().map(|(at, _, ms)| (at.index, *ms)).collect();
-        assert_eq!(kept, [(0, 10), (2, 60), (5, 50)]);
-        assert_eq!(doomed.rules.capacity(), 3);
-        assert_eq!(doomed.due_ms(), Some(10));
-    }
-
-    #[test]
-    fn rule_that_comes_while_a_walk_is_under_way_has_one_of_its_own() {
-        let mut doomed = Doomed::new(3);
-        doomed.add(rule(1), ports(80), 10);
-        doomed.walk = Some((100, 20));
-        doomed.add(rule(2), ports(80), 20);
-        let ends = |index, port| doomed.ends((rule(index), ports(port).first()));
-        assert!(ends(1, 80) && !ends(2, 80) && !ends(3, 80));
-        assert!(!ends(1, 81), "that port is another rule's now");
-        assert_eq!(doomed.position(rule(2)).map(|at| doomed.rules[at].2), Ok(21));
+        assert_eq!(doomed.walk(30), Some((0, 30)));
+        assert!(doomed.ends(20, 30) && !doomed.ends(70, 30) && !doomed.ends(50, 30));
+        // What comes while it is under way may be of flows that it has passed.
+        doomed.add(25);
+        doomed.walk = None;
+        assert_eq!(doomed.due_ms(), Some(25));
+        assert_eq!(doomed.walk(30), Some((0, 30)));
+        assert!(!doomed.ends(50, 30));
+        doomed.walk = None;
+        assert_eq!(doomed.due_ms(), Some(50));
     }
 }

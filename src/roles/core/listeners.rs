@@ -14,7 +14,7 @@ use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
 use crate::sys::{Errno, clock, socket};
-use crate::table::{Effects, Ending, Entry, Key, Table};
+use crate::table::{Effects, Entry, Key, Table};
 use crate::wire::{Address, Which};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -64,15 +64,16 @@ impl World {
         let busy = self.accepted == Some((slot, self.turn - 1));
         self.accepted = Some((slot, self.turn));
         for _ in 0..if busy { ACCEPT_ROUNDS } else { 1 } {
+            let Some(origin) = table.origin(slot, self) else { return };
             let Some((listener, key, &entry)) = table.listener(slot) else { return };
             if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
                 return self.pause(table, slot);
             }
             let client = family_of(key);
             let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
-            match self.accept_one(listener.as_fd(), key, &entry, answered) {
+            match self.accept_one(listener.as_fd(), (key, origin), &entry, answered) {
                 Ok(flow) => {
-                    table.count_accepted(entry.stats, 1);
+                    table.count_accepted(origin, 1);
                     let report = self.watch(flow, Leg::Client);
                     self.account(table, report);
                 }
@@ -92,7 +93,7 @@ impl World {
     fn accept_one(
         &mut self,
         listener: BorrowedFd<'_>,
-        key: Key,
+        (key, origin): (Key, Ref),
         entry: &Entry,
         answered: Option<Family>,
     ) -> Result<Ref, Errno> {
@@ -102,11 +103,10 @@ impl World {
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
         let goal = Goal::new(target.address, port.get(), family_of(key), answered);
         let now = clock::now_ms();
-        let flow =
-            self.flows.open(client, (entry.stats, key.port), goal, now).map_err(|client| {
-                let _ = socket::reset_on_close(client.as_fd());
-                Errno(libc::ECONNABORTED)
-            })?;
+        let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
+            let _ = socket::reset_on_close(client.as_fd());
+            Errno(libc::ECONNABORTED)
+        })?;
         self.totals.accepted += 1;
         Ok(flow)
     }
@@ -222,11 +222,11 @@ impl Effects<OwnedFd> for World {
         self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
     }
 
-    fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry) -> u32 {
+    fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry, origin: Ref) -> u32 {
         let mut taken = 0;
         // What is kept for other rules is not for one that leaves: the rest is reset with the listener.
         while self.flows.len() < self.common {
-            match self.accept_one(socket.as_fd(), key, was, None) {
+            match self.accept_one(socket.as_fd(), (key, origin), was, None) {
                 Ok(flow) => {
                     if self.watch(flow, Leg::Client).is_none() {
                         taken += 1;
@@ -239,8 +239,14 @@ impl Effects<OwnedFd> for World {
         taken
     }
 
-    fn end_flows(&mut self, ending: Ending) {
-        self.doom(ending);
+    fn end_flows(&mut self, after_ms: u64) -> u64 {
+        let at_ms = clock::now_ms().saturating_add(after_ms);
+        self.doomed.add(at_ms);
+        at_ms
+    }
+
+    fn gave_flows_away(&mut self, stats: Ref) {
+        self.waiting.ask(stats.index);
     }
 }
 

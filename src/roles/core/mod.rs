@@ -17,8 +17,8 @@ use crate::control::{Control, Facts};
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Request, Work};
 use crate::limits::{
-    ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_LISTENERS, MAX_RULES,
-    PAUSE_MS, RETRY_MS, TURN_US,
+    ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_FLOWS, MAX_LISTENERS,
+    MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
 use crate::relay::flows::Patience;
@@ -83,7 +83,7 @@ impl Core {
         epoll.add(ends.host.as_fd(), INPUT, Token::HostFactory.encode())?;
         epoll.add(ends.guest.as_fd(), INPUT, Token::GuestFactory.encode())?;
         Ok(Self {
-            table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX),
+            table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX, MAX_FLOWS),
             control: Control::default(),
             clients: Clients::default(),
             world: World::new(epoll, descriptor_limit, patience, sandbox)?,
@@ -256,6 +256,7 @@ impl Core {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
                 self.table.picked(rule, port);
             }
+            (Side::Host, Some(Token::HostFactory)) => self.table.settled(),
             (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
@@ -280,8 +281,8 @@ impl Core {
             Err(_) => process::exit(FOLLOWED),
         };
         match word.get(..len).and_then(Order::parse) {
-            Some(Order::Go(layers)) => {
-                self.world.layers = layers;
+            Some(Order::Go(achieved)) => {
+                self.world.achieved = achieved;
                 self.world.started_ms = clock::now_ms();
                 let listener = self.control_socket.as_fd();
                 if self.world.epoll.add(listener, INPUT, Token::ControlSocket.encode()).is_err() {
@@ -296,10 +297,11 @@ impl Core {
     /// What a turn does beside its events.
     fn go_on(&mut self) {
         let Self { table, control, world, host, .. } = self;
+        table.recount();
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
         while world.flows.has_ready() {
-            let report = world.flows.drive_ready(now);
+            let report = world.flows.drive_ready(now, |origin| table.rule_of(origin));
             world.account(table, report);
             if clock::now_us() >= until {
                 break;
@@ -430,6 +432,9 @@ fn host_request(request: table::Request) -> Request {
         table::Request::Bind { slot, address } => {
             Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
         }
+        table::Request::Settle => {
+            Request { token: Token::HostFactory.encode(), work: Work::Nothing }
+        }
     }
 }
 
@@ -448,14 +453,14 @@ impl Product {
     fn socket(self) -> Option<OwnedFd> {
         match self {
             Self::Socket(socket) => Some(socket),
-            Self::Port(_) => None,
+            _ => None,
         }
     }
 
     fn port(self) -> Option<u16> {
         match self {
             Self::Port(port) => Some(port),
-            Self::Socket(_) => None,
+            _ => None,
         }
     }
 }

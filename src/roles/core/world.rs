@@ -11,6 +11,7 @@ use crate::limits::{
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
 use crate::relay::{Flows, Means, Pipes};
+use crate::sandbox::Achieved;
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock};
 use crate::table::{Stats, Table};
@@ -55,7 +56,7 @@ pub(super) struct World {
     /// Sockets of the table, listening, prepared and asked for.
     pub(super) sockets: usize,
     pub(super) descriptor_limit: usize,
-    pub(super) layers: Layers,
+    pub(super) achieved: Achieved,
     pub(super) sandbox: SandboxMode,
     pub(super) started_ms: u64,
     pub(super) longest_turn_us: u64,
@@ -83,7 +84,7 @@ impl World {
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
-            doomed: Doomed::new(MAX_RULES),
+            doomed: Doomed::default(),
             turn: 0,
             accepted: None,
             asked: (0, 0),
@@ -91,7 +92,7 @@ impl World {
             recalled: 0,
             sockets: 0,
             descriptor_limit,
-            layers: Layers(0),
+            achieved: Achieved { layers: Layers(0), landlock_abi: 0 },
             sandbox,
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
@@ -109,14 +110,16 @@ impl World {
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
         count(&mut self.totals, &report);
-        if let Some(stats) = table.stats_mut(report.stats) {
+        let Some(rule) = table.rule_of(report.origin) else { return };
+        if let Some(stats) = table.stats_mut(rule) {
             count(stats, &report);
             if let Some(Reached(Some(Answered { client, target }))) = report.reached {
                 stats.set_answered(client, target);
             }
         }
         if report.ended.is_some() {
-            self.waiting.ask(report.stats.index);
+            table.count_ended(report.origin);
+            self.waiting.ask(rule.index);
         }
     }
 }
@@ -127,7 +130,6 @@ fn count(stats: &mut Stats, report: &Report) {
     stats.bytes_spliced += report.moved.spliced;
     stats.connected += u64::from(report.reached.is_some());
     let Some(ending) = report.ended else { return };
-    stats.connections = stats.connections.saturating_sub(1);
     match ending {
         Ending::Finished | Ending::Killed => {}
         Ending::ResetByClient => stats.reset_by_client += 1,
@@ -147,9 +149,9 @@ impl Facts for World {
             max_listeners: narrow(MAX_LISTENERS as u64),
             max_flows: narrow(MAX_FLOWS as u64),
             rules: 0,
-            layers: self.layers,
+            layers: self.achieved.layers,
             features: FEATURES,
-            landlock_abi: 0,
+            landlock_abi: self.achieved.landlock_abi,
             transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
             max_in_flight: MAX_IN_FLIGHT,
             sandbox: self.sandbox,
@@ -171,8 +173,8 @@ impl Facts for World {
             descriptor_limit: narrow(self.descriptor_limit as u64),
             longest_turn_us: narrow(self.longest_turn_us),
             clients: 0,
-            layers: self.layers,
-            landlock_abi: 0,
+            layers: self.achieved.layers,
+            landlock_abi: self.achieved.landlock_abi,
             sandbox: self.sandbox,
             no_local_port: self.no_local_port,
         }

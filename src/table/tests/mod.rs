@@ -1,11 +1,12 @@
 //! The table with numbered sockets and a simulated kernel.
 
 mod model;
+mod origins;
 mod picks;
 mod plans;
 mod transactions;
 
-use super::{Committed, Counts, Effects, Ending, Entry, Key, Refusal, Request, State, Step, Table};
+use super::{Committed, Counts, Effects, Entry, Key, Refusal, Request, Slot, State, Step, Table};
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{
@@ -17,6 +18,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::rc::Rc;
+
+/// What the kernel's clock shows, always.
+const NOW_MS: u64 = 1000;
 
 pub(crate) const IN_USE: Errno = Errno(libc::EADDRINUSE);
 
@@ -49,8 +53,12 @@ pub(crate) struct Kernel {
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
-    /// Rules whose flows were to end, and after how long.
-    ended: Vec<Ending>,
+    /// After how long flows were to end, each time that some were.
+    ended: Vec<u64>,
+    /// The origin of what was taken from the last listener that retired.
+    retired: Option<Ref>,
+    /// Counters of rules whose flows went to others.
+    gave: Vec<Ref>,
 }
 
 impl Kernel {
@@ -78,6 +86,7 @@ impl Kernel {
                 let port = if self.picks.is_empty() { Err(IN_USE) } else { self.picks.remove(0) };
                 table.picked(rule, port);
             }
+            Request::Settle => table.settled(),
         }
     }
 }
@@ -93,13 +102,19 @@ impl Effects<Socket> for Kernel {
         self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
     }
 
-    fn retire(&mut self, key: Key, _: Socket, _: &Entry) -> u32 {
+    fn retire(&mut self, key: Key, _: Socket, _: &Entry, origin: Ref) -> u32 {
+        self.retired = Some(origin);
         self.calls.push(("retire", key.port));
         self.backlog
     }
 
-    fn end_flows(&mut self, ending: Ending) {
-        self.ended.push(ending);
+    fn end_flows(&mut self, after_ms: u64) -> u64 {
+        self.ended.push(after_ms);
+        NOW_MS + after_ms
+    }
+
+    fn gave_flows_away(&mut self, stats: Ref) {
+        self.gave.push(stats);
     }
 }
 
@@ -143,9 +158,10 @@ pub(crate) fn rule(id: u32, address: &str, ports: Ports) -> Rule {
 
 pub(crate) const RULES: usize = 16;
 pub(crate) const LISTENERS: usize = 32;
+pub(crate) const FLOWS: usize = 32;
 
 pub(crate) fn table() -> Table<Socket> {
-    Table::new(RULES, LISTENERS, 2 * LISTENERS)
+    Table::new(RULES, LISTENERS, 2 * LISTENERS, FLOWS)
 }
 
 /// Asks the kernel for all that a PREPARE needs.
@@ -208,6 +224,22 @@ pub(crate) fn change(
     let committed = commit(table, kernel, false).expect("prepared");
     assert_eq!(committed, Committed { counts, done: true });
     counts
+}
+
+/// Connections come to the listener of a port.
+pub(crate) fn accept(
+    table: &mut Table<Socket>,
+    kernel: &mut Kernel,
+    number: u16,
+    count: u32,
+) -> Ref {
+    let mut slots = table.slots.iter();
+    let of_port = |slot: &Slot<Socket>| slot.key.port == port(number) && slot.is_open();
+    let slot = slots.find(|(_, slot)| of_port(slot)).expect("it listens").0;
+    drop(slots);
+    let origin = table.origin(slot, kernel).expect("room");
+    table.count_accepted(origin, count);
+    origin
 }
 
 /// The number of each socket that listens.

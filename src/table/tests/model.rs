@@ -14,7 +14,10 @@ enum Act {
         rule: Rule,
         replace: bool,
     },
-    Delete(u32),
+    Delete {
+        id: u32,
+        kill: bool,
+    },
     Prepare,
     /// The factory answers one of its open requests.
     Answer(usize),
@@ -25,6 +28,10 @@ enum Act {
     /// What could not be bound is tried again.
     Retry,
     Foreign(u16),
+    /// A connection comes to one of the listeners.
+    Accept(usize),
+    /// One of the flows ends.
+    End(usize),
 }
 
 fn rules() -> impl Strategy<Value = Rule> {
@@ -42,13 +49,15 @@ fn acts() -> impl Strategy<Value = Act> {
         3 => (any::<bool>(), prop::option::weighted(0.2, 0_u64..4))
             .prop_map(|(copy, expect)| Act::Begin { copy, expect }),
         4 => (rules(), any::<bool>()).prop_map(|(rule, replace)| Act::Insert { rule, replace }),
-        1 => (1_u32..6).prop_map(Act::Delete),
+        1 => (1_u32..6, any::<bool>()).prop_map(|(id, kill)| Act::Delete { id, kill }),
         3 => Just(Act::Prepare),
         9 => (0_usize..8).prop_map(Act::Answer),
         3 => any::<bool>().prop_map(|allow_failed| Act::Commit { allow_failed }),
         1 => Just(Act::Rollback),
         1 => Just(Act::Retry),
         1 => (1_u16..10).prop_map(Act::Foreign),
+        4 => (0_usize..32).prop_map(Act::Accept),
+        1 => (0_usize..32).prop_map(Act::End),
     ]
 }
 
@@ -65,6 +74,29 @@ struct Model {
     preparing: bool,
     prepared: Option<Outcome>,
     generation: u64,
+    flows: Vec<Flow>,
+    /// Active rules that are deleted with their flows.
+    killed: BTreeSet<RuleId>,
+    /// Which counters the active rules have: each gets a number that no other has had.
+    counters: BTreeMap<RuleId, u64>,
+}
+
+/// A connection that was accepted.
+struct Flow {
+    origin: Ref,
+    /// The listener, while it is there and the flow was not killed with its rule.
+    listener: Option<String>,
+    /// The counters of the rule whose it is.
+    counters: u64,
+    killed: bool,
+}
+
+/// The rule that has a listener.
+fn owner(rules: &Rules, listener: &str) -> Option<RuleId> {
+    let has = |rule: &&Rule| {
+        crate::table::key::keys(rule).any(|key| key.socket_address().to_string() == listener)
+    };
+    rules.values().find(has).map(|rule| rule.id)
 }
 
 fn keys(rules: &Rules) -> BTreeSet<String> {
@@ -115,12 +147,16 @@ impl Test {
                 };
                 assert_eq!(self.table.insert(rule, replace), expected);
             }
-            Act::Delete(id) => {
+            Act::Delete { id, kill } => {
                 let expected = match self.editable() {
                     None => Err(Refusal::Order),
                     Some(rules) => rules.remove(&RuleId(id)).map(|_| ()).ok_or(Refusal::NotFound),
                 };
-                assert_eq!(self.table.delete(RuleId(id), FlowsFate::Survive), expected);
+                let fate = if kill { FlowsFate::Kill } else { FlowsFate::Survive };
+                if expected.is_ok() && kill && self.model.active.contains_key(&RuleId(id)) {
+                    self.model.killed.insert(RuleId(id));
+                }
+                assert_eq!(self.table.delete(RuleId(id), fate), expected);
             }
             Act::Prepare => {
                 let may = self.editable().is_some();
@@ -137,6 +173,7 @@ impl Test {
                         vec![Ok(u16::try_from(self.kernel.next % 12).expect("small"))];
                     self.tried_again(&request);
                     self.kernel.carry_out(request, &mut self.table);
+                    self.table.recount();
                     self.go_on();
                 }
             }
@@ -148,6 +185,7 @@ impl Test {
             Act::Rollback => {
                 roll_back(&mut self.table, &mut self.kernel);
                 self.model.shadow = None;
+                self.model.killed.clear();
                 self.model.preparing = false;
                 self.model.prepared = None;
             }
@@ -157,7 +195,57 @@ impl Test {
                     self.kernel.foreign.insert(address);
                 }
             }
+            Act::Accept(which) => self.accept(which),
+            Act::End(which) => self.end(which),
         }
+    }
+
+    /// A connection comes to one of the listeners.
+    fn accept(&mut self, which: usize) {
+        let open: Vec<_> = self.table.slots.iter().filter(|(_, slot)| slot.is_open()).collect();
+        if open.is_empty() || self.model.flows.len() == FLOWS {
+            return;
+        }
+        let (at, slot) = open[which % open.len()];
+        let listener = slot.key.socket_address().to_string();
+        let origin = self.table.origin(at, &mut self.kernel).expect("room");
+        self.table.count_accepted(origin, 1);
+        let id = owner(&self.model.active, &listener).expect("it is a rule's");
+        let counters = self.model.counters[&id];
+        let listener = Some(listener);
+        self.model.flows.push(Flow { origin, listener, counters, killed: false });
+    }
+
+    /// One of the flows ends.
+    fn end(&mut self, which: usize) {
+        if let Some(last) = self.model.flows.len().checked_sub(1) {
+            let flow = self.model.flows.remove(which.min(last));
+            self.table.count_ended(flow.origin);
+        }
+    }
+
+    /// What a commit is to make of the flows.
+    fn follow(&mut self, was: &Rules) {
+        let Model { active, flows, killed, counters, generation, .. } = &mut self.model;
+        let mut now = BTreeMap::new();
+        for (id, number) in active.keys().zip((*generation + 1) * 100..) {
+            let goes_on = counters.get(id).filter(|_| !killed.contains(id));
+            now.insert(*id, goes_on.copied().unwrap_or(number));
+        }
+        for flow in flows {
+            let Some(listener) = &flow.listener else { continue };
+            let old = owner(was, listener).expect("it was a rule's");
+            match owner(active, listener) {
+                _ if killed.contains(&old) => {
+                    flow.killed = true;
+                    flow.listener = None;
+                }
+                Some(id) => flow.counters = now[&id],
+                None => flow.listener = None,
+            }
+        }
+        *counters = now;
+        killed.clear();
     }
 
     /// The shadow table, while it may be changed.
@@ -248,7 +336,9 @@ impl Test {
             None => assert_eq!(committed, Err(Refusal::Order)),
             Some(outcome) if outcome == Outcome::Done || allow_failed && has_ports => {
                 assert!(committed.expect("prepared").done);
-                self.model.active = self.model.shadow.take().expect("open");
+                let shadow = self.model.shadow.take().expect("open");
+                let was = std::mem::replace(&mut self.model.active, shadow);
+                self.follow(&was);
                 let wanted = keys(&self.model.active);
                 self.model.failed = self.model.failed.union(&failed).cloned().collect();
                 self.model.failed.retain(|address| wanted.contains(address));
@@ -282,6 +372,14 @@ impl Test {
         assert_eq!(self.table.len(Which::Active) as usize, self.model.active.len());
         for (at, rule) in (0..).zip(self.model.active.values()) {
             assert_eq!(self.table.rule(Which::Active, at), Some(rule));
+            let entry = self.table.entry(rule.id).expect("there");
+            let stats = self.table.stats(entry.stats).expect("there");
+            let counters = self.model.counters[&rule.id];
+            let own = self.model.flows.iter().filter(|flow| flow.counters == counters);
+            assert_eq!(stats.connections as usize, own.count(), "flows of {:?}", rule.id);
+        }
+        for flow in &self.model.flows {
+            assert_eq!(self.table.end_of(flow.origin).is_some(), flow.killed);
         }
         if self.model.shadow.is_none() {
             assert_eq!(self.kernel.open(), wanted.len(), "no socket beside those that listen");

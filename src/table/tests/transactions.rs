@@ -1,6 +1,8 @@
 //! From BEGIN to COMMIT or ROLLBACK: what is kept, made and retired, and what is never left behind.
 
 use super::*;
+use crate::limits::SOCKETS;
+use crate::table::Listeners;
 use crate::wire::Which;
 
 #[test]
@@ -19,8 +21,7 @@ fn unchanged_port_keeps_its_socket_its_slot_and_its_counters() {
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 80)), false));
     let slot = table.slots.iter().next().expect("one").0;
     let before = listening(&table);
-    let stats = table.entry(RuleId(1)).expect("there").stats;
-    table.count_accepted(stats, 7);
+    accept(&mut table, &mut kernel, 80, 7);
     kernel.calls.clear();
 
     let counts = change(&mut table, &mut kernel, |t| {
@@ -59,6 +60,7 @@ fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
     let same = || rule(1, "127.0.0.1", range(80, 80));
     change(&mut table, &mut kernel, |t| t.insert(same(), false));
     let stats = table.entry(RuleId(1)).expect("there").stats;
+    let before = accept(&mut table, &mut kernel, 80, 2);
     let counts = change(&mut table, &mut kernel, |t| {
         // However often it is deleted, its flows end once.
         for _ in 0..2 {
@@ -68,7 +70,7 @@ fn rule_inserted_after_one_whose_flows_are_to_end_begins_anew() {
         t.insert(same(), true)
     });
     assert_eq!(counts, Counts { kept: 1, ..Counts::default() });
-    assert_eq!(kernel.ended, [Ending { stats, ports: PortRange::single(port(80)), after_ms: 0 }]);
+    assert_eq!((kernel.ended, table.end_of(before)), (vec![0], Some(NOW_MS)));
     assert_ne!(table.entry(RuleId(1)).expect("there").stats, stats);
     assert!(table.stats(stats).is_none(), "nobody's any more");
 }
@@ -215,6 +217,32 @@ fn listen_that_fails_refuses_the_commit_and_closes_what_listened_already() {
 }
 
 #[test]
+fn all_that_a_failed_commit_has_given_up_is_counted_as_failed_when_that_is_allowed() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(80, 82)), false).expect("room");
+    assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Done);
+    kernel.listen_error = Some(Errno(libc::ENOMEM));
+    let refused = commit(&mut table, &mut kernel, false).expect("prepared");
+    assert_eq!((refused.done, refused.counts.failed), (false, 2));
+    let committed = commit(&mut table, &mut kernel, true).expect("prepared");
+    let counts = Counts { failed: 3, ..Counts::default() };
+    assert_eq!(committed, Committed { counts, done: true });
+    assert_eq!(table.listeners(), Listeners { open: 0, failed: 3 });
+    let failures = table.failures(Which::Active);
+    let errnos = [0, 1, 2].map(|at| failures.get(at).expect("three").errno.0);
+    assert_eq!(errnos, [libc::ECANCELED, libc::ENOMEM, libc::ENOMEM]);
+    // All of them are tried again.
+    kernel.listen_error = None;
+    table.retry(LISTENERS);
+    while let Step::Ask(request) = next_step(&mut table, &mut kernel) {
+        kernel.carry_out(request, &mut table);
+    }
+    table.recount();
+    assert_eq!(table.listeners(), Listeners { open: 3, failed: 0 });
+}
+
+#[test]
 fn socket_that_cannot_be_watched_has_failed_before_the_commit() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     kernel.stage_error = Some(Errno(libc::ENOSPC));
@@ -231,6 +259,7 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
     change(&mut table, &mut kernel, |t| t.insert(rule(1, "127.0.0.1", range(80, 81)), false));
     let slot = table.slots.iter().next().expect("one").0;
     table.fail(slot, Errno(libc::EINVAL));
+    table.recount();
     let listeners = table.listeners();
     assert_eq!((listeners.open, listeners.failed, kernel.open()), (1, 1, 1));
     assert_eq!(table.entry(RuleId(1)).expect("there").listeners, listeners);
@@ -246,9 +275,25 @@ fn listener_that_is_destroyed_is_shown_as_failed_and_is_no_socket_any_more() {
 }
 
 #[test]
+fn listeners_that_are_destroyed_at_once_are_counted_and_told_once() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    change(&mut table, &mut kernel, |t| t.insert(rule(1, "any", range(80, 89)), false));
+    let slots: Vec<Ref> = table.slots.iter().map(|(slot, _)| slot).collect();
+    for slot in slots {
+        table.fail(slot, Errno(libc::EINVAL));
+        // That is the work of the turn's end.
+        assert_eq!(table.failures(Which::Active).total(), 0);
+    }
+    assert_eq!((table.listeners().open, kernel.open()), (20, 0));
+    table.recount();
+    assert_eq!((table.failures(Which::Active).total(), table.listeners().failed), (20, 20));
+    assert!(!table.stale);
+}
+
+#[test]
 fn failures_beyond_the_most_that_are_told_are_counted() {
     let room = 4 * crate::limits::MAX_FAILURES;
-    let (mut table, mut kernel) = (Table::new(RULES, room, 2 * room), Kernel::default());
+    let (mut table, mut kernel) = (Table::new(RULES, room, 2 * room, FLOWS), Kernel::default());
     kernel.stage_error = Some(IN_USE);
     table.begin(Base::Empty, None).expect("closed");
     table.insert(rule(1, "any", range(1, 2000)), false).expect("room");
@@ -290,5 +335,66 @@ fn close_gives_every_socket_up() {
     table.insert(rule(2, "127.0.0.1", range(90, 90)), false).expect("room");
     prepare(&mut table, &mut kernel);
     table.close();
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
     assert_eq!((kernel.open(), table.slots.free()), (0, LISTENERS));
+    table.recount();
+    assert_eq!(table.entry(RuleId(1)).expect("there").listeners, Listeners::default());
+}
+
+#[test]
+fn close_gives_up_some_sockets_at_a_time_and_none_serves_meanwhile() {
+    let room = 1000;
+    let (mut table, mut kernel) = (Table::new(RULES, room, 2048, FLOWS), Kernel::default());
+    let most = u16::try_from(SOCKETS).expect("few");
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", range(1, 2 * most + 1)), false).expect("room");
+    table.prepare(room).expect("open");
+    assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
+    assert!(commit(&mut table, &mut kernel, false).expect("prepared").done);
+    let origin = accept(&mut table, &mut kernel, 1, 1);
+    // One whose answer comes while they are being closed.
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(999, 999)), false).expect("room");
+    table.prepare(room).expect("open");
+    let Step::Ask(late) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+
+    table.close();
+    let slots: Vec<Ref> = table.slots.iter().map(|(slot, _)| slot).collect();
+    assert!(slots.iter().all(|&slot| table.listener(slot).is_none()));
+    let mut left = 2 * SOCKETS + 1;
+    while left > 0 {
+        assert_eq!((kernel.open(), table.listeners().open as usize), (left, left));
+        assert_eq!(table.next_step(&mut kernel), Step::More);
+        left = left.saturating_sub(SOCKETS);
+        kernel.carry_out(late, &mut table);
+    }
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    assert_eq!((kernel.open(), table.slots.free()), (0, room));
+    // Flows go on, and are their rule's.
+    let connections = |table: &Table<Socket>| {
+        let entry = table.entry(RuleId(1)).expect("there");
+        table.stats(entry.stats).expect("there").connections
+    };
+    assert_eq!(connections(&table), 1);
+    table.count_ended(origin);
+    assert_eq!(connections(&table), 0);
+}
+
+#[test]
+fn prepare_is_answered_once_nobody_else_holds_what_was_bound() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("no transaction");
+    table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let Step::Ask(bind) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
+    kernel.carry_out(bind, &mut table);
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Ask(Request::Settle));
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    table.settled();
+    assert!(matches!(next_step(&mut table, &mut kernel), Step::Prepared(_, Outcome::Done)));
+    // Where nothing was bound there is nothing to let go of.
+    roll_back(&mut table, &mut kernel);
+    table.begin(Base::Copy, None).expect("no transaction");
+    table.prepare(LISTENERS).expect("open");
+    assert!(matches!(next_step(&mut table, &mut kernel), Step::Prepared(_, Outcome::Done)));
 }

@@ -1,0 +1,119 @@
+//! Whose flows are whose: what the flows that came in by one listener have in common.
+//!
+//! A flow knows its origin, and the origin knows the rule: that of its listener, whichever rule that
+//! belongs to by now. So a listener goes over to another rule with all its flows at once, and nobody
+//! looks at these one by one. An origin stays until its listener has left it and its last flow has
+//! ended. A listener leaves it when it is gone: the flows stay with the rule that it had; or when its
+//! rule is deleted together with its flows: what comes in after that is not to end with them.
+
+use super::transaction::Phase;
+use super::{Effects, Table};
+use crate::arena::Ref;
+
+/// Where flows came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// The counters of the rule whose flows they are.
+    stats: Ref,
+    /// How many are open.
+    flows: u32,
+    /// When they are to end, on the clock of [`Effects::end_flows`].
+    end_ms: Option<u64>,
+    /// Whether a listener may bring more.
+    has_listener: bool,
+}
+
+impl<D> Table<D> {
+    /// The origin of what comes in by a listener.
+    pub fn origin(&mut self, slot: Ref, effects: &mut impl Effects<D>) -> Option<Ref> {
+        if matches!(self.phase, Phase::Retiring { .. }) {
+            self.settle(slot, effects);
+        }
+        self.origin_of(slot)
+    }
+
+    pub(super) fn origin_of(&mut self, at: Ref) -> Option<Ref> {
+        let Self { slots, rules, origins, .. } = self;
+        let slot = slots.get_mut(at)?;
+        if slot.origin.is_none() {
+            let stats = rules.get(slot.active?)?.stats;
+            let origin = Origin { stats, flows: 0, end_ms: None, has_listener: true };
+            slot.origin = origins.insert(origin).ok();
+        }
+        slot.origin
+    }
+
+    /// The counters of the rule whose flow it is. They may be gone, with the rule.
+    pub fn rule_of(&self, origin: Ref) -> Option<Ref> {
+        self.origins.get(origin).map(|origin| origin.stats)
+    }
+
+    /// When flows of this origin are to end, if they are.
+    pub fn end_of(&self, origin: Ref) -> Option<u64> {
+        self.origins.get(origin)?.end_ms
+    }
+
+    /// Counts connections that were accepted.
+    pub fn count_accepted(&mut self, origin: Ref, count: u32) {
+        let Some(origin) = self.origins.get_mut(origin) else { return };
+        origin.flows += count;
+        if let Some(stats) = self.rules.stats_mut(origin.stats) {
+            stats.accepted += u64::from(count);
+            stats.connections += count;
+        }
+    }
+
+    /// Counts one that has ended.
+    pub fn count_ended(&mut self, origin: Ref) {
+        let Some(state) = self.origins.get_mut(origin) else { return };
+        state.flows = state.flows.saturating_sub(1);
+        if let Some(stats) = self.rules.stats_mut(state.stats) {
+            stats.connections = stats.connections.saturating_sub(1);
+        }
+        self.drop_unused(origin);
+    }
+
+    /// The tables were swapped: the flows of a listener go over to the rule that it has now, or are
+    /// to end, if that which it had was deleted so. A second time nothing happens.
+    pub(super) fn settle(&mut self, at: Ref, effects: &mut impl Effects<D>) {
+        let Self { slots, rules, origins, .. } = self;
+        let Some(slot) = slots.get_mut(at) else { return };
+        let Some(reference) = slot.origin else { return };
+        let Some(origin) = origins.get_mut(reference) else { return };
+        if let Some(after_ms) = rules.stats(origin.stats).and_then(|stats| stats.ending) {
+            slot.origin = None;
+            if origin.flows > 0 {
+                origin.end_ms = Some(effects.end_flows(after_ms));
+            }
+            return self.leave(reference);
+        }
+        let Some(now) = slot.active.and_then(|at| rules.get(at)).map(|entry| entry.stats) else {
+            return;
+        };
+        let was = core::mem::replace(&mut origin.stats, now);
+        if was == now || origin.flows == 0 {
+            return;
+        }
+        if let Some(stats) = rules.stats_mut(was) {
+            stats.connections = stats.connections.saturating_sub(origin.flows);
+        }
+        if let Some(stats) = rules.stats_mut(now) {
+            stats.connections += origin.flows;
+        }
+        effects.gave_flows_away(was);
+    }
+
+    /// A listener will bring no more of this origin.
+    pub(super) fn leave(&mut self, origin: Ref) {
+        if let Some(state) = self.origins.get_mut(origin) {
+            state.has_listener = false;
+        }
+        self.drop_unused(origin);
+    }
+
+    fn drop_unused(&mut self, origin: Ref) {
+        if self.origins.get(origin).is_some_and(|state| !state.has_listener && state.flows == 0) {
+            self.origins.remove(origin);
+        }
+    }
+}
