@@ -3,7 +3,7 @@
 //! A model of its own, on purpose: it shares no code with the compiler of the policies, so where
 //! the two disagree a test fails.
 
-use pesto::sandbox::seccomp::Policy;
+use pesto::sandbox::seccomp::{OWN_PROCESS, Policy};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -96,6 +96,12 @@ impl Entry {
             open: open.map(|(at, why)| (at.parse().expect("a place"), word(why))).collect(),
             unused: json.get("unused").map(word),
         }
+    }
+
+    /// The place of the argument that is a descriptor whose number is known at the seal alone.
+    pub fn named_descriptor(&self) -> Option<usize> {
+        let is_name = |condition: &&Condition| condition.value > OWN_PROCESS.into();
+        self.conditions.iter().find(is_name).map(|condition| condition.index)
     }
 
     /// Whether it is one that a build with debug assertions adds.

@@ -4,7 +4,7 @@ use crate::calls::{KILLED, NOTHING, known};
 use crate::names::number;
 use crate::policy::ALL;
 use crate::sealed::{CAME_BACK, end_of_call, end_of_read};
-use pesto::sandbox::seccomp::{DIRECTORY, OWN_PROCESS, Policy};
+use pesto::sandbox::seccomp::{CORE_LINK, CORE_PIDFD, DIRECTORY, OWN_PROCESS, Policy};
 use pesto::sys::fd;
 use pesto::sys::process::End;
 use std::os::fd::AsFd;
@@ -70,6 +70,10 @@ const NOBODY: u64 = 0x7fff_ffff;
 
 /// What stands for the supervisor's directory.
 const FOLDER: u64 = DIRECTORY as u64;
+
+/// What stands for its link to the core, and for the core itself.
+const LINK: u64 = CORE_LINK as u64;
+const CORE: u64 = CORE_PIDFD as u64;
 
 /// AT_FDCWD, as a filter sees it.
 const HERE: u64 = 0xffff_ff9c;
@@ -144,12 +148,17 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::GuestFactory, "ppoll", [0x1000, 2, 0, 0x1000, 8, 0], "with other signals blocked"),
     (Policy::GuestFactory, "recvfrom", [9, 0, 0, 0, 0x1000, 0], "asks for the sender"),
     (Policy::GuestFactory, "socket", [40, 0x80801, 0, 0, 0, 0], "AF_VSOCK, which knows no namespace"),
-    (Policy::Supervisor, "sendto", [9, 0, 0, 0, 0x1000, 16], "to an address"),
-    (Policy::Supervisor, "sendto", [9, 0, 0, 1, 0, 0], "marked as urgent"),
-    (Policy::Supervisor, "pidfd_send_signal", [9, 9, 0, 4, 0, 0], "to a whole process group: its caller's"),
-    (Policy::Supervisor, "pidfd_send_signal", [9, 9, 0x1000, 0, 0, 0], "in another's name"),
+    (Policy::Supervisor, "sendto", [LINK, 0, 0, 0, 0x1000, 16], "to an address"),
+    (Policy::Supervisor, "sendto", [LINK, 0, 0, 1, 0, 0], "marked as urgent"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 9, 0, 4, 0, 0], "to a whole process group: its caller's"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 9, 0x1000, 0, 0, 0], "in another's name"),
+    (Policy::Supervisor, "pidfd_send_signal", [9, 9, 0, 0, 0, 0], "to who is none of its children"),
+    (Policy::Supervisor, "waitid", [3, 9, 0, 4, 0, 0], "for who is none of its children"),
+    (Policy::Supervisor, "sendto", [9, 0, 0, 0x4000, 0, 0], "to a factory"),
+    (Policy::Supervisor, "ftruncate", [9, 0, 0, 0, 0, 0], "another file than its logs"),
+    (Policy::Supervisor, "sendfile", [9, 2, 0, 1, 0, 0], "its log to anybody"),
     (Policy::Supervisor, "close", [2, 0, 0, 0, 0, 0], "standard error, whose number another gets"),
-    (Policy::Supervisor, "pidfd_send_signal", [9, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
     (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
     (Policy::Supervisor, "unlinkat", [FOLDER, 0x1000, 0x200, 0, 0, 0], "a directory"),
     (Policy::Supervisor, "unlinkat", [HERE, 0x1000, 0, 0, 0, 0], "a file elsewhere"),

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -177,22 +178,24 @@ fn itself(run: &Run) {
     }
 }
 
-/// A daemon whose log is full when it starts, and one of whose processes is killed.
-pub fn violent_end(files: &Path) -> Processes {
+/// A daemon whose log is full when it starts, with a service manager, and one of whose factories is
+/// killed.
+pub fn violent_end(files: &Path, factory: &str) -> Processes {
     let container = Container::new("echo up; exec sleep 1000", &[]);
     assert_eq!(container.stdout.next(), "up");
     let folder = Folder::new();
     let log = folder.join("full.log");
     fs::write(&log, vec![b'\n'; (1 << 20) - 1]).expect("a file");
+    let manager = folder.join("manager");
+    let _manager = UnixDatagram::bind(&manager).expect("a socket");
     let wrapper = strace(files);
     let mut daemon = Command::new(&wrapper[0]);
-    daemon.args(&wrapper[1..]).arg(program("pestod")).arg("--log");
+    daemon.args(&wrapper[1..]).arg(program("pestod")).arg("--log").env("NOTIFY_SOCKET", manager);
     daemon.arg("--control").arg(folder.join("full.sock"));
     let mut child = daemon.args(["--netns", &container.network()]).spawn().expect("a tracer");
     let supervisor = i32::try_from(child.id()).expect("a pid");
-    let says_ready =
-        |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.ends_with("ready\n"));
-    until("a log", || says_ready(&log).then_some(()));
+    let says = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.ends_with(what));
+    until("a log", || says("ready\n").then_some(()));
     let named = |name: &str| {
         let is_it = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -201,11 +204,22 @@ pub fn violent_end(files: &Path) -> Processes {
         children(supervisor).into_iter().find(is_it).expect("it runs")
     };
     let [host, guest, core] = ["pestod-host", "pestod-guest", "pestod-core"].map(named);
-    // One that is stopped does not follow by itself.
+    // One that is stopped does not follow by itself, and the other factory only follows it.
     signal(&pidfd(core), libc::SIGSTOP);
-    signal(&pidfd(guest), libc::SIGKILL);
+    is_stopped(core);
+    signal(&pidfd(supervisor), libc::SIGTERM);
+    until("a word of that", || says("signalled\n").then_some(()));
+    signal(&pidfd(named(&format!("pestod-{factory}"))), libc::SIGKILL);
     assert_eq!(crate::support::wait(&mut child).code(), Some(1));
-    let said = fs::read_to_string(&log).expect("it is kept");
-    assert!(said.ends_with("the guest factory was killed by signal 9; ending the others\n"));
+    let last = format!("the {factory} factory was killed by signal 9; ending the others\n");
+    assert!(says(&last), "{:?}", fs::read_to_string(&log));
     [supervisor, host, guest, core]
+}
+
+/// By the letter of proc_pid_stat(5): T, or t where the tracer has stopped it.
+fn is_stopped(pid: i32) {
+    until("a stop", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        stat.rsplit(") ").next()?.to_ascii_lowercase().starts_with('t').then_some(())
+    });
 }
