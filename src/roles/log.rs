@@ -95,6 +95,11 @@ impl Log {
         self.caller.as_ref()
     }
 
+    /// The file that a full one is copied to.
+    pub fn old(&self) -> Option<&OwnedFd> {
+        self.files.as_ref().map(|files| &files.old)
+    }
+
     /// The daemon is ready: its caller need not wait for the end of its standard error.
     pub fn let_caller_go(&mut self) {
         self.caller = None;

@@ -21,6 +21,11 @@ impl Notifier {
         )
     }
 
+    /// The socket that leads to it.
+    pub const fn socket(&self) -> Option<&OwnedFd> {
+        self.0.as_ref()
+    }
+
     /// It is ready; `main`: the process that is the service from now on, if that is not the sender.
     pub fn ready(&self, main: Option<i32>) {
         self.tell(b"READY=1\nSTATUS=forwarding");

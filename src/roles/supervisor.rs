@@ -171,17 +171,23 @@ impl Supervisor {
         let layers = capabilities::drop_all(Keep::Nothing, without)?;
         let keep = landlock::Keep::Removal(self.file.directory().as_fd());
         let achieved = sandbox::close(keep, None, without)?.with(layers);
-        let [core, host, guest] = self.wards.each_ref().map(|ward| ward.lines.as_ref());
+        let [core, host, guest] = self.wards.each_ref();
         // No list: behind the seal its memory could not be given back.
         let descriptors = [
             (seccomp::DIRECTORY, Some(self.file.directory())),
             (seccomp::SIGNALS, Some(&self.signals)),
-            (seccomp::CORE_LINES, core),
-            (seccomp::HOST_LINES, host),
-            (seccomp::GUEST_LINES, guest),
+            (seccomp::CORE_LINES, core.lines.as_ref()),
+            (seccomp::HOST_LINES, host.lines.as_ref()),
+            (seccomp::GUEST_LINES, guest.lines.as_ref()),
+            (seccomp::CORE_PIDFD, Some(&core.child.pidfd)),
+            (seccomp::HOST_PIDFD, Some(&host.child.pidfd)),
+            (seccomp::GUEST_PIDFD, Some(&guest.child.pidfd)),
+            (seccomp::CORE_LINK, Some(&core.link)),
+            (seccomp::MANAGER, self.notifier.socket()),
             (seccomp::HOLD, self.hold.as_ref()),
             (seccomp::READY, self.ready.as_ref()),
             (seccomp::CALLER, self.log.caller()),
+            (seccomp::OLD_LOG, self.log.old()),
         ]
         .map(|(name, fd)| (name, fd.map(OwnedFd::as_fd)));
         sandbox::finish(Policy::Supervisor, &descriptors, achieved, without)

@@ -37,6 +37,18 @@ pub const HOLD: u32 = OWN_PROCESS + 6;
 pub const READY: u32 = OWN_PROCESS + 7;
 /// Its caller's standard error.
 pub const CALLER: u32 = OWN_PROCESS + 8;
+/// The log before the one that is written.
+pub const OLD_LOG: u32 = OWN_PROCESS + 9;
+/// The link to the core.
+pub const CORE_LINK: u32 = OWN_PROCESS + 10;
+/// The service manager.
+pub const MANAGER: u32 = OWN_PROCESS + 11;
+/// The core's pidfd.
+pub const CORE_PIDFD: u32 = OWN_PROCESS + 12;
+/// The host factory's.
+pub const HOST_PIDFD: u32 = OWN_PROCESS + 13;
+/// The guest factory's.
+pub const GUEST_PIDFD: u32 = OWN_PROCESS + 14;
 
 /// One of these names, and the descriptor that it stands for, if there is one.
 pub type Named<'a> = (u32, Option<BorrowedFd<'a>>);

@@ -39,6 +39,8 @@ pub fn pipe(flags: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
 /// EPERM: its user has used up the pages that pipes may have (pipe(7), pipe-user-pages-soft), or more
 /// than one pipe may. EBUSY: it holds more than that.
 pub fn set_pipe_size(pipe: BorrowedFd<'_>, bytes: u32) -> Result<()> {
+    // Whole, since the filter compares it whole: older kernels take a long.
+    let bytes = libc::c_ulong::from(bytes);
     // SAFETY: fcntl with an integer argument on a borrowed descriptor.
     check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) }).map(drop)
 }

@@ -52,7 +52,7 @@ const OLD_CALLS: &[(&str, libc::c_long)] = &[];
 /// The constants that comments in the policies name.
 const CONSTANTS: &[(&str, i64)] = table! {
     AF_INET AF_INET6 AT_SYMLINK_NOFOLLOW CLOCK_MONOTONIC CLOCK_REALTIME EPOLL_CTL_ADD EPOLL_CTL_MOD F_GETFD F_SETPIPE_SZ IPPROTO_IPV6 IPPROTO_TCP
-    IPV6_V6ONLY MSG_CMSG_CLOEXEC MSG_DONTWAIT MSG_NOSIGNAL MSG_PEEK MSG_TRUNC P_PIDFD SEEK_SET SHUT_WR SIGABRT SIGKILL SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET SO_ERROR SPLICE_F_MOVE SPLICE_F_NONBLOCK
+    IPV6_V6ONLY MSG_CMSG_CLOEXEC MSG_DONTWAIT MSG_NOSIGNAL MSG_PEEK MSG_TRUNC P_PIDFD SEEK_SET SHUT_WR SIGABRT SIGKILL SIG_UNBLOCK SOCK_CLOEXEC SOCK_NONBLOCK SOCK_STREAM SOL_SOCKET SO_ERROR SPLICE_F_MOVE SPLICE_F_NONBLOCK
     SO_KEEPALIVE SO_LINGER SO_OOBINLINE SO_PEERCRED SO_REUSEADDR STDERR_FILENO TCP_KEEPCNT TCP_KEEPIDLE TCP_KEEPINTVL TCP_NODELAY TCP_USER_TIMEOUT WEXITED
 };
 
@@ -67,6 +67,12 @@ const OWN: &[(&str, u32)] = &[
     ("HOLD", seccomp::HOLD),
     ("READY", seccomp::READY),
     ("CALLER", seccomp::CALLER),
+    ("OLD_LOG", seccomp::OLD_LOG),
+    ("CORE_LINK", seccomp::CORE_LINK),
+    ("MANAGER", seccomp::MANAGER),
+    ("CORE_PIDFD", seccomp::CORE_PIDFD),
+    ("HOST_PIDFD", seccomp::HOST_PIDFD),
+    ("GUEST_PIDFD", seccomp::GUEST_PIDFD),
     ("CHANNEL", seccomp::CHANNEL),
     ("LINK", seccomp::LINK),
     ("NEWS", seccomp::NEWS),
@@ -78,6 +84,20 @@ const OWN: &[(&str, u32)] = &[
     ("PIPE_AT_REST", limits::PIPE_AT_REST),
 ];
 
+/// Numbers of things, and nothing.
+const SIZES: &[(&str, usize)] = &[
+    ("0", 0),
+    ("NULL", 0),
+    ("INT_MAX", i32::MAX as usize),
+    ("EVENTS", limits::EVENTS),
+    ("sizeof(int)", size_of::<libc::c_int>()),
+    ("sizeof(struct linger)", size_of::<libc::linger>()),
+    ("sizeof(struct sockaddr_in)", size_of::<libc::sockaddr_in>()),
+    ("sizeof(struct sockaddr_in6)", size_of::<libc::sockaddr_in6>()),
+    // A bit for each of 64 signals; that of libc has room for more.
+    ("sizeof(kernel's sigset_t)", size_of::<u64>()),
+];
+
 /// The number of a call on this architecture.
 pub fn number(name: &str) -> Option<libc::c_long> {
     let mut all = CALLS.iter().chain(OLD_CALLS);
@@ -85,11 +105,35 @@ pub fn number(name: &str) -> Option<libc::c_long> {
 }
 
 /// The value of a constant.
-pub fn constant(name: &str) -> Option<i64> {
-    if let Some((_, value)) = OWN.iter().find(|(known, _)| *known == name) {
-        return Some((*value).into());
+fn constant(name: &str) -> Option<u64> {
+    let own = OWN.iter().map(|&(known, value)| (known, u64::from(value)));
+    let sizes = SIZES.iter().map(|&(known, value)| (known, value as u64));
+    // No policy names a negative one.
+    let libc = CONSTANTS.iter().filter_map(|&(known, value)| Some((known, value.try_into().ok()?)));
+    own.chain(sizes).chain(libc).find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// The value that a condition's comment names: constants (`A | B`), and behind a colon more words.
+///
+/// # Errors
+/// The name that nobody knows.
+pub fn value(comment: &str) -> Result<u64, &str> {
+    let names = comment.split(": ").next().unwrap_or_default();
+    names.split(" | ").try_fold(0, |all, name| Ok(all | constant(name).ok_or(name)?))
+}
+
+#[test]
+fn comment_that_names_nothing_is_an_error() {
+    for (comment, named) in [
+        ("never to an address", Err("never to an address")),
+        ("", Err("")),
+        ("MSG_TRUNC | or so", Err("or so")),
+        ("16384", Err("16384")),
+        ("NULL: never to an address", Ok(0)),
+        ("MSG_TRUNC | MSG_PEEK: looked at", Ok(0x22)),
+    ] {
+        assert_eq!(value(comment), named);
     }
-    CONSTANTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 #[cfg(target_arch = "x86_64")]

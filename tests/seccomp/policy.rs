@@ -3,8 +3,9 @@
 //! A model of its own, on purpose: it shares no code with the compiler of the policies, so where
 //! the two disagree a test fails.
 
-use pesto::sandbox::seccomp::Policy;
+use pesto::sandbox::seccomp::{OWN_PROCESS, Policy};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Every policy with its text.
 pub const ALL: [(Policy, &str, &str); 4] = [
@@ -46,6 +47,20 @@ impl Condition {
         }
     }
 
+    /// Whether it allows every value that `other` allows.
+    fn covers(&self, other: &Self) -> bool {
+        let values = match (self.greater, other.greater) {
+            (false, false) => self.value == other.value,
+            (false, true) => false,
+            (true, false) => other.value > self.value,
+            (true, true) => other.value >= self.value,
+        };
+        // The low half of a whole argument is no less than known.
+        values
+            && self.index == other.index
+            && (self.bits == other.bits || !self.greater && self.bits == 32)
+    }
+
     fn holds(&self, arguments: &[u64; 6]) -> bool {
         let mask = u64::MAX >> (64 - self.bits);
         let argument = arguments[self.index] & mask;
@@ -59,28 +74,51 @@ pub struct Entry {
     pub syscall: String,
     pub comment: String,
     pub conditions: Vec<Condition>,
+    /// Why an argument, by its place, is not checked.
+    pub open: BTreeMap<usize, String>,
+    /// Why a daemon at work may never make the call.
+    pub unused: Option<String>,
 }
 
 impl Entry {
     fn parse(json: &Value) -> Self {
+        let keys = json.as_object().expect("an entry").keys();
+        let is_known =
+            |key: &String| ["syscall", "comment", "args", "open", "unused"].contains(&key.as_str());
+        assert!(keys.into_iter().all(is_known), "{json}: an unknown key");
         let conditions = json["args"].as_array().into_iter().flatten();
+        let open = json["open"].as_object().into_iter().flatten();
+        let word = |value: &Value| value.as_str().expect("a reason").to_owned();
         Self {
             syscall: json["syscall"].as_str().expect("a name").to_owned(),
             comment: json["comment"].as_str().unwrap_or_default().to_owned(),
             conditions: conditions.map(Condition::parse).collect(),
+            open: open.map(|(at, why)| (at.parse().expect("a place"), word(why))).collect(),
+            unused: json.get("unused").map(word),
         }
+    }
+
+    /// The place of the argument that is a descriptor whose number is known at the seal alone.
+    pub fn named_descriptor(&self) -> Option<usize> {
+        let is_name = |condition: &&Condition| condition.value > OWN_PROCESS.into();
+        self.conditions.iter().find(is_name).map(|condition| condition.index)
+    }
+
+    /// Whether it is one that a build with debug assertions adds.
+    pub fn is_of_debug_builds(&self) -> bool {
+        let added: Value = serde_json::from_str(DEBUG).expect("JSON");
+        entries(&added).contains(self)
     }
 
     /// Whether it allows every call that `other` allows.
     pub fn covers(&self, other: &Self) -> bool {
-        let same = |condition: &Condition| {
-            other.conditions.iter().any(|of| {
-                (of.index, of.greater, of.value)
-                    == (condition.index, condition.greater, condition.value)
-                    && of.bits >= condition.bits
-            })
-        };
-        self.syscall == other.syscall && self.conditions.iter().all(same)
+        let is_met = |own: &Condition| other.conditions.iter().any(|of| own.covers(of));
+        self.syscall == other.syscall && self.conditions.iter().all(is_met)
+    }
+
+    /// Whether it allows a call of this name with these arguments.
+    pub fn allows(&self, arguments: &[u64; 6]) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(arguments))
     }
 
     /// Its conditions met, and all else −1: no descriptor, no valid address, no valid length. So
@@ -118,8 +156,5 @@ pub fn in_force(name: &str, text: &str) -> Vec<Entry> {
 
 /// Whether one of `entries` allows a call.
 pub fn allows(entries: &[Entry], syscall: &str, arguments: &[u64; 6]) -> bool {
-    entries
-        .iter()
-        .filter(|entry| entry.syscall == syscall)
-        .any(|entry| entry.conditions.iter().all(|condition| condition.holds(arguments)))
+    entries.iter().any(|entry| entry.syscall == syscall && entry.allows(arguments))
 }

@@ -4,7 +4,7 @@ use crate::calls::{KILLED, NOTHING, known};
 use crate::names::number;
 use crate::policy::ALL;
 use crate::sealed::{CAME_BACK, end_of_call, end_of_read};
-use pesto::sandbox::seccomp::{DIRECTORY, OWN_PROCESS, Policy};
+use pesto::sandbox::seccomp::{CORE_LINK, CORE_PIDFD, DIRECTORY, OWN_PROCESS, Policy};
 use pesto::sys::fd;
 use pesto::sys::process::End;
 use std::os::fd::AsFd;
@@ -38,7 +38,7 @@ const NEVER_FACTORY: &[&str] = &[
 /// What the supervisor may not do either: it meets no socket but its links.
 #[rustfmt::skip]
 const NEVER_SUPERVISOR: &[&str] = &[
-    "accept4", "bind", "connect", "listen", "recvmsg", "sendmsg", "setsockopt", "shutdown",
+    "accept4", "bind", "connect", "listen", "recvfrom", "recvmsg", "sendmsg", "setsockopt", "shutdown",
     "socket",
 ];
 
@@ -71,6 +71,10 @@ const NOBODY: u64 = 0x7fff_ffff;
 /// What stands for the supervisor's directory.
 const FOLDER: u64 = DIRECTORY as u64;
 
+/// What stands for its link to the core, and for the core itself.
+const LINK: u64 = CORE_LINK as u64;
+const CORE: u64 = CORE_PIDFD as u64;
+
 /// AT_FDCWD, as a filter sees it.
 const HERE: u64 = 0xffff_ff9c;
 
@@ -87,13 +91,23 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::Core, "splice", [9, 0x1000, 9, 0, 1, 3], "from an offset"),
     (Policy::Core, "splice", [9, 0, 9, 0x1000, 1, 3], "to an offset"),
     (Policy::Core, "splice", [9, 0, 9, 0, 1, 1], "waits"),
+    (Policy::Core, "splice", [9, 0, 3, 0, 1, 3], "into a channel, past what sendto may"),
+    (Policy::Core, "splice", [2, 0, 9, 0, 1, 3], "out of a standard stream"),
+    (Policy::Core, "recvfrom", [3, 0, 0, 32, 0, 0], "answers without their descriptors"),
+    (Policy::Core, "recvfrom", [9, 0x1000, 1, 96, 0, 0], "takes out and reads"),
+    (Policy::Core, "recvfrom", [9, 0, 0, 32, 0, 0x1000], "asks how long the sender's address is"),
+    (Policy::Core, "shutdown", [3, 1, 0, 0, 0, 0], "a channel"),
+    (Policy::Core, "listen", [9, 1, 0, 0, 0, 0], "with a backlog that loses connections"),
+    (Policy::Core, "setsockopt", [3, 1, 13, 0x1000, 8, 0], "an option of a channel"),
+    (Policy::Core, "rt_sigprocmask", [0, 0, 0, 8, 0, 0], "SIG_BLOCK"),
+    (Policy::Core, "tgkill", [OWN, 1, 6, 0, 0, 0], "SIGABRT to another thread"),
     (Policy::Core, "fcntl", [9, 1031, 1 << 20, 0, 0, 0], "a pipe of another size"),
     (Policy::Core, "fcntl", [9, 0, 9, 0, 0, 0], "F_DUPFD"),
     (Policy::Core, "fcntl", [9, 4, 0, 0, 0, 0], "F_SETFL"),
-    (Policy::Core, "setsockopt", [9, 1, 15, 0, 0, 0], "SO_REUSEPORT"),
-    (Policy::Core, "setsockopt", [9, 1, 25, 0, 0, 0], "SO_BINDTODEVICE"),
-    (Policy::Core, "setsockopt", [9, 1, 26, 0, 0, 0], "SO_ATTACH_FILTER"),
-    (Policy::Core, "setsockopt", [9, 0, 19, 0, 0, 0], "IP_TRANSPARENT"),
+    (Policy::Core, "setsockopt", [9, 1, 15, 0, 4, 0], "SO_REUSEPORT"),
+    (Policy::Core, "setsockopt", [9, 1, 25, 0, 4, 0], "SO_BINDTODEVICE"),
+    (Policy::Core, "setsockopt", [9, 1, 26, 0, 4, 0], "SO_ATTACH_FILTER"),
+    (Policy::Core, "setsockopt", [9, 0, 19, 0, 4, 0], "IP_TRANSPARENT"),
     (Policy::Core, "getsockopt", [9, 1, 59, 0, 0, 0], "SO_PEERGROUPS"),
     (Policy::Core, "shutdown", [9, 0, 0, 0, 0, 0], "SHUT_RD"),
     (Policy::Core, "write", [1, 0, 0, 0, 0, 0], "to standard output"),
@@ -112,13 +126,16 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::HostFactory, "socket", [2, 0x80801, 262, 0, 0, 0], "MPTCP, which Landlock does not see"),
     (Policy::HostFactory, "socket", [1, 0x80801, 0, 0, 0, 0], "AF_UNIX"),
     (Policy::HostFactory, "socket", [16, 0x80803, 0, 0, 0, 0], "AF_NETLINK"),
-    (Policy::HostFactory, "setsockopt", [9, 1, 15, 0, 0, 0], "SO_REUSEPORT"),
+    (Policy::HostFactory, "setsockopt", [9, 1, 15, 0, 4, 0], "SO_REUSEPORT"),
     (Policy::HostFactory, "sendmsg", [3, 0, 0x2000_4000, 0, 0, 0], "MSG_FASTOPEN: connects"),
     (Policy::HostFactory, "sendmsg", [9, 0, 0x4000, 0, 0, 0], "to any socket"),
     (Policy::HostFactory, "recvfrom", [9, 0, 0, 0, 0, 0], "what a peer sends"),
     (Policy::HostFactory, "bind", [3, 0x1000, 110, 0, 0, 0], "its channel to a path: makes a file"),
     (Policy::GuestFactory, "connect", [4, 0x1000, 110, 0, 0, 0], "its link to a path"),
     (Policy::GuestFactory, "connect", [6, 0x1000, 2, 0, 0, 0], "its questions to nobody, or anybody"),
+    (Policy::HostFactory, "bind", [9, 0x1000, 110, 0, 0, 0], "to an address of another length"),
+    (Policy::HostFactory, "recvfrom", [3, 0, 0, 0x22, 0, 0], "looks at requests without taking them"),
+    (Policy::HostFactory, "setsockopt", [4, 1, 9, 0, 4, 0], "an option of its link"),
     (Policy::HostFactory, "close", [3, 0, 0, 0, 0, 0], "its channel, whose number another gets"),
     (Policy::GuestFactory, "sendmsg", [9, 0, 0x4000, 0, 0, 0], "to a target"),
     (Policy::GuestFactory, "sendmsg", [3, 0, 0x2000_4000, 0, 0, 0], "MSG_FASTOPEN"),
@@ -131,8 +148,17 @@ const NEVER_SO: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::GuestFactory, "ppoll", [0x1000, 2, 0, 0x1000, 8, 0], "with other signals blocked"),
     (Policy::GuestFactory, "recvfrom", [9, 0, 0, 0, 0x1000, 0], "asks for the sender"),
     (Policy::GuestFactory, "socket", [40, 0x80801, 0, 0, 0, 0], "AF_VSOCK, which knows no namespace"),
-    (Policy::Supervisor, "sendto", [9, 0, 0, 0, 0x1000, 16], "to an address"),
-    (Policy::Supervisor, "pidfd_send_signal", [9, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
+    (Policy::Supervisor, "sendto", [LINK, 0, 0, 0, 0x1000, 16], "to an address"),
+    (Policy::Supervisor, "sendto", [LINK, 0, 0, 1, 0, 0], "marked as urgent"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 9, 0, 4, 0, 0], "to a whole process group: its caller's"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 9, 0x1000, 0, 0, 0], "in another's name"),
+    (Policy::Supervisor, "pidfd_send_signal", [9, 9, 0, 0, 0, 0], "to who is none of its children"),
+    (Policy::Supervisor, "waitid", [3, 9, 0, 4, 0, 0], "for who is none of its children"),
+    (Policy::Supervisor, "sendto", [9, 0, 0, 0x4000, 0, 0], "to a factory"),
+    (Policy::Supervisor, "ftruncate", [9, 0, 0, 0, 0, 0], "another file than its logs"),
+    (Policy::Supervisor, "sendfile", [9, 2, 0, 1, 0, 0], "its log to anybody"),
+    (Policy::Supervisor, "close", [2, 0, 0, 0, 0, 0], "standard error, whose number another gets"),
+    (Policy::Supervisor, "pidfd_send_signal", [CORE, 15, 0, 0, 0, 0], "another signal than SIGKILL"),
     (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
     (Policy::Supervisor, "unlinkat", [FOLDER, 0x1000, 0x200, 0, 0, 0], "a directory"),
     (Policy::Supervisor, "unlinkat", [HERE, 0x1000, 0, 0, 0, 0], "a file elsewhere"),

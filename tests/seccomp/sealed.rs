@@ -114,16 +114,15 @@ pub fn end_of_crash(policy: Policy) -> End {
     })
 }
 
-/// How a process under `policy` ends that enters the kernel by its 32-bit door, with a number that
-/// is close(2), an allowed call, by the 64-bit one, and read(2) by this.
+/// How a process under `policy` ends that enters the kernel by its 32-bit door, with this number.
 #[cfg(target_arch = "x86_64")]
-pub fn end_of_call_by_the_other_door(policy: Policy) -> End {
+pub fn end_of_call_by_the_other_door(policy: Policy, number: u32) -> End {
     end_of(policy, || {
-        // SAFETY: without the seal it would read into no valid address; the kernel may change rax
-        // and r8 to r11.
+        // SAFETY: the process is sealed and about to end, and no register holds an address of its own;
+        // the kernel may change rax and r8 to r11.
         unsafe {
             core::arch::asm!(
-                "int 0x80", inout("rax") libc::SYS_close => _, in("rcx") 0, in("rdx") 0,
+                "int 0x80", inout("rax") u64::from(number) => _, in("rcx") 0, in("rdx") 0,
                 out("r8") _, out("r9") _, out("r10") _, out("r11") _,
             );
         }

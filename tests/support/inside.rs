@@ -3,6 +3,8 @@
 use super::{Folder, PATIENCE, Run};
 use pesto::sys::fd;
 use pesto::sys::message::{self, Descriptors};
+use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,11 +23,20 @@ pub struct Inside {
 impl Inside {
     /// `pesto run` with these options and specs.
     pub fn new(options: &[&str], specs: &[&str]) -> Self {
+        Self::wrapped::<&str>(&[], options, specs)
+    }
+
+    /// The same, with pesto started by another program: words that come before its own.
+    pub fn wrapped<W: AsRef<OsStr> + Debug>(
+        wrapper: &[W],
+        options: &[&str],
+        specs: &[&str],
+    ) -> Self {
         let folder = Folder::new();
         let path = folder.join("sockets");
         let listener = UnixListener::bind(&path).expect("a free path");
         let path = path.to_str().expect("UTF-8");
-        let run = Run::with_options(options, specs, &["python3", "-c", SOCKETS, path]);
+        let run = Run::start(wrapper, options, specs, &["python3", "-c", SOCKETS, path]);
         let mut entries = [fd::poll_entry(listener.as_fd(), libc::POLLIN)];
         let wait = i64::try_from(PATIENCE.as_millis()).expect("a short time");
         assert_eq!(fd::poll(&mut entries, wait), Ok(1), "it does not connect");

@@ -32,10 +32,14 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The server of tests/peers/peer.py.
 pub const PEER: &str = include_str!("../peers/peer.py");
 
+/// Names a folder with the programs to be tested, where they are not those beside the tests.
+pub const PROGRAMS: &str = "PESTO_TEST_PROGRAMS";
+
 /// A built program. Test programs lie in `deps/`, one folder below.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a path");
-    let folder = own.parent().and_then(Path::parent).expect("a folder above deps");
+    let beside = || own.parent().and_then(Path::parent).expect("a folder above deps").into();
+    let folder = std::env::var_os(PROGRAMS).map_or_else(beside, PathBuf::from);
     let path = folder.join(name);
     assert!(path.is_file(), "{} is not built", path.display());
     path
