@@ -108,6 +108,10 @@ pub const LOOKS: usize = 4096;
 /// See [`LOOKS`].
 pub const SOCKETS: usize = 64;
 
+/// How often a listener that retires has a turn of [`SOCKETS`] connections out of its backlog: what is there, of which the kernel
+/// keeps 4,096 (net.core.somaxconn), is served.
+pub const ROUNDS: u32 = 80;
+
 /// How long steps of a change follow each other before others have their turn.
 pub const CHANGE_US: u64 = 1000;
 
@@ -115,6 +119,10 @@ pub const CHANGE_US: u64 = 1000;
 pub const RETRY_MS: u64 = 1000;
 /// See [`RETRY_MS`].
 pub const RETRIES: usize = 1024;
+
+/// Searches for free ports that a factory may have to do at a time: each may look at every port there is, and
+/// none can be called back.
+pub const PICKS: usize = 4;
 
 /// How soon listeners that wait for descriptors are tried again when no flow ends meanwhile.
 pub const PAUSE_MS: u64 = 100;

@@ -19,7 +19,7 @@ use model::{Expected, Model, Stage};
 use pesto::control::{Control, Reply};
 use pesto::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use pesto::sys::Errno;
-use pesto::table::{Request as Asked, State, Step, Table};
+use pesto::table::{Committed, Request as Asked, State, Step, Table};
 use pesto::wire::{Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Request, RuleId, Which};
 use std::collections::VecDeque;
 
@@ -279,8 +279,8 @@ impl Daemon {
 
     /// The daemon closes its listeners; clients may still look at it.
     fn stop(&mut self) {
-        self.close();
-        let told = self.control.stop(&self.table);
+        let committed = self.close();
+        let told = self.control.stop(&self.table, committed);
         match (told, self.model.stop()) {
             (None, None) => {}
             (Some((place, frame)), Some((to, opcode, sequence, answer))) => {
@@ -293,14 +293,15 @@ impl Daemon {
     }
 
     /// Every listener goes.
-    fn close(&mut self) {
-        self.table.close();
+    fn close(&mut self) -> Option<Committed> {
+        let committed = self.table.close();
         while !self.table.is_closed() {
             assert_eq!(self.table.next_step(&mut self.space), Step::More);
         }
         self.table.recount();
         assert_eq!(self.space.open(), 0, "a socket is left");
         self.space.take_cut_off();
+        committed
     }
 
     /// One step of the table.

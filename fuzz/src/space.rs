@@ -4,7 +4,7 @@
 use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::sys::Errno;
-use pesto::table::{Effects, Entry, Key, Stats};
+use pesto::table::{Effects, Entry, Key, Retired, Stats};
 use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,15 +177,15 @@ impl Effects<Socket> for Space {
         Ok(())
     }
 
-    fn retire(&mut self, key: Key, socket: Socket, _: &Entry, _: Ref) -> u32 {
+    fn retire(&mut self, key: Key, socket: &Socket, _: &Entry, _: Ref) -> Retired {
         assert_eq!(self.may, May::Commit, "a listener goes without a commit");
-        let address = self.change(&socket, |state| {
+        let address = self.change(socket, |state| {
             assert!(matches!(state, State::Listening(..)), "it listened");
             State::Retired
         });
         assert_eq!(address, key.socket_address());
         self.retired.push(address);
-        0
+        Retired { taken: 0, over: true }
     }
 
     fn end_flows(&mut self, _: u64) -> u64 {

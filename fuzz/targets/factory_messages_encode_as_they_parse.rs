@@ -28,7 +28,10 @@ fn check_request(bytes: &[u8; REQUEST]) {
             (Some(address.ip()), address.port())
         }
         Work::Connect(Destination::Automatic(_, port)) => (None, port),
-        Work::Pick { address, width } => (address.map(|address| address.ip()), width),
+        Work::Pick { address, width, from } => {
+            assert_eq!(from.to_le_bytes(), bytes[36..38]);
+            (address.map(|address| address.ip()), width)
+        }
         Work::Nothing => (None, 0),
     };
     assert_eq!(said, number);

@@ -1,8 +1,8 @@
 //! Control clients: a frame in, an answer out.
 //!
 //! Pure: it reads no socket and sends nothing. [`Control`] knows the clients, which of them owns the
-//! transaction, and until when; the tables belong to [`Table`]. An answer comes at once, but for
-//! PREPARE, which the factory must carry out first: its client waits ([`Reply::Later`]) and nothing
+//! transaction, and until when; the tables belong to [`Table`]. An answer comes at once, but for those
+//! to PREPARE, COMMIT and ROLLBACK, which take their time: the client waits ([`Reply::Later`]) and nothing
 //! more of it is read meanwhile. Whatever a client sends or leaves out, the tables and the other
 //! clients are untouched, but for its own transaction.
 
@@ -113,12 +113,21 @@ impl Control {
     }
 
     /// The daemon is about to end: all but HELLO, STATUS and another STOP is refused from now on, and
-    /// so is a PREPARE that waits: who waits for its answer, and the answer. The tables are the caller's to close.
-    pub fn stop<D>(&mut self, table: &Table<D>) -> Option<(Place, Frame)> {
+    /// so is what waits for its answer, but for a COMMIT that is done: who waits, and the answer. The
+    /// tables are the caller's to close: `committed` is what that told.
+    pub fn stop<D>(
+        &mut self,
+        table: &Table<D>,
+        committed: Option<Committed>,
+    ) -> Option<(Place, Frame)> {
         self.stopping = true;
         let owner = self.owner.take()?;
         let (opcode, sequence) = owner.pending?;
-        Some((owner.place, refused(Refusal::Stopping, table).encode(opcode, sequence)))
+        let answer = match committed {
+            Some(committed) => commit_answer(committed, table.generation()),
+            None => refused(Refusal::Stopping, table),
+        };
+        Some((owner.place, answer.encode(opcode, sequence)))
     }
 
     /// When the open transaction expires; `None` without one, or while the daemon itself is busy

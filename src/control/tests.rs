@@ -4,7 +4,7 @@ use super::*;
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::table::tests::{Kernel, LISTENERS, Socket, accept, port, range, rule, table};
-use crate::table::{Entry, Key, Step};
+use crate::table::{Entry, Key, Retired, Step};
 use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode};
 
 /// The kernel, and facts that a test can know again.
@@ -73,7 +73,7 @@ impl Effects<Socket> for World {
         self.kernel.listen(slot, socket)
     }
 
-    fn retire(&mut self, key: Key, socket: Socket, was: &Entry, origin: Ref) -> u32 {
+    fn retire(&mut self, key: Key, socket: &Socket, was: &Entry, origin: Ref) -> Retired {
         self.kernel.retire(key, socket, was, origin)
     }
 
@@ -502,8 +502,8 @@ fn stop_refuses_what_comes_and_what_waits() {
     daemon.done(one, insert(1, 80));
     assert_eq!(daemon.ask(one, Request::Prepare), Seen::Nothing);
     assert_eq!(daemon.ask(two, Request::Stop { drain_ms: 500 }), Seen::Stop(500));
-    daemon.table.close();
-    let (place, frame) = daemon.control.stop(&daemon.table).expect("one waits");
+    let committed = daemon.table.close();
+    let (place, frame) = daemon.control.stop(&daemon.table, committed).expect("one waits");
     let (opcode, sequence, answer) = Answer::parse(&frame).expect("an answer");
     assert_eq!((place, opcode, sequence), (one, Some(Opcode::Prepare), 7));
     assert!(matches!(answer, Answer::Refused(Refusal::Stopping, _)));
@@ -516,6 +516,6 @@ fn stop_refuses_what_comes_and_what_waits() {
     let three = daemon.connect();
     assert!(matches!(daemon.ask(three, Request::Status), Seen::Answer(Answer::Status(_))));
     assert_eq!(daemon.ask(three, Request::Stop { drain_ms: 0 }), Seen::Stop(0));
-    assert_eq!(daemon.control.stop(&daemon.table), None);
+    assert_eq!(daemon.control.stop(&daemon.table, None), None);
     assert_eq!(daemon.world.kernel.open(), 0);
 }

@@ -63,11 +63,6 @@ impl Channel {
         }
     }
 
-    /// How many requests have no answer yet: each may bring a descriptor.
-    pub const fn outstanding(&self) -> usize {
-        self.outstanding
-    }
-
     /// Whether [`push`](Self::push) has room for one more request before the next flush.
     pub fn has_room(&self) -> bool {
         self.filled < self.outgoing.len()

@@ -5,14 +5,15 @@
 //! | request, 40 bytes | | answer, 16 bytes | |
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
-//! | 8 | kind u8: 1 listen, 2 connect, 3 pick | 8 | errno u32, 0 = done |
+//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing | 8 | errno u32, 0 = done |
 //! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
-//! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it |
+//! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
 //! | 13 | zero | | |
 //! | 16 | address, 16 bytes | | |
 //! | 32 | scope id u32 | | |
-//! | 36 | zero | | |
+//! | 36 | pick: port u16 from which on, 0 = any | | |
+//! | 38 | zero | | |
 
 use crate::sys::Errno;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -75,6 +76,8 @@ pub enum Work {
         address: Option<SocketAddr>,
         /// How many in a row.
         width: u16,
+        /// From which port on they are looked for, and then from the lowest on; 0 is anywhere.
+        from: u16,
     },
     /// Nothing. Requests are carried out in their order: the answer says that all before it are done
     /// with, and the factory's own copies of their sockets closed.
@@ -136,8 +139,9 @@ impl Request {
                 bytes[10..12].copy_from_slice(&port.to_le_bytes());
                 bytes[12] = AUTOMATIC;
             }
-            Work::Pick { address, width } => {
+            Work::Pick { address, width, from } => {
                 bytes[8] = PICK;
+                bytes[36..38].copy_from_slice(&from.to_le_bytes());
                 match address {
                     Some(address) => put_address(&mut bytes, &address, width),
                     None => bytes[10..12].copy_from_slice(&width.to_le_bytes()),
@@ -152,13 +156,14 @@ impl Request {
     pub fn parse(bytes: &[u8; REQUEST]) -> Option<Self> {
         let token = u64::from_le_bytes(*bytes.first_chunk()?);
         let port = u16::from_le_bytes([bytes[10], bytes[11]]);
+        let from = u16::from_le_bytes([bytes[36], bytes[37]]);
         let work = match (bytes[8], bytes[9], bytes[12]) {
             (LISTEN, ..) => Work::Listen(get_address(bytes, port)?),
             (CONNECT, 4, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V4, port)),
             (CONNECT, 6, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V6, port)),
             (CONNECT, ..) => Work::Connect(Destination::Named(get_address(bytes, port)?)),
-            (PICK, 0, _) => Work::Pick { address: None, width: port },
-            (PICK, ..) => Work::Pick { address: Some(get_address(bytes, 0)?), width: port },
+            (PICK, 0, _) => Work::Pick { address: None, width: port, from },
+            (PICK, ..) => Work::Pick { address: Some(get_address(bytes, 0)?), width: port, from },
             (NOTHING, ..) => Work::Nothing,
             _ => return None,
         };
@@ -239,8 +244,12 @@ mod tests {
             Work::Connect(Destination::Named(v6)),
             Work::Connect(Destination::Automatic(Family::V4, 65535)),
             Work::Connect(Destination::Automatic(Family::V6, 1)),
-            Work::Pick { address: None, width: 1 },
-            Work::Pick { address: Some("[::1]:0".parse().expect("an address")), width: 11 },
+            Work::Pick { address: None, width: 1, from: 0 },
+            Work::Pick {
+                address: Some("[::1]:0".parse().expect("an address")),
+                width: 11,
+                from: 0xabcd,
+            },
             Work::Nothing,
         ];
         works.into_iter().zip(1..).map(|(work, token)| Request { token, work }).collect()
@@ -263,7 +272,7 @@ mod tests {
                     if let Some(parsed) = Request::parse(&bytes) {
                         assert_eq!(parsed.encode(), bytes);
                     }
-                    let reserved = (13..16).contains(&place) || place >= 36;
+                    let reserved = (13..16).contains(&place) || place >= 38;
                     if reserved && value != 0 {
                         assert_eq!(Request::parse(&bytes), None);
                     }

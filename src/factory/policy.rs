@@ -76,7 +76,7 @@ mod tests {
     fn each_side_does_only_its_own_work() {
         let address = "127.0.0.1:80".parse().expect("an address");
         let listen = Work::Listen(address);
-        let pick = Work::Pick { address: None, width: 1 };
+        let pick = Work::Pick { address: None, width: 1, from: 0 };
         let connect = Work::Connect(Destination::Named(address));
         let automatic = Work::Connect(Destination::Automatic(Family::V6, 80));
         let host = Policy::Host { allowed: vec![] };

@@ -6,11 +6,12 @@ use super::policy::Policy;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, Result, fd, socket, unix};
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// From how many places on a run of free ports is looked for.
-const PICK_ATTEMPTS: usize = 8;
+/// Where a pick looks that is for every address; so for IPv6 as well.
+const ANY_V4: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The core has ended with answers that it had not read.
 const GONE: Errno = Errno(libc::ECONNRESET);
@@ -100,7 +101,9 @@ fn carry_out(
             let socket = connecting(&address, keepalive);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
-        Work::Pick { address, width } => pick(address, width, policy).map(Product::Port),
+        Work::Pick { address, width, from } => {
+            pick(address, width, from, policy).map(Product::Port)
+        }
         Work::Nothing => Ok(Product::Nothing),
     });
     let outcome = outcome.and_then(|product| match product {
@@ -180,23 +183,24 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
     }
 }
 
-/// Finds `width` ports in a row that can all be bound, and lets them go again.
-fn pick(address: Option<SocketAddr>, width: u16, policy: &Policy) -> Result<u16> {
-    let at = |port| at_port(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), port);
-    for _ in 0..PICK_ATTEMPTS {
-        let start = match given_port(&at(0)) {
+/// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
+/// one of the kernel's choice, then from the lowest on. Each port is looked at once.
+fn pick(address: Option<SocketAddr>, width: u16, from: u16, policy: &Policy) -> Result<u16> {
+    let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
+    let start = match from {
+        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
             Ok(port) => port,
             // There are others than those that the kernel gives away; or Landlock knows the few that
             // are allowed, and 0 is none of them.
-            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => break,
+            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => lowest,
             Err(errno) => return Err(errno),
-        };
-        if let Some(port) = free_run(address, width, start, policy)? {
-            return Ok(port);
-        }
-    }
-    for start in policy.first_ports() {
-        if let Some(port) = free_run(address, width, start, policy)? {
+        },
+        from => from,
+    };
+    // What begins below the start may end behind it.
+    let wrapped = lowest..=start.saturating_add(width - 1);
+    for ports in [start..=u16::MAX, wrapped] {
+        if let Some(port) = free_run(address, width, ports, policy)? {
             return Ok(port);
         }
     }
@@ -212,15 +216,15 @@ fn given_port(address: &SocketAddr) -> Result<u16> {
     Ok(socket::local_address(socket.as_fd())?.port())
 }
 
-/// The first run of so many free ports at or above `start`; `None` when there is none up to the end.
+/// The first run of so many free ports among these; `None` when there is none.
 fn free_run(
     address: Option<SocketAddr>,
     width: u16,
-    start: u16,
+    ports: RangeInclusive<u16>,
     policy: &Policy,
 ) -> Result<Option<u16>> {
     let mut run = 0;
-    for port in start..=u16::MAX {
+    for port in ports {
         let is_free = policy.may_bind(address, port) && is_free(address, port)?;
         run = if is_free { run + 1 } else { 0 };
         if run == width {

@@ -7,7 +7,9 @@
 use super::plan::Counts;
 use super::slots::State;
 use super::transaction::{Committed, Phase, Step, Then};
-use super::{Effects, Table};
+use super::{Effects, Retired, Table};
+use crate::arena::Ref;
+use crate::limits::{ROUNDS, SOCKETS};
 use crate::sys::Errno;
 use crate::wire::Which;
 
@@ -22,11 +24,11 @@ impl<D> Table<D> {
         }
         let mut failed = 0;
         let over = self.walk(&mut next, |table, at| {
-            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let Some(slot) = table.slots.get_mut(at) else { return 0 };
             let before = core::mem::replace(&mut slot.state, State::Wanted);
             let State::Bound(socket) = before else {
                 slot.state = before;
-                return false;
+                return 0;
             };
             slot.state = match effects.listen(at, &socket) {
                 Ok(()) => State::Listening(socket),
@@ -35,7 +37,7 @@ impl<D> Table<D> {
                     State::Failed(errno)
                 }
             };
-            true
+            1
         });
         counts.new -= failed;
         counts.failed += failed;
@@ -43,7 +45,7 @@ impl<D> Table<D> {
             Phase::GivingUp { next: 0, counts }
         } else if over {
             counts.failed += self.swap();
-            Phase::Retiring { next: 0, counts }
+            Phase::Retiring { next: 0, rounds: 0, counts }
         } else {
             Phase::Listening { next, counts, allow_failed }
         };
@@ -59,13 +61,13 @@ impl<D> Table<D> {
     pub(super) fn give_up(&mut self) -> Step {
         let Phase::GivingUp { mut next, counts } = self.phase else { return Step::Wait };
         let over = self.walk(&mut next, |table, at| {
-            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let Some(slot) = table.slots.get_mut(at) else { return 0 };
             let is_new = slot.active.is_none()
                 && matches!(slot.state, State::Bound(_) | State::Listening(_));
             if is_new {
                 slot.state = State::Wanted;
             }
-            is_new
+            usize::from(is_new)
         });
         if !over {
             self.phase = Phase::GivingUp { next, counts };
@@ -124,33 +126,25 @@ impl<D> Table<D> {
 
     /// COMMIT: the next of what leaves is served and closed, and flows go where their listeners went.
     pub(super) fn retire(&mut self, effects: &mut impl Effects<D>) -> Step {
-        let Phase::Retiring { mut next, counts } = self.phase else { return Step::Wait };
+        let Phase::Retiring { mut next, rounds, counts } = self.phase else { return Step::Wait };
+        // Who connects as fast as that could keep a listener for ever.
+        let mut patient = rounds < ROUNDS;
+        let mut unfinished = None;
         let over = self.walk(&mut next, |table, at| {
-            let Some(slot) = table.slots.get_mut(at) else { return false };
-            let (key, active) = (slot.key, slot.active);
-            let leaving = match core::mem::replace(&mut slot.state, State::Wanted) {
-                State::Leaving(socket) => Some(socket),
-                State::Wanted => None,
-                state => {
-                    slot.state = state;
-                    table.settle(at, effects);
-                    return false;
+            match table.retire_slot(at, core::mem::replace(&mut patient, true), effects) {
+                Some(Retired { over: false, .. }) => {
+                    unfinished = Some(at.index);
+                    SOCKETS
                 }
-            };
-            let closes = leaving.is_some();
-            if let Some(socket) = leaving
-                && let Some(&entry) = active.and_then(|at| table.rules.get(at))
-                && let Some(origin) = table.origin_of(at)
-            {
-                let taken = effects.retire(key, socket, &entry, origin);
-                table.count_accepted(origin, taken);
+                closed => usize::from(closed.is_some()),
             }
-            table.settle(at, effects);
-            table.remove_slot(at);
-            closes
         });
+        if let Some(next) = unfinished {
+            self.phase = Phase::Retiring { next, rounds: rounds + 1, counts };
+            return Step::More;
+        }
         if !over {
-            self.phase = Phase::Retiring { next, counts };
+            self.phase = Phase::Retiring { next, rounds: 0, counts };
             return Step::More;
         }
         if self.ends_flows {
@@ -158,6 +152,46 @@ impl<D> Table<D> {
             return Step::More;
         }
         self.committed(counts)
+    }
+
+    /// One slot: where its flows belong, and if it leaves, its backlog (all of it, if `patient`) and its
+    /// end.
+    fn retire_slot(
+        &mut self,
+        at: Ref,
+        patient: bool,
+        effects: &mut impl Effects<D>,
+    ) -> Option<Retired> {
+        let slot = self.slots.get_mut(at)?;
+        let (key, active) = (slot.key, slot.active);
+        let socket = match core::mem::replace(&mut slot.state, State::Wanted) {
+            State::Leaving(socket) => Some(socket),
+            State::Wanted => None,
+            state => {
+                slot.state = state;
+                self.settle(at, effects);
+                return None;
+            }
+        };
+        let mut retired = None;
+        if let Some(socket) = socket
+            && let Some(&entry) = active.and_then(|at| self.rules.get(at))
+            && let Some(origin) = self.origin_of(at)
+        {
+            let done = effects.retire(key, &socket, &entry, origin);
+            self.count_accepted(origin, done.taken);
+            retired = Some(Retired { over: done.over || !patient, ..done });
+            if !done.over && patient {
+                // It has its turn again.
+                if let Some(slot) = self.slots.get_mut(at) {
+                    slot.state = State::Leaving(socket);
+                }
+                return retired;
+            }
+        }
+        self.settle(at, effects);
+        self.remove_slot(at);
+        retired
     }
 
     /// COMMIT is over.
@@ -170,9 +204,12 @@ impl<D> Table<D> {
     /// STOP: the next of all sockets are closed.
     pub(super) fn close_some(&mut self, mut next: u32) -> Step {
         let over = self.walk(&mut next, |table, at| {
-            let Some(slot) = table.remove_slot(at) else { return false };
-            table.listeners.open -= u32::from(slot.is_open());
-            matches!(slot.state, State::Bound(_) | State::Listening(_) | State::Leaving(_))
+            let Some(slot) = table.remove_slot(at) else { return 0 };
+            // What listens for a commit that was not done is not counted.
+            table.listeners.open -= u32::from(slot.active.is_some() && slot.is_open());
+            let holds =
+                |state| matches!(state, State::Bound(_) | State::Listening(_) | State::Leaving(_));
+            usize::from(holds(slot.state))
         });
         self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
         self.stale = over;
@@ -182,14 +219,14 @@ impl<D> Table<D> {
     /// Takes the next marks of the shadow table back, and closes what was made for it.
     pub(super) fn unmark(&mut self, mut next: u32, then: Then) -> Step {
         let over = self.walk(&mut next, |table, at| {
-            let Some(slot) = table.slots.get_mut(at) else { return false };
+            let Some(slot) = table.slots.get_mut(at) else { return 0 };
             slot.shadow = None;
             if slot.active.is_some() {
-                return false;
+                return 0;
             }
             let state = table.remove_slot(at).map(|slot| slot.state);
             table.late += usize::from(matches!(state, Some(State::Asked)));
-            matches!(state, Some(State::Bound(_)))
+            usize::from(matches!(state, Some(State::Bound(_))))
         });
         if !over {
             self.phase = Phase::Unmarking { next, then };
@@ -206,6 +243,9 @@ impl<D> Table<D> {
 
     /// The shadow table is gone, with nothing marked for it.
     pub(super) fn drop_shadow(&mut self) {
+        if let Phase::Picking { asked, .. } = self.phase {
+            self.late_picks += asked;
+        }
         self.phase = Phase::Closed;
         self.rules.drop_shadow();
         self.rules.spare_flows();

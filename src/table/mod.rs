@@ -52,8 +52,8 @@ pub trait Effects<D> {
     fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
-    /// that it had, as flows of this origin, then it is closed. Returns how many connections that were.
-    fn retire(&mut self, key: Key, socket: D, was: &Entry, origin: Ref) -> u32;
+    /// that it had, as flows of this origin; then it will be closed.
+    fn retire(&mut self, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
 
     /// Flows of a rule that was deleted are to end after so many milliseconds: when that is. Their
     /// origin will say so ([`Table::end_of`]).
@@ -61,6 +61,15 @@ pub trait Effects<D> {
 
     /// Flows of the rule of these counters are another rule's now.
     fn gave_flows_away(&mut self, stats: Ref);
+}
+
+/// How far a listener that retires has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// How many connections were taken from its backlog.
+    pub taken: u32,
+    /// False: there may be more.
+    pub over: bool,
 }
 
 /// Why a request cannot be done now.
@@ -104,6 +113,8 @@ pub struct Table<D> {
     retry: Retry,
     /// Binds of slots that are gone, whose answers are still to come: they hold ports until then.
     late: usize,
+    /// Searches for ports whose rules are gone.
+    late_picks: usize,
     /// Those of listeners, and of flows whose listeners are gone.
     origins: Arena<Origin>,
     /// Nobody waits for the commit that goes on.
@@ -127,6 +138,7 @@ impl<D> Table<D> {
             phase: Phase::Closed,
             retry: Retry::default(),
             late: 0,
+            late_picks: 0,
             origins: Arena::new(listeners + flows),
             abandoned: false,
             ends_flows: false,
@@ -255,11 +267,19 @@ impl<D> Table<D> {
     }
 
     /// Starts to close every listener, to stop: none serves from now on. An open transaction is
-    /// rolled back, and whatever a factory still answers is dropped.
-    pub fn close(&mut self) {
+    /// rolled back, and whatever a factory still answers is dropped. What a COMMIT has come to that
+    /// nobody was told of yet.
+    pub fn close(&mut self) -> Option<Committed> {
+        let done = match self.phase {
+            Phase::Retiring { counts, .. } | Phase::Ending { counts, .. } => {
+                Some(Committed { counts, done: true })
+            }
+            _ => None,
+        };
         self.drop_shadow();
         self.active_failures.clear();
         self.phase = Phase::Closing { next: 0 };
+        done
     }
 
     const fn is_closing(&self) -> bool {

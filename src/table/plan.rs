@@ -124,7 +124,7 @@ impl<D> Table<D> {
                 retired += u32::from(slot.shadow.is_none() && slot.is_open());
                 clash = clash.or_else(|| table.clash(slot));
             }
-            false
+            0
         });
         if let Some((one, other)) = clash {
             return Err(self.conflict(one, other));

@@ -6,16 +6,20 @@
 //! nothing is bound: the next client may want the very ports that they hold.
 
 use super::plan::{Counts, Impossible};
-use super::rules::Pick;
+use super::rules::{Pick, Search};
 use super::slots::State;
 use super::transaction::{Phase, Request, Step, Then};
 use super::{Effects, Entry, Table, key};
 use crate::arena::Ref;
+use crate::limits::PICKS;
 use crate::sys::Errno;
 use crate::wire::{Bind, Outcome, Port, PortRange, Ports, Rule, Which};
 
 /// How often one pick may be asked for again, since other rules want what was found.
-const PICK_TRIES: u8 = 16;
+const PICK_TRIES: u8 = 250;
+
+/// How many of the rules that are in one pick's way are stepped over at a time.
+const STEPS: usize = 32;
 
 impl<D> Table<D> {
     /// What comes next. To be called again at once after [`Step::Ask`], in a while after
@@ -23,6 +27,8 @@ impl<D> Table<D> {
     pub fn next_step(&mut self, effects: &mut impl Effects<D>) -> Step {
         match self.phase {
             Phase::Closed | Phase::Open | Phase::Prepared { .. } => self.next_retry(),
+            // One after the other, or they would all find the same; and nobody can call one back.
+            Phase::Picking { asked, .. } if asked + self.late_picks >= PICKS => Step::Wait,
             Phase::Picking { asked, available, .. } => match self.next_pick() {
                 Some(request) => Step::Ask(request),
                 None if asked > 0 => Step::Wait,
@@ -54,6 +60,18 @@ impl<D> Table<D> {
             Phase::Unmarking { next, then } => self.unmark(next, then),
             Phase::Closing { next } => self.close_some(next),
         }
+    }
+
+    /// Whether the next step may be to ask for something.
+    pub const fn may_ask(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Closed
+                | Phase::Open
+                | Phase::Prepared { .. }
+                | Phase::Picking { .. }
+                | Phase::Binding { .. }
+        )
     }
 
     fn started(&mut self, planned: Result<(), Impossible>) -> Step {
@@ -96,49 +114,72 @@ impl<D> Table<D> {
             *next += 1;
             let Some(entry) = self.rules.get_mut(reference) else { continue };
             let rule = entry.rule;
-            if let (true, Ports::Pick { width }, Pick::Wanted(tries)) =
+            if let (true, Ports::Pick { width }, Pick::Wanted(search)) =
                 (rule.active, rule.ports, entry.pick)
             {
-                entry.pick = Pick::Asked(tries);
+                entry.pick = Pick::Asked(search);
                 *asked += 1;
                 let address = rule.bind.address().map(|address| key::socket_address(address, 0));
-                return Some(Request::Pick { rule: reference, address, width: width.get() });
+                let (width, from) = (width.get(), search.from);
+                return Some(Request::Pick { rule: reference, address, width, from });
             }
         }
     }
 
     /// The factory's answer to [`Request::Pick`]. Ports that another rule of the shadow table wants
-    /// are free as yet, so that the factory may name them: it is asked again then. An answer that
-    /// is late, or the second one, is ignored.
+    /// are free as yet, so that the factory may name them: it is asked again then, from behind them on.
+    /// An answer that is late is ignored.
     pub fn picked(&mut self, reference: Ref, outcome: Result<u16, Errno>) {
-        let Phase::Picking { next, asked, .. } = &mut self.phase else { return };
-        let Some(&Entry { rule, pick: Pick::Asked(tries), .. }) = self.rules.get(reference) else {
+        let entry = self.rules.get(reference).copied();
+        let (
+            Some(Entry { rule, pick: Pick::Asked(Search { tries, .. }), .. }),
+            Phase::Picking { .. },
+        ) = (entry, self.phase)
+        else {
+            self.late_picks = self.late_picks.saturating_sub(1);
             return;
         };
-        *asked -= 1;
-        let range = outcome.map(|port| PortRange::from_width(Port::new(port)?, rule.ports.width()));
+        let width = rule.ports.width();
+        let range = outcome.map(|port| PortRange::from_width(Port::new(port)?, width));
         let (ports, pick) = match range {
             Err(errno) => (rule.ports, Pick::Failed(errno)),
             Ok(None) => (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE))),
-            Ok(Some(range)) => {
-                let found = Rule { ports: Ports::Fixed(range), ..rule };
-                let mut others = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
-                match others.any(|other| key::overlap(&found, &other.rule)) {
-                    false => (found.ports, Pick::Found),
-                    true if tries == PICK_TRIES => {
-                        (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE)))
-                    }
-                    true => {
-                        *next = 0;
-                        (rule.ports, Pick::Wanted(tries + 1))
-                    }
+            Ok(Some(range)) => match self.behind_others(&rule, range) {
+                None => (Ports::Fixed(range), Pick::Found),
+                Some(_) if tries == PICK_TRIES => {
+                    (rule.ports, Pick::Failed(Errno(libc::EADDRINUSE)))
                 }
-            }
+                Some(from) => (rule.ports, Pick::Wanted(Search { tries: tries + 1, from })),
+            },
         };
+        if let Phase::Picking { next, asked, .. } = &mut self.phase {
+            *asked -= 1;
+            if matches!(pick, Pick::Wanted(_)) {
+                *next = 0;
+            }
+        }
         if let Some(entry) = self.rules.get_mut(reference) {
             entry.rule.ports = ports;
             entry.pick = pick;
         }
+    }
+
+    /// Where a pick that found ports of other shadow rules goes on: behind them, and behind those that
+    /// are there then, up to a number of them. `None`: nobody wants these.
+    fn behind_others(&self, rule: &Rule, mut range: PortRange) -> Option<u16> {
+        let mut from = None;
+        for _ in 0..STEPS {
+            let found = Rule { ports: Ports::Fixed(range), ..*rule };
+            let mut others = self.rules.shadow().iter().filter_map(|&at| self.rules.get(at));
+            let Some(other) = others.find(|other| key::overlap(&found, &other.rule)) else { break };
+            let Ports::Fixed(taken) = other.rule.ports else { break };
+            let behind = taken.last().above(1);
+            from = Some(behind.map_or(0, Port::get));
+            let next = behind.and_then(|port| PortRange::from_width(port, range.width()));
+            let Some(next) = next else { break };
+            range = next;
+        }
+        from
     }
 
     /// What has no ports yet looks for them again in the next PREPARE.
@@ -148,7 +189,7 @@ impl<D> Table<D> {
             if let Some(entry) = self.rules.get_mut(reference)
                 && entry.pick != Pick::Found
             {
-                entry.pick = Pick::Wanted(0);
+                entry.pick = Pick::Wanted(Search::default());
             }
         }
     }
@@ -219,16 +260,19 @@ impl<D> Table<D> {
         }
     }
 
-    /// How many sockets a PREPARE has brought, or a commit has still to close.
+    /// How many sockets a PREPARE has brought, or a commit has still to close, and how many are on
+    /// their way.
     pub fn other_sockets(&self) -> usize {
-        match self.phase {
-            Phase::Binding { counts, .. }
-            | Phase::Settling { counts, .. }
-            | Phase::Prepared { counts }
-            | Phase::Listening { counts, .. }
-            | Phase::GivingUp { counts, .. } => counts.new as usize,
-            Phase::Retiring { counts, .. } => counts.retired as usize,
-            _ => 0,
-        }
+        let asked = self.late + self.retry.asked();
+        asked
+            + match self.phase {
+                Phase::Binding { counts, asked, .. } => counts.new as usize + asked,
+                Phase::Settling { counts, .. }
+                | Phase::Prepared { counts }
+                | Phase::Listening { counts, .. }
+                | Phase::GivingUp { counts, .. } => counts.new as usize,
+                Phase::Retiring { counts, .. } => counts.retired as usize,
+                _ => 0,
+            }
     }
 }

@@ -24,6 +24,11 @@ impl Retry {
         self.left = 0;
     }
 
+    /// How many answers are awaited.
+    pub(super) const fn asked(&self) -> usize {
+        self.asked
+    }
+
     /// A slot that is being tried leaves: the answer that is awaited for it will find nothing.
     pub(super) const fn forget(&mut self) {
         self.asked = self.asked.saturating_sub(1);

@@ -25,14 +25,23 @@ pub struct Entry {
 /// The search for a rule's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// The factory is to be asked. So often it has named ports of other rules of the same table.
-    Wanted(u8),
+    /// The factory is to be asked.
+    Wanted(Search),
     /// The factory was asked.
-    Asked(u8),
+    Asked(Search),
     /// Over; the rule has its ports.
     Found,
     /// There are none.
     Failed(Errno),
+}
+
+/// What is known of where a rule's ports may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// So often the factory has named ports of other rules of the same table.
+    pub tries: u8,
+    /// From here on it has not looked yet; 0 is nowhere.
+    pub from: u16,
 }
 
 impl Entry {
@@ -181,7 +190,12 @@ impl Rules {
             Some(stats) => stats,
             None => self.stats.insert(Stats::default()).map_err(|_| Full)?,
         };
-        let entry = Entry { rule, stats, pick: Pick::Wanted(0), listeners: Listeners::default() };
+        let entry = Entry {
+            rule,
+            stats,
+            pick: Pick::Wanted(Search::default()),
+            listeners: Listeners::default(),
+        };
         let reference = self.entries.insert(entry).map_err(|_| Full)?;
         if let Some(stats) = self.stats.get_mut(stats) {
             stats.users += 1;

@@ -36,7 +36,8 @@ pub(super) enum Phase {
     /// COMMIT was refused: slots from place `next` on may listen for nothing.
     GivingUp { next: u32, counts: Counts },
     /// The tables were swapped: slots from place `next` on may have to leave.
-    Retiring { next: u32, counts: Counts },
+    /// One with much in its backlog has several rounds.
+    Retiring { next: u32, rounds: u32, counts: Counts },
     /// Origins from place `next` on may be of a rule whose flows are to end, though their listener went before.
     Ending { next: u32, counts: Counts },
     /// To stop: slots from place `next` on are still there.
@@ -65,6 +66,8 @@ pub enum Request {
         address: Option<SocketAddr>,
         /// How many in a row.
         width: u16,
+        /// From which port on; 0 is anywhere.
+        from: u16,
     },
     /// Bind a listener; answered by [`Table::bound`].
     Bind {
@@ -174,7 +177,8 @@ impl<D> Table<D> {
         if let Some(stats) = self.entry(id).map(|entry| entry.stats)
             && let Some(stats) = self.rules.stats_mut(stats)
         {
-            stats.ending = Some(after_ms);
+            // Whatever is said twice of them, the sooner end counts.
+            stats.ending = Some(stats.ending.map_or(after_ms, |before| before.min(after_ms)));
             self.ends_flows = true;
         }
         Ok(())
@@ -226,18 +230,18 @@ impl<D> Table<D> {
     }
 
     /// Visits slots from place `next` on, a part of them at a time: whether all were visited. `visit`
-    /// says whether it did something to a socket.
+    /// says to how many sockets it did something.
     pub(super) fn walk(
         &mut self,
         next: &mut u32,
-        mut visit: impl FnMut(&mut Self, Ref) -> bool,
+        mut visit: impl FnMut(&mut Self, Ref) -> usize,
     ) -> bool {
         let mut sockets = 0;
         for _ in 0..LOOKS {
             let Some(at) = self.slots.next_from(*next) else { return true };
             *next = at.index + 1;
-            sockets += usize::from(visit(self, at));
-            if sockets == SOCKETS {
+            sockets += visit(self, at);
+            if sockets >= SOCKETS {
                 return false;
             }
         }

@@ -255,8 +255,9 @@ impl<P: Ports> Daemon<P> {
     }
 
     fn stop(&mut self) {
-        self.table.close();
-        let told = self.control.stop(&self.table);
+        let committed = self.table.close();
+        assert_eq!(committed, None, "no step of a commit is left");
+        let told = self.control.stop(&self.table, committed);
         let expected = self.reference.stop();
         let told = told.map(|(place, frame)| {
             let (opcode, sequence, answer) = Answer::parse(&frame).expect("an answer");

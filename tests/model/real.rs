@@ -67,7 +67,7 @@ impl Real {
         for (token, request) in (0..).zip(batch) {
             let work = match *request {
                 Request::Bind { address, .. } => Work::Listen(address),
-                Request::Pick { address, width, .. } => Work::Pick { address, width },
+                Request::Pick { address, width, from, .. } => Work::Pick { address, width, from },
                 Request::Settle => Work::Nothing,
             };
             self.channel().push(Order { token, work });

@@ -4,7 +4,7 @@ use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
-use pesto::table::{Effects, Entry, Key, Request, Stats};
+use pesto::table::{Effects, Entry, Key, Request, Retired, Stats};
 use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -115,8 +115,8 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(socket)
     }
 
-    fn retire(&mut self, _: Key, _: P::Socket, _: &Entry, _: Ref) -> u32 {
-        0
+    fn retire(&mut self, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
+        Retired { taken: 0, over: true }
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

@@ -14,7 +14,7 @@ use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
 use crate::sys::{Errno, clock, socket};
-use crate::table::{Effects, Entry, Key, Table};
+use crate::table::{Effects, Entry, Key, Retired, Table};
 use crate::wire::{Address, Which};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -222,10 +222,13 @@ impl Effects<OwnedFd> for World {
         self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
     }
 
-    fn retire(&mut self, key: Key, socket: OwnedFd, was: &Entry, origin: Ref) -> u32 {
+    fn retire(&mut self, key: Key, socket: &OwnedFd, was: &Entry, origin: Ref) -> Retired {
         let mut taken = 0;
-        // What is kept for other rules is not for one that leaves: the rest is reset with the listener.
-        while self.flows.len() < self.common {
+        for _ in 0..SOCKETS {
+            // What is kept for other rules is not for one that leaves: the rest is reset with the listener.
+            if self.flows.len() >= self.common {
+                return Retired { taken, over: true };
+            }
             match self.accept_one(socket.as_fd(), (key, origin), was, None) {
                 Ok(flow) => {
                     if self.watch(flow, Leg::Client).is_none() {
@@ -233,10 +236,10 @@ impl Effects<OwnedFd> for World {
                     }
                 }
                 Err(Errno(libc::EINTR | libc::ECONNABORTED)) => {}
-                Err(_) => break,
+                Err(_) => return Retired { taken, over: true },
             }
         }
-        taken
+        Retired { taken, over: false }
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

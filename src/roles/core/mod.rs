@@ -146,8 +146,8 @@ impl Core {
     }
 
     fn event(&mut self, token: Token, bits: u32) {
-        let Self { table, control, clients, world, host, .. } = self;
-        world.sockets = sockets_of(table, host);
+        let Self { table, control, clients, world, .. } = self;
+        world.sockets = sockets_of(table);
         match token {
             Token::Flow(flow, leg) => {
                 let report = world.flows.event(flow, leg, bits);
@@ -256,7 +256,9 @@ impl Core {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
                 self.table.picked(rule, port);
             }
-            (Side::Host, Some(Token::HostFactory)) => self.table.settled(),
+            (Side::Host, Some(Token::HostFactory)) if matches!(outcome, Ok(Product::Nothing)) => {
+                self.table.settled();
+            }
             (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
@@ -296,7 +298,7 @@ impl Core {
 
     /// What a turn does beside its events.
     fn go_on(&mut self) {
-        let Self { table, control, world, host, .. } = self;
+        let Self { table, control, world, .. } = self;
         table.recount();
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
@@ -312,7 +314,7 @@ impl Core {
             world.account(table, Some(report));
         }
         control.expire(now, table);
-        world.sockets = sockets_of(table, host);
+        world.sockets = sockets_of(table);
         world.resume_listeners(table, now);
         world.end_doomed(table, now);
         self.resume_admission(now);
@@ -345,7 +347,7 @@ impl Core {
         self.changing = false;
         let until = clock::now_us() + CHANGE_US;
         loop {
-            while self.host.has_room() && !self.changing {
+            while !self.changing && (self.host.has_room() || !self.table.may_ask()) {
                 match self.table.next_step(&mut self.world) {
                     Step::Ask(request) => self.host.push(host_request(request)),
                     Step::Wait => break,
@@ -373,7 +375,7 @@ impl Core {
         match self.retry_ms {
             Some(at) if at > now => return,
             Some(_) => {
-                self.world.sockets = sockets_of(&self.table, &self.host);
+                self.world.sockets = sockets_of(&self.table);
                 self.table.retry(self.world.free_descriptors());
                 self.changing = true;
             }
@@ -384,9 +386,9 @@ impl Core {
 
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
-        self.table.close();
+        let committed = self.table.close();
         let Self { table, control, clients, world, .. } = self;
-        if let Some(answer) = control.stop(table) {
+        if let Some(answer) = control.stop(table, committed) {
             clients.answer(answer, control, table, world);
         }
         let at = clock::now_ms() + u64::from(drain_ms);
@@ -426,8 +428,9 @@ enum Side {
 
 fn host_request(request: table::Request) -> Request {
     match request {
-        table::Request::Pick { rule, address, width } => {
-            Request { token: Token::Pick(rule).encode(), work: Work::Pick { address, width } }
+        table::Request::Pick { rule, address, width, from } => {
+            let work = Work::Pick { address, width, from };
+            Request { token: Token::Pick(rule).encode(), work }
         }
         table::Request::Bind { slot, address } => {
             Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
@@ -439,8 +442,8 @@ fn host_request(request: table::Request) -> Request {
 }
 
 /// Descriptors of listeners, now and soon.
-fn sockets_of(table: &Table<OwnedFd>, host: &Channel) -> usize {
-    table.listeners().open as usize + table.other_sockets() + host.outstanding()
+fn sockets_of(table: &Table<OwnedFd>) -> usize {
+    table.listeners().open as usize + table.other_sockets()
 }
 
 /// Something that cannot be has happened.

@@ -6,7 +6,9 @@ mod picks;
 mod plans;
 mod transactions;
 
-use super::{Committed, Counts, Effects, Entry, Key, Refusal, Request, Slot, State, Step, Table};
+use super::{
+    Committed, Counts, Effects, Entry, Key, Refusal, Request, Retired, Slot, State, Step, Table,
+};
 use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::wire::{
@@ -53,6 +55,8 @@ pub(crate) struct Kernel {
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
+    /// How often it is that many again.
+    more_backlogs: u32,
     /// After how long flows were to end, each time that some were.
     ended: Vec<u64>,
     /// The origin of what was taken from the last listener that retired.
@@ -102,10 +106,11 @@ impl Effects<Socket> for Kernel {
         self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
     }
 
-    fn retire(&mut self, key: Key, _: Socket, _: &Entry, origin: Ref) -> u32 {
+    fn retire(&mut self, key: Key, _: &Socket, _: &Entry, origin: Ref) -> Retired {
         self.retired = Some(origin);
         self.calls.push(("retire", key.port));
-        self.backlog
+        self.more_backlogs = self.more_backlogs.saturating_sub(1);
+        Retired { taken: self.backlog, over: self.more_backlogs == 0 }
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

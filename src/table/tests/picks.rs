@@ -1,6 +1,7 @@
 //! Ports that the daemon chooses.
 
 use super::*;
+use crate::limits::PICKS;
 use crate::wire::Which;
 
 fn ports(table: &Table<Socket>, id: u32) -> Option<Ports> {
@@ -43,7 +44,7 @@ fn pick_that_finds_only_ports_of_others_fails_at_last() {
     assert_eq!(prepare(&mut table, &mut kernel).1, Outcome::Failed);
     let failure = table.failures(Which::Shadow).get(0).expect("one");
     assert_eq!((failure.rule, failure.port, failure.errno), (RuleId(2), None, IN_USE));
-    assert!(kernel.picks.len() > 900);
+    assert!(kernel.picks.len() > 700);
 }
 
 #[test]
@@ -97,4 +98,51 @@ fn second_answer_to_a_pick_is_none() {
     assert_eq!((counts.failed, counts.new, outcome), (1, 1, Outcome::Failed));
     table.picked(one, Ok(50));
     assert_eq!(table.failures(Which::Shadow).total(), 1);
+}
+
+#[test]
+fn pick_goes_on_behind_what_other_rules_want() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("closed");
+    for (id, ports) in [(1, range(80, 82)), (2, range(83, 83)), (3, range(85, 90))] {
+        table.insert(rule(id, "127.0.0.1", ports), false).expect("room");
+    }
+    table.insert(rule(4, "127.0.0.1", width(2)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    let mut asked = Vec::new();
+    kernel.picks = vec![Ok(81), Ok(91)];
+    while let Step::Ask(request) = next_step(&mut table, &mut kernel) {
+        if let Request::Pick { from, .. } = request {
+            asked.push(from);
+        }
+        kernel.carry_out(request, &mut table);
+    }
+    // Port 84 alone is too narrow.
+    assert_eq!(asked, [0, 91]);
+}
+
+#[test]
+fn few_picks_are_asked_for_at_a_time_also_behind_those_of_a_client_that_has_left() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        table.begin(Base::Empty, None).expect("closed");
+        for id in 1..10 {
+            table.insert(rule(id, "127.0.0.1", width(1)), false).expect("room");
+        }
+        table.prepare(LISTENERS).expect("open");
+        while let Step::Ask(request) = next_step(&mut table, &mut kernel) {
+            late.push(request);
+        }
+        assert_eq!(late.len(), PICKS);
+        assert_eq!(table.other_sockets(), 0, "none brings a socket");
+        table.rollback();
+    }
+    table.begin(Base::Empty, None).expect("closed");
+    table.insert(rule(1, "127.0.0.1", width(1)), false).expect("room");
+    table.prepare(LISTENERS).expect("open");
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    kernel.picks = (50..).take(PICKS + 1).map(Ok).collect();
+    kernel.carry_out(late.pop().expect("one"), &mut table);
+    assert_eq!(finish(&mut table, &mut kernel).1, Outcome::Done);
 }
