@@ -5,7 +5,7 @@ use crate::kernel::listeners;
 use crate::load::Loop;
 use crate::support::until;
 use crate::world::{World, alone, count_of_ports, reach, refuses};
-use pesto::wire::{Outcome, Refusal, Request};
+use pesto::wire::{Answer, Outcome, Refusal, Request};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
@@ -81,6 +81,31 @@ fn flow_goes_on_when_a_daemon_that_stops_closes_ten_thousand_ports() {
         client.done(Request::Stop { drain_ms: 600_000 });
         // It is answered before all of them are closed.
         client.is_refused(crate::client::COPY, Refusal::Stopping);
+        until("the end of all listeners", || listeners().is_empty().then_some(()));
+        trips.goes_on();
+        trips.end();
+    });
+}
+
+#[test]
+fn flow_goes_on_when_a_daemon_stops_in_the_middle_of_a_commit() {
+    let name = "many::flow_goes_on_when_a_daemon_stops_in_the_middle_of_a_commit";
+    alone(name, |world| {
+        let mut client = world.client();
+        let ports = count_of_ports(world, MANY);
+        client.change(&[insert(rule(1, PORT..=PORT, 8000))]);
+        let trips = Loop::round_trips(PORT, 8000);
+        client.draft(&[insert(rule(2, ports, 8000))]);
+        client.prepare();
+        let mut other = world.client();
+        client.send(Request::Commit { allow_failed: false });
+        other.done(Request::Stop { drain_ms: 600_000 });
+        // Whether it was done depends on which came first; the answer says so, and is the only one.
+        match client.answer() {
+            Answer::Plan(plan) => assert_eq!((plan.outcome, plan.generation), (Outcome::Done, 2)),
+            Answer::Refused(Refusal::Stopping, state) => assert_eq!(state.generation, 1),
+            answer => panic!("{answer:?}"),
+        }
         until("the end of all listeners", || listeners().is_empty().then_some(()));
         trips.goes_on();
         trips.end();

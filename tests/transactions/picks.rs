@@ -3,7 +3,7 @@
 use crate::client::{Client, insert, rule};
 use crate::world::{alone, hold, reach};
 use pesto::sys::socket;
-use pesto::wire::{Outcome, PortRange, Ports, Rule, Which};
+use pesto::wire::{Outcome, PortRange, Ports, Request, Rule, Which};
 use std::fs;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -65,5 +65,44 @@ fn pick_finds_the_ports_of_either_half_that_are_not_bound() {
             client.change(&[crate::client::delete(1)]);
             drop(holders);
         }
+    });
+}
+
+#[test]
+fn many_picks_of_one_change_share_the_ports_that_are_left() {
+    alone("picks::many_picks_of_one_change_share_the_ports_that_are_left", |world| {
+        give_few();
+        // None of those that the kernel gives away is free: all look from the same port on.
+        let holders: Vec<_> = GIVEN.map(hold).collect();
+        let mut client = world.client();
+        let one = Ports::Pick { width: NonZeroU16::MIN };
+        let picks = (1..=300).map(|id| insert(Rule { ports: one, ..rule(id, 1..=1, 8000) }));
+        let fixed = insert(rule(1000, 1024..=1027, 8000));
+        client.draft(&picks.chain([fixed]).collect::<Vec<_>>());
+        let plan = client.prepare();
+        assert_eq!((plan.outcome, plan.new), (Outcome::Done, 304));
+        client.commit();
+        drop(holders);
+    });
+}
+
+#[test]
+fn searches_for_ports_take_no_descriptors_from_flows_and_do_not_keep_the_next_change_waiting() {
+    let name = "picks::searches_for_ports_take_no_descriptors_from_flows_and_do_not_keep_the_next_change_waiting";
+    alone(name, |world| {
+        let mut client = world.client();
+        client.change(&[insert(rule(5000, 9000..=9000, 8000))]);
+        let before = client.status().descriptors;
+        let wide = Ports::Pick { width: NonZeroU16::new(60_000).expect("not 0") };
+        let wide = |id| insert(Rule { ports: wide, ..rule(id, 1..=1, 1) });
+        let mut other = world.client();
+        other.draft(&(1..=1000).map(wide).collect::<Vec<_>>());
+        other.send(Request::Prepare);
+        assert_eq!(client.status().descriptors, before, "none is asked for");
+        drop(reach(9000, 8000));
+        drop(other);
+        // It waits for the few that are under way, not for a thousand.
+        client.change(&[insert(rule(1, 9001..=9001, 8001))]);
+        drop(reach(9001, 8001));
     });
 }
