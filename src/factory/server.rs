@@ -42,6 +42,8 @@ pub fn serve(
             Err(Errno(libc::EINTR)) => continue,
             Err(_) => return false,
         };
+        #[cfg(feature = "dev-sandbox")]
+        crate::sandbox::puppet::obey(policy.process());
         let (entries, rest) = requests.get(..len).unwrap_or_default().as_chunks::<REQUEST>();
         if entries.is_empty() || !rest.is_empty() {
             fd::write_stderr(b"a packet of the core has a wrong length\n");
