@@ -1,6 +1,6 @@
 //! An attack, and the proof of what stops it.
 
-use crate::puppet::{Puppet, Result, Stop};
+use crate::puppet::{Puppet, Result, Stop, names};
 use crate::support::network::Container;
 use crate::victims::Victims;
 use pesto::sandbox::seccomp::Policy;
@@ -105,24 +105,33 @@ pub struct Attack {
 }
 
 /// What the document has to say of it.
-fn row(attack: &Attack) -> String {
+fn row(policy: Policy, attack: &Attack) -> String {
     let layers = attack.layers.iter().filter(|layer| !layer.unsure);
     let layers: Vec<_> = layers.map(Layer::told).collect();
-    format!("| {} | {} |\n", attack.name, layers.join(", "))
+    let process = match policy {
+        Policy::Core => String::new(),
+        _ => format!("| {} ", names(policy).0),
+    };
+    format!("\n{process}| {} | {} |\n", attack.name, layers.join(", "))
 }
 
 /// The document.
 const DOCUMENT: &str = include_str!("../../docs/threat-model.md");
 
 /// Each attack is stopped by each of its layers, and by nothing else.
-pub fn prove(policy: Policy, attacks: &[Attack]) {
+pub fn prove(policy: Policy, attacks: &[&[Attack]]) {
+    prove_with(policy, &[], attacks);
+}
+
+/// The same of a daemon with these options.
+pub fn prove_with(policy: Policy, options: &[&str], attacks: &[&[Attack]]) {
     let container = crate::puppet::container();
     let mut victims = Victims::new();
     let mut wrong = Vec::new();
-    for attack in attacks {
+    for attack in attacks.iter().copied().flatten() {
         let layers: Vec<_> = attack.layers.iter().filter(|layer| layer.is_there()).collect();
         let mut check = |without: &[&str], expected: Result<()>| {
-            let result = carried_out(&container, policy, without, attack, &mut victims);
+            let result = carried_out(&container, (policy, without, options), attack, &mut victims);
             if result != expected {
                 let name = attack.name;
                 wrong.push(format!("{name}, without {without:?}: {result:?}, not {expected:?}"));
@@ -134,8 +143,9 @@ pub fn prove(policy: Policy, attacks: &[Attack]) {
             check(&others.collect::<Vec<_>>(), Err(layer.stop));
         }
         check(&layers.iter().map(|layer| layer.name).collect::<Vec<_>>(), Ok(()));
-        if !DOCUMENT.contains(&row(attack)) {
-            wrong.push(format!("docs/threat-model.md has no {}", row(attack)));
+        let row = row(policy, attack);
+        if !DOCUMENT.contains(&row) {
+            wrong.push(format!("docs/threat-model.md has no {}", row.trim()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -144,12 +154,11 @@ pub fn prove(policy: Policy, attacks: &[Attack]) {
 /// What comes of an attack in a daemon of its own without these layers.
 fn carried_out(
     container: &Container,
-    policy: Policy,
-    without: &[&str],
+    (policy, without, options): (Policy, &[&str], &[&str]),
     attack: &Attack,
     victims: &mut Victims,
 ) -> Result<()> {
-    let puppet = Puppet::new(container, policy, without, &[]);
+    let puppet = Puppet::new(container, policy, without, options);
     let result = (attack.carry_out)(&mut Scene { puppet: &puppet, victims });
     drop(puppet);
     victims.are_well(attack.name);

@@ -1,7 +1,7 @@
 //! Attacks that gain something of the kernel: memory, privileges, and more of its interfaces, through
 //! which a weakness of the kernel's itself could be reached.
 
-use crate::attack::{Attack, SECCOMP, capabilities, landlock, limits, mdwe};
+use crate::attack::{Attack, SECCOMP, Scene, capabilities, landlock, limits, mdwe};
 use crate::puppet::{Puppet, Result};
 
 const PAGE: u64 = 4096;
@@ -19,7 +19,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     Attack {
         name: "maps memory that is written and executed",
         layers: &[SECCOMP, mdwe(libc::EACCES)],
-        carry_out: |scene| map(scene.puppet, WRITE | EXECUTE).map(drop),
+        carry_out: map_executable,
     },
     Attack {
         name: "makes memory that it has written executable",
@@ -176,6 +176,11 @@ pub const FROM_THE_CORE: &[Attack] = &[
         },
     },
 ];
+
+/// Maps memory that is written and executed.
+pub fn map_executable(scene: &mut Scene) -> Result<()> {
+    map(scene.puppet, WRITE | EXECUTE).map(drop)
+}
 
 /// A new page.
 fn map(puppet: &Puppet, rights: u64) -> Result<u64> {

@@ -22,6 +22,8 @@ mod kernel;
 #[cfg(feature = "dev-sandbox")]
 mod network;
 #[cfg(feature = "dev-sandbox")]
+mod others;
+#[cfg(feature = "dev-sandbox")]
 mod processes;
 #[cfg(feature = "dev-sandbox")]
 mod puppet;

@@ -39,10 +39,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     Attack {
         name: "connects a new socket by sending (MSG_FASTOPEN)",
         layers: &[SECCOMP, PERHAPS_LANDLOCK, namespaces(libc::ENETUNREACH)],
-        carry_out: |scene| {
-            let socket = socket(scene.puppet, libc::AF_INET, libc::SOCK_STREAM)?;
-            connect_by_sending(scene, socket)
-        },
+        carry_out: connect_new_by_sending,
     },
     Attack {
         name: "disconnects an accepted socket and connects it by sending (MSG_FASTOPEN)",
@@ -208,6 +205,12 @@ pub fn connect(scene: &mut Scene) -> Result<()> {
     connect_to(scene.puppet, socket, scene.victims.address())?;
     scene.victims.hear();
     Ok(())
+}
+
+/// Connects a new socket to the victim by sending.
+pub fn connect_new_by_sending(scene: &mut Scene) -> Result<()> {
+    let socket = socket(scene.puppet, libc::AF_INET, libc::SOCK_STREAM)?;
+    connect_by_sending(scene, socket)
 }
 
 /// Sends a datagram to the victim.

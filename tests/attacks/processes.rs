@@ -1,7 +1,7 @@
 //! Attacks on processes, its own too.
 
 use crate::attack::{Attack, SECCOMP, Scene, hidden, landlock, limits, namespaces};
-use crate::puppet::{Result, Stop};
+use crate::puppet::{Puppet, Result, Stop};
 use crate::support::until;
 
 /// linux/ptrace.h
@@ -47,12 +47,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     Attack {
         name: "traces the supervisor",
         layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM)],
-        carry_out: |scene| {
-            let parent = scene.puppet.supervisor();
-            scene.puppet.call(libc::SYS_ptrace, &[PTRACE_SEIZE, parent, 0, 0])?;
-            let _ = scene.puppet.call(libc::SYS_ptrace, &[PTRACE_DETACH, parent, 0, 0]);
-            Ok(())
-        },
+        carry_out: |scene| trace(scene.puppet, scene.puppet.supervisor()),
     },
     Attack {
         name: "reads the supervisor's memory",
@@ -97,6 +92,13 @@ pub const FROM_THE_CORE: &[Attack] = &[
         },
     },
 ];
+
+/// Traces a process, and lets it go.
+pub fn trace(puppet: &Puppet, pid: u64) -> Result<()> {
+    puppet.call(libc::SYS_ptrace, &[PTRACE_SEIZE, pid, 0, 0])?;
+    let _ = puppet.call(libc::SYS_ptrace, &[PTRACE_DETACH, pid, 0, 0]);
+    Ok(())
+}
 
 /// Signals another process.
 pub fn end_another(scene: &mut Scene) -> Result<()> {

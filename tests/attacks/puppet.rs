@@ -2,7 +2,7 @@
 
 use crate::support::network::Container;
 use crate::support::{Folder, Lines, PATIENCE, PEER, connect, first_port, has_ended, program};
-use crate::support::{children, stdout, until};
+use crate::support::{children, output, text, until};
 use pesto::sandbox::development;
 use pesto::sandbox::puppet::{
     ARGUMENTS, BASE, CALL, DATA, NUMBER, OBEYS, PART, RESULT, STATE, VARIABLE, WANTED, WORDS,
@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -44,7 +44,7 @@ pub enum Stop {
 pub type Result<T> = std::result::Result<T, Stop>;
 
 /// What a policy's process is called in lines of the daemon's, and by the kernel.
-fn names(policy: Policy) -> (&'static str, &'static str) {
+pub fn names(policy: Policy) -> (&'static str, &'static str) {
     match policy {
         Policy::Supervisor => ("supervisor", "pestod"),
         Policy::Core => ("core", "pestod-core"),
@@ -56,7 +56,7 @@ fn names(policy: Policy) -> (&'static str, &'static str) {
 /// A daemon upon a container, with one flow open.
 pub struct Puppet {
     policy: Policy,
-    child: Child,
+    child: Daemon,
     /// The supervisor's, then the others'.
     processes: Vec<OwnedFd>,
     /// The one that obeys.
@@ -85,18 +85,23 @@ impl Puppet {
         let mut pestod = Command::new(program("pestod"));
         pestod.arg("--control").arg(&socket).args(["--netns", &container.network()]).args(options);
         pestod.env(development::VARIABLE, without.join(",")).env(VARIABLE, &path);
-        let mut child = pestod.stderr(Stdio::piped()).spawn().expect("pestod is built");
-        let lines = Lines::of(child.stderr.take().expect("a pipe"));
+        let spawned = pestod.stderr(Stdio::piped()).spawn();
+        let mut child = Daemon(spawned.expect("pestod is built"));
+        let lines = Lines::of(child.0.stderr.take().expect("a pipe"));
         assert!(lines.next().contains("THIS BUILD IS FOR TESTS"));
         let path = CString::new(socket.as_os_str().as_bytes()).expect("a path");
         until("the daemon", || unix::is_alive(&path).expect("a path").then_some(()));
-        let mut pesto = Command::new(program("pesto"));
-        let added = stdout(pesto.args(["add", "-p", "127.0.0.1::8000", "-c"]).arg(&socket));
-        let mut flow = connect(first_port(&format!("pesto: {added}")));
+        // Somebody else may be quicker to bind what was picked.
+        let added = until("a port", || {
+            let mut pesto = Command::new(program("pesto"));
+            let added = output(pesto.args(["add", "-p", "127.0.0.1::8000", "-c"]).arg(&socket));
+            added.status.success().then_some(added.stdout)
+        });
+        let mut flow = connect(first_port(&format!("pesto: {}", text(added))));
         flow.write_all(b"a flow").expect("it is open");
         flow.read_exact(&mut [0; 6]).expect("an echo");
 
-        let supervisor = i32::try_from(child.id()).expect("a pid");
+        let supervisor = i32::try_from(child.0.id()).expect("a pid");
         let all = [vec![supervisor], children(supervisor)].concat();
         let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs");
         let is_it = |pid: &&i32| name(**pid).trim_end() == names(policy).1;
@@ -186,6 +191,11 @@ impl Puppet {
         bytes
     }
 
+    /// What was put may be overwritten.
+    pub fn forget(&self) {
+        self.used.set(8 * DATA);
+    }
+
     /// Has the process make a call: what that returned. Arguments that are not given are 0.
     pub fn call(&self, number: libc::c_long, arguments: &[u64]) -> Result<u64> {
         self.begin(number, arguments);
@@ -229,8 +239,8 @@ impl Puppet {
         result.try_into().map_err(|_| Stop::Refused(errno()))
     }
 
-    /// Has it begin a call.
-    fn begin(&self, number: libc::c_long, arguments: &[u64]) {
+    /// Has it begin a call, after which it may be there no more.
+    pub fn begin(&self, number: libc::c_long, arguments: &[u64]) {
         self.set(NUMBER, number.cast_unsigned());
         for at in 0..6 {
             self.set(ARGUMENTS + at, arguments.get(at).copied().unwrap_or(0));
@@ -270,6 +280,22 @@ impl Puppet {
         }
     }
 
+    /// Lines of the daemon's up to its end, which comes by itself.
+    pub fn lines_of_its_own(&self) -> Vec<String> {
+        for pidfd in &self.processes[..1] {
+            assert!(has_ended(pidfd.as_fd(), PATIENCE), "it goes on");
+        }
+        self.lines.rest()
+    }
+
+    /// Lines of the daemon's up to its end, which comes when the process goes on and is told to.
+    pub fn lines_of_its_end(&self) -> Vec<String> {
+        self.let_go();
+        process::send_signal(self.processes[0].as_fd(), libc::SIGTERM).expect("a signal");
+        self.flow.shutdown(Shutdown::Both).expect("it is open");
+        self.lines_of_its_own()
+    }
+
     /// The descriptor of the core that the flow's client is connected with: what has the mark to be
     /// read. The one of its target: another socket that is connected, and has nothing to be read.
     pub fn flow_sockets(&self) -> [u64; 2] {
@@ -299,7 +325,7 @@ impl Puppet {
 
     /// The supervisor's process id.
     pub fn supervisor(&self) -> u64 {
-        self.child.id().into()
+        self.child.0.id().into()
     }
 
     /// Lets it go on with its work.
@@ -317,6 +343,22 @@ const FIRST_OF_FLOWS: u64 = 7;
 /// No descriptor of a daemon with little to do is higher.
 const MOST: u64 = 200;
 
+/// A supervisor that ends with the value, whatever has become of it; the others end with it.
+struct Daemon(Child);
+
+impl Daemon {
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Drop for Puppet {
     fn drop(&mut self) {
         self.let_go();
@@ -324,8 +366,7 @@ impl Drop for Puppet {
             let _ = asked.kill();
             let _ = asked.wait();
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.end();
         for pidfd in &self.processes {
             if !has_ended(pidfd.as_fd(), PATIENCE) {
                 let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
