@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use support::ends::{all_end, pidfd};
+use support::network;
 use support::{Folder, Lines, children, curl, first_port, output, program, text, until};
 
 /// Processes whose network is attached to: a server at port 8000, started by other words.
@@ -181,37 +182,38 @@ fn hundred_rounds_leave_nothing() {
 
 #[test]
 fn ten_thousand_ports_of_one_rule_are_attached_and_detached() {
-    let container = Container::start(&UNSHARE);
-    let pid = container.server.to_string();
-    let ports = [20000, 25000, 29999];
-    let servers = ports.map(|port| {
-        let mut server = Command::new("nsenter");
-        server.args(["--target", &pid, "--user", "--preserve-credentials", "--net"]);
-        server.args(["python3", "-u", "-m", "http.server", &port.to_string(), "--directory"]);
-        server.arg(container.folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut server = server.spawn().expect("nsenter");
-        let lines = Lines::of(server.stdout.take().expect("a pipe"));
-        assert!(lines.next().starts_with("Serving"));
-        server
+    network::alone("ten_thousand_ports_of_one_rule_are_attached_and_detached", || {
+        let container = Container::start(&UNSHARE);
+        let pid = container.server.to_string();
+        let ports = [20000, 25000, 29999];
+        let servers = ports.map(|port| {
+            let mut server = Command::new("nsenter");
+            server.args(["--target", &pid, "--user", "--preserve-credentials", "--net"]);
+            server.args(["python3", "-u", "-m", "http.server", &port.to_string(), "--directory"]);
+            server.arg(container.folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut server = server.spawn().expect("nsenter");
+            let lines = Lines::of(server.stdout.take().expect("a pipe"));
+            assert!(lines.next().starts_with("Serving"));
+            server
+        });
+        let spec = "127.0.0.1:20000-29999:20000-29999";
+        let attached = container.attach(&["--pid", &pid, "-p", spec]);
+        assert!(attached.status.success(), "{attached:?}");
+        for port in ports {
+            assert_eq!(curl(&format!("http://127.0.0.1:{port}/")), "inside");
+        }
+        let list = text(container.pesto(&["list", "--json"]).stdout);
+        assert!(list.contains("\"listeners\": 10000"), "{list}");
+        let stopped = container.pesto(&["stop"]);
+        assert!(stopped.status.success(), "{stopped:?}");
+        for port in ports {
+            std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free again");
+        }
+        for mut server in servers {
+            server.kill().expect("it runs");
+            let _ = server.wait();
+        }
     });
-    // An address that nobody else uses: these ports of it are free.
-    let spec = "127.77.88.99:20000-29999:20000-29999";
-    let attached = container.attach(&["--pid", &pid, "-p", spec]);
-    assert!(attached.status.success(), "{attached:?}");
-    for port in ports {
-        assert_eq!(curl(&format!("http://127.77.88.99:{port}/")), "inside");
-    }
-    let list = text(container.pesto(&["list", "--json"]).stdout);
-    assert!(list.contains("\"listeners\": 10000"), "{list}");
-    let stopped = container.pesto(&["stop"]);
-    assert!(stopped.status.success(), "{stopped:?}");
-    for port in ports {
-        std::net::TcpListener::bind(("127.77.88.99", port)).expect("it is free again");
-    }
-    for mut server in servers {
-        server.kill().expect("it runs");
-        let _ = server.wait();
-    }
 }
 
 #[test]
@@ -313,7 +315,7 @@ fn attach_in_the_middle(container: &Container) -> (Child, Vec<OwnedFd>) {
         let mut attach = Command::new(program("pesto"));
         attach.arg("attach").arg("-c").arg(container.socket());
         attach.args(["--pid", &container.server.to_string()]);
-        attach.args(["-p", "127.77.88.98:20000-24999:20000-24999"]);
+        attach.args(["-p", "127.0.0.1:20000-24999:20000-24999"]);
         let mut attach = attach.stdout(Stdio::null()).spawn().expect("it is built");
         let daemon = daemons(&container.socket()).into_iter().map(pidfd).collect();
         let own = pidfd(i32::try_from(attach.id()).expect("a pid"));
@@ -334,16 +336,18 @@ fn attach_in_the_middle(container: &Container) -> (Child, Vec<OwnedFd>) {
 
 #[test]
 fn attach_that_is_killed_before_all_is_forwarded_leaves_no_daemon() {
-    let container = Container::start(&UNSHARE);
-    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
-        let (mut attach, daemon) = attach_in_the_middle(&container);
-        let own = pidfd(i32::try_from(attach.id()).expect("a pid"));
-        support::ends::signal(&own, number);
-        support::ends::signal(&own, libc::SIGCONT);
-        assert_eq!(support::wait(&mut attach).signal(), Some(number));
-        all_end(&daemon);
-        assert!(!container.socket().exists());
-    }
+    network::alone("attach_that_is_killed_before_all_is_forwarded_leaves_no_daemon", || {
+        let container = Container::start(&UNSHARE);
+        for number in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+            let (mut attach, daemon) = attach_in_the_middle(&container);
+            let own = pidfd(i32::try_from(attach.id()).expect("a pid"));
+            support::ends::signal(&own, number);
+            support::ends::signal(&own, libc::SIGCONT);
+            assert_eq!(support::wait(&mut attach).signal(), Some(number));
+            all_end(&daemon);
+            assert!(!container.socket().exists());
+        }
+    });
 }
 
 #[test]

@@ -306,9 +306,12 @@ fn list_and_status_tell_the_same_to_people_and_programs() {
     assert_eq!(status["connections_in_all"], 3);
     assert_eq!(status["bytes_to_target"], 15);
     assert_eq!(status["listeners"], 1);
-    for layer in ["no-new-privs", "seccomp", "no-capabilities", "not-dumpable", "network-namespace"]
-    {
-        let layers = status["layers"].as_array().expect("an array");
+    let layers = status["layers"].as_array().expect("an array");
+    #[rustfmt::skip]
+    let expected = [
+        "no-new-privs", "seccomp", "no-capabilities", "not-dumpable", "network-namespace", "frozen-heap",
+    ];
+    for layer in expected {
         assert!(layers.contains(&json!(layer)), "{status}");
     }
     let people = done(run.pesto(&["status"]));

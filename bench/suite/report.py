@@ -5,16 +5,28 @@ are. So each is also divided by the direct connection's of the same round, and i
 median counts.
 """
 
-from statistics import median
+import math
+import random
+from statistics import fmean, median
 
 from .workloads import WORKLOADS
 
 BASE = "direct"
 
+# How often rounds are drawn again for the bound of their mean.
+DRAWS = 10_000
+
 
 def spread(values):
     """Median, least and greatest, or None without values."""
     return {"median": median(values), "min": min(values), "max": max(values)} if values else None
+
+
+def bound(differences):
+    """What their mean is not above, 95 of 100 times (bootstrap, one-sided)."""
+    source = random.Random(1)
+    means = sorted(fmean(source.choices(differences, k=len(differences))) for _ in range(DRAWS))
+    return means[math.ceil(0.95 * DRAWS) - 1]
 
 
 def summary(samples):

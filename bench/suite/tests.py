@@ -11,6 +11,15 @@ def sample(rate, cost=1.0, **more):
     return {"rate": rate, "cost": cost, **more}
 
 
+class Bound(unittest.TestCase):
+    def test_bound_of_equal_differences_is_that_difference(self):
+        self.assertEqual(report.bound([0.25] * 21), 0.25)
+
+    def test_bound_is_above_the_mean_and_nearer_to_it_with_more_rounds(self):
+        few, many = report.bound([-1.0, 1.0] * 5), report.bound([-1.0, 1.0] * 500)
+        self.assertTrue(0 < many < few < 1)
+
+
 class Summary(unittest.TestCase):
     def test_ratio_is_that_of_the_same_round(self):
         summary = report.summary({"direct": [sample(10), sample(100), sample(20)],

@@ -4,7 +4,11 @@ use pesto::roles::options::{self, Command};
 use pesto::roles::start;
 use pesto::sandbox::development::SUFFIX;
 use pesto::sandbox::panic;
+use pesto::sys::heap::Heap;
 use std::process::ExitCode;
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
     match options::parse(std::env::args_os().skip(1)) {

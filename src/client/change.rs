@@ -260,7 +260,7 @@ fn change(
     generation: u64,
     draft: &Settled,
 ) -> Result<Result<Done, Again>, Error> {
-    let answers = session.ask_all(&draft.requests)?;
+    let answers = session.ask_all(draft.requests.iter().copied())?;
     for (request, answer) in draft.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
             return Err(refused(session, &draft.names.of_request(request), answer));

@@ -1,6 +1,7 @@
 //! One connection to a daemon: requests out, answers in, in their order.
 
 use super::error::{Error, Exit};
+use crate::limits::MAX_IN_FLIGHT;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, process};
 use crate::wire::{
@@ -48,11 +49,18 @@ impl Session {
     /// # Errors
     /// Nobody is there, somebody else is, or it does not answer.
     pub fn open(path: &Path) -> Result<(Self, Hello), Error> {
-        let socket = connect(path)?;
+        Self::over(connect(path)?, path)
+    }
+
+    /// The same over a connection that is there already; errors call it by the path.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn over(socket: OwnedFd, path: &Path) -> Result<(Self, Hello), Error> {
         let mut session = Self { socket, path: path.to_owned(), sequence: 0, in_flight: 1 };
         match session.ask(Request::Hello)? {
             Answer::Hello(hello) => {
-                session.in_flight = usize::try_from(hello.max_in_flight).unwrap_or(1).max(1);
+                session.in_flight = hello.max_in_flight.clamp(1, MAX_IN_FLIGHT) as usize;
                 Ok((session, hello))
             }
             other => Err(session.unexpected(&other)),
@@ -76,19 +84,21 @@ impl Session {
 
     /// Sends requests that do not depend on each other, as many ahead as the daemon takes, and
     /// returns their answers in the same order. EXPIRED is the last one: what was in flight behind
-    /// it has ended the connection.
+    /// it has ended the connection. There may be more than there is memory for: they are made as they
+    /// are sent.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub fn ask_all(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Error> {
-        let mut answers = Vec::with_capacity(requests.len());
+    pub fn ask_all(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::new();
         let mut waiting = VecDeque::with_capacity(self.in_flight);
-        let mut left = requests.iter();
-        while answers.len() < requests.len()
-            && !matches!(answers.last(), Some(Answer::Refused(Refusal::Expired, _)))
-        {
+        let mut left = requests.into_iter();
+        while !matches!(answers.last(), Some(Answer::Refused(Refusal::Expired, _))) {
             for request in left.by_ref().take(self.in_flight - waiting.len()) {
-                let failed = self.send(*request);
+                let failed = self.send(request);
                 waiting.push_back((self.sequence, request.opcode(), failed));
             }
             let Some((sequence, opcode, failed)) = waiting.pop_front() else { break };
@@ -172,10 +182,8 @@ impl Session {
             Answer::NoEntry(NoEntry { generation, .. }) => (generation, 0),
             other => return Err(self.unexpected(&other)),
         };
-        let requests: Vec<Request> =
-            (0..count).map(|index| Request::Read { table, index }).collect();
-        let mut rules = Vec::with_capacity(requests.len());
-        for answer in self.ask_all(&requests)? {
+        let mut rules = Vec::new();
+        for answer in self.ask_all((0..count).map(|index| Request::Read { table, index }))? {
             match answer {
                 Answer::Rule(read) if read.generation == generation => rules.push(read.rule),
                 Answer::Rule(_) | Answer::NoEntry(_) => return Ok(None),
@@ -192,10 +200,9 @@ impl Session {
     /// As [`ask`](Self::ask).
     pub fn counted(&mut self) -> Result<Option<(Snapshot, Vec<Counters>)>, Error> {
         let Some(snapshot) = self.rules(Which::Active)? else { return Ok(None) };
-        let requests: Vec<Request> =
-            snapshot.rules.iter().map(|rule| Request::Counters { id: Some(rule.id) }).collect();
-        let mut all = Vec::with_capacity(requests.len());
-        for answer in self.ask_all(&requests)? {
+        let requests = snapshot.rules.iter().map(|rule| Request::Counters { id: Some(rule.id) });
+        let mut all = Vec::with_capacity(snapshot.rules.len());
+        for answer in self.ask_all(requests)? {
             match answer {
                 Answer::Counters(counters) if counters.generation == snapshot.generation => {
                     all.push(counters);
@@ -217,10 +224,9 @@ impl Session {
             Answer::NoEntry(_) => return Ok((Vec::new(), 0)),
             other => return Err(self.unexpected(&other)),
         };
-        let requests: Vec<Request> =
-            (0..all.min(most)).map(|index| Request::Failure { table, index }).collect();
-        let mut failures = Vec::with_capacity(requests.len());
-        for answer in self.ask_all(&requests)? {
+        let requests = (0..all.min(most)).map(|index| Request::Failure { table, index });
+        let mut failures = Vec::new();
+        for answer in self.ask_all(requests)? {
             match answer {
                 Answer::Failure(failure) => {
                     all = failure.total;
@@ -374,3 +380,6 @@ fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::metadata(path).is_ok_and(|facts| facts.file_type().is_socket())
 }
+
+#[cfg(test)]
+mod tests;

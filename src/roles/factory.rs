@@ -7,7 +7,7 @@ use crate::factory::policy::Policy as Side;
 use crate::factory::server;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::Without;
-use crate::sandbox::seccomp::{self, Policy};
+use crate::sandbox::seccomp::Policy;
 use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
@@ -77,11 +77,10 @@ pub fn run(
         Side::Guest => (Policy::GuestFactory, landlock::Keep::Connect),
     };
     let achieved = sandbox::close(keep, Some(parent), without)?.with(layers);
-    let sealed = Sealed(seccomp::finish(policy, &[], achieved, without)?);
-    // Its policy has one way to send.
-    message::send(supervisor.as_fd(), &sealed.encode(), &mut Descriptors::new())
-        .doing("report its seal")?;
-    let followed = server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
+    let word = Sealed(sandbox::finish(policy, &[], achieved, without)?).encode();
+    // Its policy has one way to send. Refused only where the supervisor is gone.
+    let followed = message::send(supervisor.as_fd(), &word, &mut Descriptors::new()).is_err()
+        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
     process::exit(if followed { FOLLOWED } else { 1 })
 }
 

@@ -15,7 +15,7 @@ use crate::factory::policy::Policy as Side;
 use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::{SUFFIX, VARIABLE, Without};
-use crate::sandbox::seccomp::{self, Policy};
+use crate::sandbox::seccomp::Policy;
 use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
@@ -298,9 +298,12 @@ fn run_core(
     let achieved = sandbox::close(nothing, Some(parent), without)?;
     let achieved = achieved.with(namespaces).with(capabilities);
     check_layers(achieved.layers, sandbox::required(mode, without), refused);
-    let sealed = link::Sealed(seccomp::finish(Policy::Core, &[], achieved, without)?);
-    unix::send(core.supervisor().as_fd(), &sealed.encode()).doing("report its seal")?;
-    core.run()
+    let word = link::Sealed(sandbox::finish(Policy::Core, &[], achieved, without)?).encode();
+    // Refused only where the supervisor is gone; and a failure could not be put into words any more.
+    match unix::send(core.supervisor().as_fd(), &word) {
+        Ok(_) => core.run(),
+        Err(_) => process::exit(link::FOLLOWED),
+    }
 }
 
 /// Ends the core, which has more layers than any other process, where one is missing: a line each,

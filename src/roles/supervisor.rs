@@ -184,7 +184,7 @@ impl Supervisor {
             (seccomp::CALLER, self.log.caller()),
         ]
         .map(|(name, fd)| (name, fd.map(OwnedFd::as_fd)));
-        seccomp::finish(Policy::Supervisor, &descriptors, achieved, without)
+        sandbox::finish(Policy::Supervisor, &descriptors, achieved, without)
     }
 
     /// Waits for the end of a child: the exit status of the whole.

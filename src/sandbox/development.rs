@@ -19,7 +19,8 @@ const OPTIONAL: Layers = Layers::SECCOMP
     .with(Layers::USER_NAMESPACE)
     .with(Layers::MOUNT_NAMESPACE)
     .with(Layers::LANDLOCK)
-    .with(Layers::RLIMITS);
+    .with(Layers::RLIMITS)
+    .with(Layers::FROZEN_HEAP);
 
 /// The layers that a test goes without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

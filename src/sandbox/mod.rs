@@ -4,12 +4,13 @@
 //! The order is not free: no_new_privs and the refusal of executable memory come first, namespaces
 //! before capabilities are dropped (the maps need them), Landlock and the undumpable state after the
 //! namespaces (one forbids mounts and maps, the other hides /proc/self from its owner), the filter
-//! last, since it forbids all the others. A stage that fails ends the process: nothing goes on half
+//! after them all, since it forbids them. Last the heap is frozen: until then a failure can be put into words. A stage that fails ends the process: nothing goes on half
 //! sealed. A layer that the system does not have is left out, and what is there is read back and
 //! reported; whether that is enough is decided once, by the core ([`required`]).
 
 pub mod capabilities;
 pub mod development;
+pub mod heap;
 pub mod landlock;
 pub mod limits;
 pub mod namespaces;
@@ -41,7 +42,8 @@ pub const COMMON: Layers = Layers::NO_NEW_PRIVS
     .with(Layers::NOT_DUMPABLE)
     .with(Layers::MDWE)
     .with(Layers::LANDLOCK)
-    .with(Layers::RLIMITS);
+    .with(Layers::RLIMITS)
+    .with(Layers::FROZEN_HEAP);
 
 impl Achieved {
     /// The same, and these layers.
@@ -140,6 +142,27 @@ pub fn close(
         layers = layers.with(Layers::RLIMITS);
     }
     Ok(Achieved { layers: layers.with(process::achieved()), landlock_abi })
+}
+
+/// The last stages of a process that has `achieved` these layers: its policy, with the descriptors that this
+/// has names for, and no more memory.
+///
+/// # Errors
+/// As of [`seccomp::seal`].
+pub fn finish(
+    policy: seccomp::Policy,
+    descriptors: &[seccomp::Named<'_>],
+    mut achieved: Achieved,
+    without: Without,
+) -> Result<Achieved, Failure> {
+    if !without.names(Layers::SECCOMP) {
+        seccomp::seal(policy, descriptors)?;
+        achieved = achieved.with(Layers::SECCOMP);
+    }
+    if !without.names(Layers::FROZEN_HEAP) {
+        achieved = achieved.with(heap::freeze());
+    }
+    Ok(achieved)
 }
 
 /// Why a stage failed: which, and the kernel's answer.

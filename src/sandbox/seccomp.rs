@@ -4,10 +4,8 @@
 //! A policy is compiled before there is a process; where it says [`OWN_PROCESS`], the number of the
 //! one that is being sealed is put in, and where it names a descriptor of the supervisor, that one's.
 
-use super::development::Without;
-use super::{Achieved, Failure};
+use super::Failure;
 use crate::sys::{Errno, process};
-use crate::wire::Layers;
 use seccompiler::sock_filter;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -75,24 +73,6 @@ pub enum Policy {
     HostFactory,
     /// seccomp/guest-factory.json
     GuestFactory,
-}
-
-/// The last stage of a process that has `achieved` these layers: its policy, unless a test goes
-/// without.
-///
-/// # Errors
-/// As of [`seal`].
-pub fn finish(
-    policy: Policy,
-    descriptors: &[Named<'_>],
-    achieved: Achieved,
-    without: Without,
-) -> Result<Achieved, Failure> {
-    if without.names(Layers::SECCOMP) {
-        return Ok(achieved);
-    }
-    seal(policy, descriptors)?;
-    Ok(achieved.with(Layers::SECCOMP))
 }
 
 /// Puts the calling process under its policy, for ever, with the descriptors that the policy has

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod epoll;
 pub mod fd;
 pub mod fs;
+pub mod heap;
 pub mod landlock;
 pub mod limit;
 pub mod message;

@@ -18,8 +18,7 @@ impl<D> Table<D> {
             return Step::Wait;
         };
         if counts.failed > 0 && !(allow_failed && self.has_all_ports()) {
-            self.phase = Phase::Prepared { counts };
-            return Step::Committed(Committed { counts, done: false });
+            return self.refuse(counts);
         }
         let mut failed = 0;
         let over = self.walk(&mut next, |table, at| {
@@ -73,8 +72,17 @@ impl<D> Table<D> {
             return Step::More;
         }
         let counts = Counts { new: 0, ..counts };
-        self.phase = Phase::Prepared { counts };
         self.collect_failures(Which::Shadow);
+        self.refuse(counts)
+    }
+
+    /// COMMIT has changed nothing. Its owner may roll back or try again, if it is still there.
+    const fn refuse(&mut self, counts: Counts) -> Step {
+        if self.abandoned {
+            self.phase = Phase::Unmarking { next: 0, then: Then::Closed };
+            return Step::More;
+        }
+        self.phase = Phase::Prepared { counts };
         Step::Committed(Committed { counts, done: false })
     }
 

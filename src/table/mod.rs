@@ -106,6 +106,8 @@ pub struct Table<D> {
     late: usize,
     /// Those of listeners, and of flows whose listeners are gone.
     origins: Arena<Origin>,
+    /// Nobody waits for the commit that goes on.
+    abandoned: bool,
 }
 
 impl<D> Table<D> {
@@ -124,6 +126,7 @@ impl<D> Table<D> {
             retry: Retry::default(),
             late: 0,
             origins: Arena::new(listeners + flows),
+            abandoned: false,
         }
     }
 

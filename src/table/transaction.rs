@@ -129,6 +129,7 @@ impl<D> Table<D> {
             self.rules.copy_active();
         }
         self.shadow_failures.clear();
+        self.abandoned = false;
         self.phase = Phase::Open;
         Ok(())
     }
@@ -201,15 +202,14 @@ impl<D> Table<D> {
     }
 
     /// Starts to drop the shadow table and everything that was made for it. Nothing happens without
-    /// one, or once a commit has begun: that goes on to its end.
+    /// one. A commit that has begun goes on; if it is refused, it is dropped then.
     pub fn rollback(&mut self) {
         match self.phase {
             Phase::Closed
-            | Phase::Listening { .. }
-            | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
             | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => {}
+            Phase::Listening { .. } | Phase::GivingUp { .. } => self.abandoned = true,
             // Nothing is marked yet.
             Phase::Open | Phase::Picking { .. } => self.drop_shadow(),
             Phase::Unmarking { next, .. } => {

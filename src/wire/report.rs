@@ -48,7 +48,7 @@ bits! {
     2048 LANDLOCK "landlock",
     /// No core dump, no further process, no locked memory, no file that grows.
     4096 RLIMITS "rlimits",
-    /// The heap cannot grow.
+    /// A process that asks for memory ends.
     8192 FROZEN_HEAP "frozen-heap",
     /// The bounding set is empty, and that root is nobody special is locked.
     16384 SECUREBITS "securebits",

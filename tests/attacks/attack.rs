@@ -60,6 +60,8 @@ const FIRST_ABI: i64 = 6;
 
 pub const SECCOMP: Layer = Layer::new("seccomp", Stop::Killed(libc::SIGSYS));
 
+pub const FROZEN_HEAP: Layer = Layer::new("frozen-heap", Stop::Killed(libc::SIGABRT));
+
 pub const fn landlock(errno: i32) -> Layer {
     Layer::errno("landlock", errno)
 }

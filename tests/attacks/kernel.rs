@@ -1,8 +1,9 @@
 //! Attacks that gain something of the kernel: memory, privileges, and more of its interfaces, through
 //! which a weakness of the kernel's itself could be reached.
 
-use crate::attack::{Attack, SECCOMP, Scene, capabilities, landlock, limits, mdwe};
+use crate::attack::{Attack, FROZEN_HEAP, SECCOMP, Scene, capabilities, landlock, limits, mdwe};
 use crate::puppet::{Puppet, Result};
+use pesto::sandbox::puppet::MEMORY;
 
 const PAGE: u64 = 4096;
 const PRIVATE: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
@@ -39,6 +40,11 @@ pub const FROM_THE_CORE: &[Attack] = &[
             assert_eq!(grown, end + PAGE);
             Ok(())
         },
+    },
+    Attack {
+        name: "asks its own allocator for memory",
+        layers: &[FROZEN_HEAP],
+        carry_out: |scene| scene.puppet.call(MEMORY, &[]).map(drop),
     },
     Attack {
         name: "makes a file of memory (memfd_create)",

@@ -3,6 +3,7 @@
 
 mod calls;
 mod daemon;
+mod heap;
 mod names;
 mod panics;
 mod policy;
@@ -11,3 +12,7 @@ mod sealed;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
+
+/// As `pestod` has it. Only children that are about to end freeze it.
+#[global_allocator]
+static HEAP: pesto::sys::heap::Heap = pesto::sys::heap::Heap;

@@ -4,9 +4,10 @@
 
 use pesto::sandbox::development::Without;
 use pesto::sandbox::seccomp::{self, Named, OWN_PROCESS, Policy};
-use pesto::sandbox::{panic, process as flags};
+use pesto::sandbox::{heap, panic, process as flags};
 use pesto::sys::fd;
 use pesto::sys::process::{self, End};
+use pesto::wire::Layers;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What a process ends with when its call came back.
@@ -81,8 +82,26 @@ pub fn end_of_panic(policy: Policy, stderr: BorrowedFd<'_>) -> End {
         panic::abort_on_panic();
         let _ = fd::become_stderr(stderr);
         seal_as(policy);
+        freeze();
         panic!("under the seal");
     })
+}
+
+/// How a process under `policy`, its heap frozen and its standard error `stderr`, does `work`, and
+/// exits.
+pub fn end_of_frozen(policy: Policy, stderr: BorrowedFd<'_>, work: impl FnOnce()) -> End {
+    end_of_child(|| {
+        let _ = fd::become_stderr(stderr);
+        seal_as(policy);
+        freeze();
+        work();
+    })
+}
+
+fn freeze() {
+    if heap::freeze() != Layers::FROZEN_HEAP {
+        process::exit(NOT_SEALED);
+    }
 }
 
 /// How a process under `policy` ends that writes where no memory is.

@@ -163,8 +163,21 @@ pub fn read(
     service: Option<&str>,
 ) -> Result<Vec<Wanted>, Error> {
     let (name, text) = read_text(path)?;
-    let source = Source { name: &name, text: &text };
     let format = format.unwrap_or_else(|| guess(path, &text));
+    parse(&name, &text, format, service)
+}
+
+/// The rules that a text asks for; errors call it by its name.
+///
+/// # Errors
+/// What it says cannot be.
+pub fn parse(
+    name: &str,
+    text: &str,
+    format: Format,
+    service: Option<&str>,
+) -> Result<Vec<Wanted>, Error> {
+    let source = Source { name, text };
     match (format, service) {
         (Format::Compose, service) => compose::parse(&source, service),
         (_, Some(_)) => Err(source

@@ -5,13 +5,7 @@ use proptest::prelude::*;
 use std::fmt::Write as _;
 
 fn parse(format: Format, text: &str) -> Result<Vec<Wanted>, String> {
-    let source = Source { name: "f", text };
-    match format {
-        Format::Toml => table::parse(&source),
-        Format::Json => json::parse(&source),
-        Format::Compose => compose::parse(&source, None),
-    }
-    .map_err(|error| error.message)
+    super::parse("f", text, format, None).map_err(|error| error.message)
 }
 
 fn specs(wanted: &[Wanted]) -> Vec<String> {

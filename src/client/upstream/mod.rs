@@ -13,7 +13,7 @@ mod show;
 mod spec;
 mod words;
 
-pub use spec::Spec;
+pub use spec::{Entry, Listen, Spec};
 pub use words::{Action, Asked, Call};
 
 use super::args::Cli;

@@ -82,14 +82,13 @@ fn is_place(head: &str) -> bool {
 
 fn parse_place(head: &str) -> Result<Listen, String> {
     let (address, interface) = match head.split_once('%') {
-        // Inside of the brackets or behind them.
-        Some((address, rest)) => {
-            let (name, closed) = match rest.strip_suffix(']') {
-                Some(name) => (name, true),
-                None => (rest, false),
-            };
-            (if closed { format!("{address}]") } else { address.to_owned() }, Some(name))
-        }
+        // Inside of the brackets or behind them. A name may end with one of its own.
+        Some((address, rest)) => match rest.strip_suffix(']') {
+            Some(name) if address.starts_with('[') && !address.ends_with(']') => {
+                (format!("{address}]"), Some(name))
+            }
+            _ => (address.to_owned(), Some(rest)),
+        },
         None => (head.to_owned(), None),
     };
     let name = match interface {

@@ -223,6 +223,19 @@ fn places() -> impl Strategy<Value = Listen> {
     })
 }
 
+#[test]
+fn name_of_an_interface_may_end_with_a_bracket() {
+    for (text, printed) in [
+        ("[fe8::1%lo]]/80", "[fe8::1]%lo]/80"),
+        ("[fe8::1]%lo]/80", "[fe8::1]%lo]/80"),
+        ("[fe8::1%lo]/80", "[fe8::1]%lo/80"),
+        ("10.0.0.1%lo]/80", "10.0.0.1%lo]/80"),
+        ("%]/80", "%]/80"),
+    ] {
+        assert_eq!(text.parse::<Spec>().map(|spec| spec.to_string()), Ok(printed.to_owned()));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

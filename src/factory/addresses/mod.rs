@@ -10,7 +10,7 @@
 //! is all there is.
 
 mod choice;
-mod message;
+pub mod message;
 
 use super::message::Family;
 use crate::sys::message::Descriptors;

@@ -243,6 +243,26 @@ fn all_that_a_failed_commit_has_given_up_is_counted_as_failed_when_that_is_allow
 }
 
 #[test]
+fn commit_that_is_refused_after_its_owner_has_left_is_rolled_back() {
+    for (taken, listen_error) in [(true, None), (false, Some(Errno(libc::ENOMEM)))] {
+        let (mut table, mut kernel) = (table(), Kernel::default());
+        if taken {
+            kernel.foreign.insert("127.0.0.1:80".parse().expect("an address"));
+        }
+        table.begin(Base::Empty, None).expect("closed");
+        table.insert(rule(1, "127.0.0.1", range(80, 82)), false).expect("room");
+        prepare(&mut table, &mut kernel);
+        kernel.listen_error = listen_error;
+        table.commit(false).expect("prepared");
+        table.rollback();
+        assert_eq!(table.begin(Base::Empty, None), Err(Refusal::Busy));
+        assert_eq!(next_step(&mut table, &mut kernel), Step::RolledBack);
+        assert_eq!((kernel.open(), table.slots.free(), table.generation()), (0, LISTENERS, 0));
+        table.begin(Base::Empty, None).expect("closed again");
+    }
+}
+
+#[test]
 fn socket_that_cannot_be_watched_has_failed_before_the_commit() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     kernel.stage_error = Some(Errno(libc::ENOSPC));
