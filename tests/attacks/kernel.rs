@@ -1,7 +1,9 @@
 //! Attacks that gain something of the kernel: memory, privileges, and more of its interfaces, through
 //! which a weakness of the kernel's itself could be reached.
 
-use crate::attack::{Attack, FROZEN_HEAP, SECCOMP, Scene, capabilities, landlock, limits, mdwe};
+use crate::attack::{
+    Attack, FROZEN_HEAP, SECCOMP, Scene, capabilities, landlock, limits, mdwe, system,
+};
 use crate::puppet::{Puppet, Result};
 use pesto::sandbox::puppet::MEMORY;
 
@@ -73,7 +75,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "makes a user namespace, in which it has every capability (unshare)",
-        layers: &[SECCOMP],
+        layers: &[SECCOMP, system("kernel/apparmor_restrict_unprivileged_userns")],
         carry_out: |scene| {
             scene.puppet.call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64]).map(drop)
         },
@@ -147,7 +149,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "makes a ring of requests (io_uring_setup)",
-        layers: &[SECCOMP, limits(libc::ENOMEM)],
+        layers: &[SECCOMP, limits(libc::ENOMEM), system("kernel/io_uring_disabled")],
         carry_out: |scene| {
             let parameters = scene.puppet.put(&[0; 120]);
             scene.puppet.call(libc::SYS_io_uring_setup, &[1, parameters]).map(drop)

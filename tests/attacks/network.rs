@@ -1,8 +1,7 @@
 //! Attacks on the network: a connection, a packet, a port, a descriptor that somebody gets.
 
-use crate::attack::{
-    Attack, PERHAPS_LANDLOCK, SECCOMP, Scene, landlock, landlock_from, namespaces, root,
-};
+use crate::attack::{Attack, LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, Scene};
+use crate::attack::{landlock, landlock_from, namespaces, root};
 use crate::puppet::{Puppet, Result, Stop};
 use pesto::factory::message::{REQUEST, Request, Work};
 use pesto::sys::Errno;
@@ -13,12 +12,12 @@ use std::os::fd::AsFd;
 pub const FROM_THE_CORE: &[Attack] = &[
     Attack {
         name: "connects a new socket to a service of the host",
-        layers: &[SECCOMP, landlock(libc::EACCES), namespaces(libc::ENETUNREACH)],
+        layers: &[SECCOMP, LANDLOCK_TCP, namespaces(libc::ENETUNREACH)],
         carry_out: connect,
     },
     Attack {
         name: "disconnects an accepted socket and connects it to a service of the host",
-        layers: &[SECCOMP, landlock(libc::EACCES)],
+        layers: &[SECCOMP, LANDLOCK_TCP],
         carry_out: |scene| {
             let [accepted, _] = scene.puppet.flow_sockets();
             disconnect(scene.puppet, accepted)?;
@@ -29,7 +28,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "disconnects a target's socket and connects it to another one's port",
-        layers: &[SECCOMP, landlock(libc::EACCES)],
+        layers: &[SECCOMP, LANDLOCK_TCP],
         carry_out: |scene| {
             let [_, target] = scene.puppet.flow_sockets();
             disconnect(scene.puppet, target)?;
@@ -78,12 +77,12 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "connects to a socket of an abstract name",
-        layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::ECONNREFUSED)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES, namespaces(libc::ECONNREFUSED)],
         carry_out: connect_to_name,
     },
     Attack {
         name: "binds a new socket and listens",
-        layers: &[SECCOMP, landlock(libc::EACCES), namespaces(libc::ECONNREFUSED)],
+        layers: &[SECCOMP, LANDLOCK_TCP, namespaces(libc::ECONNREFUSED)],
         carry_out: |scene| {
             let puppet = scene.puppet;
             let socket = socket(puppet, libc::AF_INET, libc::SOCK_STREAM)?;

@@ -1,6 +1,7 @@
 //! Attacks from the factories and the supervisor.
 
-use crate::attack::{Attack, PERHAPS_LANDLOCK, SECCOMP, Scene, prove, prove_with};
+use crate::attack::{Attack, Scene, prove, prove_with};
+use crate::attack::{LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, YAMA};
 use crate::attack::{capabilities, hidden, landlock, landlock_from, limits, mdwe};
 use crate::puppet::{Puppet, Result, Stop};
 use crate::{files, kernel, network, processes};
@@ -48,7 +49,7 @@ const FROM_ALL: &[Attack] = &[
     },
     Attack {
         name: "ends another process of its user",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: processes::end_another,
     },
     Attack {
@@ -66,7 +67,7 @@ const FROM_ALL: &[Attack] = &[
 const FROM_THE_HOST_FACTORY: &[Attack] = &[
     Attack {
         name: "connects to a service of the host",
-        layers: &[SECCOMP, landlock(libc::EACCES)],
+        layers: &[SECCOMP, LANDLOCK_TCP],
         carry_out: network::connect,
     },
     Attack {
@@ -81,12 +82,12 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
     },
     Attack {
         name: "connects to a socket of an abstract name",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: network::connect_to_name,
     },
     Attack {
         name: "binds a port that is not among the few of --allow-bind",
-        layers: &[landlock(libc::EACCES)],
+        layers: &[LANDLOCK_TCP],
         carry_out: |scene| bind(scene.puppet, 31649).map(drop),
     },
     Attack {
@@ -103,7 +104,7 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
     },
     Attack {
         name: "traces the supervisor",
-        layers: &[SECCOMP, landlock(libc::EPERM), hidden(libc::EPERM)],
+        layers: &[SECCOMP, landlock(libc::EPERM), hidden(libc::EPERM), YAMA],
         carry_out: |scene| processes::trace(scene.puppet, scene.puppet.supervisor()),
     },
 ];
@@ -111,7 +112,7 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
 const FROM_THE_GUEST_FACTORY: &[Attack] = &[
     Attack {
         name: "binds a port in the container",
-        layers: &[SECCOMP, landlock(libc::EACCES)],
+        layers: &[SECCOMP, LANDLOCK_TCP],
         carry_out: |scene| bind(scene.puppet, 0).map(drop),
     },
     Attack {
@@ -153,7 +154,7 @@ const FROM_THE_GUEST_FACTORY: &[Attack] = &[
 const FROM_THE_SUPERVISOR: &[Attack] = &[
     Attack {
         name: "connects to a service of the host",
-        layers: &[SECCOMP, landlock(libc::EACCES)],
+        layers: &[SECCOMP, LANDLOCK_TCP],
         carry_out: network::connect,
     },
     Attack {
@@ -163,7 +164,7 @@ const FROM_THE_SUPERVISOR: &[Attack] = &[
     },
     Attack {
         name: "connects to a socket of an abstract name",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: network::connect_to_name,
     },
     Attack {

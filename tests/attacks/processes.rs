@@ -1,6 +1,7 @@
 //! Attacks on processes, its own too.
 
-use crate::attack::{Attack, SECCOMP, Scene, hidden, landlock, limits, namespaces};
+use crate::attack::{Attack, LANDLOCK_SCOPES, Layer, SECCOMP, Scene, YAMA};
+use crate::attack::{hidden, landlock, limits, namespaces};
 use crate::puppet::{Puppet, Result, Stop};
 use crate::support::until;
 
@@ -8,22 +9,26 @@ use crate::support::until;
 const PTRACE_SEIZE: u64 = 0x4206;
 const PTRACE_DETACH: u64 = 17;
 
+/// What stops looks into another process, and whoever would trace it.
+const LOOK: &[Layer] =
+    &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM), YAMA];
+
 pub const FROM_THE_CORE: &[Attack] = &[
     Attack {
         name: "signals the supervisor",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: |scene| {
             scene.puppet.call(libc::SYS_kill, &[scene.puppet.supervisor(), 0]).map(drop)
         },
     },
     Attack {
         name: "ends another process of its user",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: end_another,
     },
     Attack {
         name: "ends another process by its descriptor",
-        layers: &[SECCOMP, landlock(libc::EPERM)],
+        layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: |scene| {
             let pidfd = scene.puppet.call(libc::SYS_pidfd_open, &[scene.victims.sleeper()])?;
             let end = libc::SIGTERM as u64;
@@ -46,12 +51,12 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "traces the supervisor",
-        layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM)],
+        layers: LOOK,
         carry_out: |scene| trace(scene.puppet, scene.puppet.supervisor()),
     },
     Attack {
         name: "reads the supervisor's memory",
-        layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM)],
+        layers: LOOK,
         carry_out: |scene| {
             let parent = scene.puppet.supervisor();
             let puppet = scene.puppet;
@@ -65,7 +70,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "takes a descriptor of the supervisor's",
-        layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM)],
+        layers: LOOK,
         carry_out: |scene| {
             let pidfd = scene.puppet.call(libc::SYS_pidfd_open, &[scene.puppet.supervisor()])?;
             scene.puppet.call(libc::SYS_pidfd_getfd, &[pidfd, 0, 0]).map(drop)
@@ -73,7 +78,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
     },
     Attack {
         name: "compares its descriptors with the supervisor's (kcmp)",
-        layers: &[SECCOMP, landlock(libc::EPERM), namespaces(libc::EPERM), hidden(libc::EPERM)],
+        layers: LOOK,
         carry_out: |scene| {
             let (own, parent) = (scene.puppet.pid.unsigned_abs().into(), scene.puppet.supervisor());
             scene.puppet.call(libc::SYS_kcmp, &[own, parent, 0, 0, 0]).map(drop)
