@@ -5,15 +5,16 @@ mod support;
 
 use pesto::limits::PIPES;
 use pesto::sys::process::user_id;
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::ends::{all_end, daemon, flow, pidfd, signal};
+use support::ends::{all_end, daemon, echo, flow, pidfd, signal};
 use support::lacking::ONE_NAMESPACE;
 use support::network;
-use support::{Folder, PEER, Run, children, output, program, stdout, text, until};
+use support::{Folder, PEER, Run, children, connect, output, program, stdout, text, until};
 
 /// The daemon's processes in the order of [`Run::daemon`].
 const NAMES: [&str; 4] = ["supervisor", "host factory", "guest factory", "core"];
@@ -261,6 +262,42 @@ fn each_process_has_its_descriptors_and_none_of_the_callers() {
     until("the end", || (descriptors(pids[CORE], &own) == core(5)).then_some(()));
 }
 
+/// What each number stands for, in each process that may be looked at; and how many the core counts.
+fn all_descriptors(run: &Run) -> (Vec<BTreeMap<String, PathBuf>>, Value) {
+    let of = |pid: i32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("root may look").flatten();
+        let entries = entries.map(|entry| {
+            let link = fs::read_link(entry.path()).unwrap_or_default();
+            (entry.file_name().display().to_string(), link)
+        });
+        entries.collect()
+    };
+    let all = if user_id() == 0 { run.daemon().map(of).to_vec() } else { Vec::new() };
+    (all, run.json(&["status"])["descriptors"].clone())
+}
+
+#[test]
+fn descriptors_are_the_same_ones_after_ten_thousand_connections() {
+    let run = Run::one_peer("echo");
+    let is_over = || run.json(&["status"])["connections"] == 0;
+    // What comes with a first connection, and stays, is there by then.
+    drop(flow(&run));
+    until("its end", || is_over().then_some(()));
+    let before = until("no client", || {
+        let all = all_descriptors(&run);
+        (all == all_descriptors(&run)).then_some(all)
+    });
+    let port = run.port();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..2500).for_each(|_| echo(&mut connect(port))));
+        }
+    });
+    until("the last end", || is_over().then_some(()));
+    assert_eq!(run.json(&["status"])["connections_in_all"], 10_001);
+    until("the same", || (all_descriptors(&run) == before).then_some(()));
+}
+
 #[test]
 fn descriptor_of_the_caller_is_held_by_no_daemon_process() {
     // Standard output twice: whoever holds it keeps the pipe from ending.
@@ -296,6 +333,34 @@ fn command_has_the_descriptors_that_it_would_have_without_pesto() {
     assert_eq!(wrapped(&[&run[..], &list].concat()), wrapped(&list));
 }
 
+/// What tests/peers/look.py tries.
+const EVERYTHING: &str = "network root memory file descriptor bytes environment trace";
+
+/// Whoever has the user's id, and no capabilities: root is not looked for by those, but has the same files.
+#[test]
+fn process_of_the_same_user_can_look_into_no_process_of_the_daemon() {
+    let run = Run::one_peer("echo");
+    let without_capabilities = |words: &[&str]| {
+        let setpriv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"];
+        let wrapper = if user_id() == 0 { &setpriv[..] } else { &["env"] };
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).args(words);
+        command
+    };
+    let mut other = without_capabilities(&["sleep", "1000"]).spawn().expect("sleep");
+    let id = other.id().to_string();
+    // It has to be a program without capabilities first.
+    let comm = || fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|it| it == "sleep\n");
+    until("sleep", || comm().then_some(()));
+    let pids = run.daemon().map(|pid| pid.to_string());
+    let mut look = without_capabilities(&["python3", "-c", include_str!("peers/look.py"), &id]);
+    let said = output(look.args(&pids));
+    other.kill().expect("ours");
+    other.wait().expect("ours");
+    let expected: Vec<String> = [format!("{id} {EVERYTHING}")].into_iter().chain(pids).collect();
+    assert_eq!(text(said.stdout).lines().collect::<Vec<_>>(), expected, "{}", text(said.stderr));
+}
+
 /// The guest factory is in its user namespace, where it has every capability.
 #[test]
 fn root_of_the_container_can_look_into_no_process_of_the_daemon() {
@@ -306,7 +371,7 @@ fn root_of_the_container_can_look_into_no_process_of_the_daemon() {
     root.args(["python3", "-c", include_str!("peers/look.py"), &command]);
     let pids = run.daemon().map(|pid| pid.to_string());
     let said = stdout(root.args(&pids));
-    let everything = "network root memory file descriptor trace";
+    let everything = EVERYTHING;
     let expected: Vec<String> =
         [format!("{command} {everything}")].into_iter().chain(pids).collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);

@@ -162,6 +162,8 @@ impl Request {
             (CONNECT, 4, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V4, port)),
             (CONNECT, 6, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V6, port)),
             (CONNECT, ..) => Work::Connect(Destination::Named(get_address(bytes, port)?)),
+            // No ports at all are no search.
+            (PICK, ..) if port == 0 => return None,
             (PICK, 0, _) => Work::Pick { address: None, width: port, from },
             (PICK, ..) => Work::Pick { address: Some(get_address(bytes, 0)?), width: port, from },
             (NOTHING, ..) => Work::Nothing,

@@ -10,4 +10,5 @@ pub mod allowed;
 pub mod channel;
 pub mod message;
 pub mod policy;
+mod refusals;
 pub mod server;

@@ -55,6 +55,15 @@ impl Policy {
         }
     }
 
+    /// Whose system call filter goes with it.
+    #[cfg(feature = "dev-sandbox")]
+    pub const fn process(&self) -> crate::sandbox::seccomp::Policy {
+        match self {
+            Self::Host { .. } => crate::sandbox::seccomp::Policy::HostFactory,
+            Self::Guest => crate::sandbox::seccomp::Policy::GuestFactory,
+        }
+    }
+
     /// Ports from which on some may be bound there: where nothing else is said those that every user
     /// may bind.
     pub fn first_ports(&self) -> impl Iterator<Item = u16> {

@@ -3,6 +3,7 @@
 use super::addresses::Addresses;
 use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
 use super::policy::Policy;
+use super::refusals::Refusals;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, Result, fd, socket, unix};
@@ -31,6 +32,7 @@ pub fn serve(
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
     let mut made = Descriptors::new();
+    let mut refusals = Refusals::default();
     loop {
         match addresses.as_mut().map_or(Ok(()), |addresses| addresses.wait_for(channel)) {
             Ok(()) => {}
@@ -43,6 +45,8 @@ pub fn serve(
             Err(Errno(libc::EINTR)) => continue,
             Err(_) => return false,
         };
+        #[cfg(feature = "dev-sandbox")]
+        crate::sandbox::puppet::obey(policy.process());
         let (entries, rest) = requests.get(..len).unwrap_or_default().as_chunks::<REQUEST>();
         if entries.is_empty() || !rest.is_empty() {
             fd::write_stderr(b"a packet of the core has a wrong length\n");
@@ -54,8 +58,9 @@ pub fn serve(
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            let answer = carry_out(&request, policy, keepalive, addresses.as_deref(), &mut made);
-            *place = answer.encode();
+            let outcome =
+                carry_out(&request.work, policy, keepalive, addresses.as_deref(), &mut refusals);
+            *place = answer(request.token, outcome, &mut made).encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -88,13 +93,17 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
 }
 
 fn carry_out(
-    request: &Request,
+    work: &Work,
     policy: &Policy,
     keepalive: Keepalive,
     addresses: Option<&Addresses>,
-    made: &mut Descriptors,
-) -> Answer {
-    let outcome = policy.check(&request.work).and_then(|()| match request.work {
+    refusals: &mut Refusals,
+) -> Result<Product> {
+    policy.check(work).inspect_err(|_| match (policy, work) {
+        (Policy::Host { .. }, Work::Listen(address)) => refusals.listener(address),
+        _ => refusals.other(),
+    })?;
+    match *work {
         Work::Listen(address) => bound(&address, keepalive).map(Product::Socket),
         Work::Connect(destination) => {
             let address = resolve(destination, addresses)?;
@@ -102,10 +111,14 @@ fn carry_out(
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
         Work::Pick { address, width, from } => {
-            pick(address, width, from, policy).map(Product::Port)
+            pick(address, (width, from), policy, refusals).map(Product::Port)
         }
         Work::Nothing => Ok(Product::Nothing),
-    });
+    }
+}
+
+/// The answer to a request; a socket joins those that were made.
+fn answer(token: u64, outcome: Result<Product>, made: &mut Descriptors) -> Answer {
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
         Product::Nothing => Ok(Made::Nothing),
@@ -114,7 +127,7 @@ fn carry_out(
             Err(_) => Err(Errno(libc::EMFILE)),
         },
     });
-    Answer { token: request.token, outcome }
+    Answer { token, outcome }
 }
 
 enum Product {
@@ -185,7 +198,12 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 
 /// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
 /// one of the kernel's choice, then from the lowest on. Each port is looked at once.
-fn pick(address: Option<SocketAddr>, width: u16, from: u16, policy: &Policy) -> Result<u16> {
+fn pick(
+    address: Option<SocketAddr>,
+    (width, from): (u16, u16),
+    policy: &Policy,
+    refusals: &mut Refusals,
+) -> Result<u16> {
     let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
     let start = match from {
         0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
@@ -204,8 +222,11 @@ fn pick(address: Option<SocketAddr>, width: u16, from: u16, policy: &Policy) -> 
             return Ok(port);
         }
     }
-    let any = (1..=u16::MAX).any(|port| policy.may_bind(address, port));
-    Err(Errno(if any { libc::EADDRINUSE } else { libc::EPERM }))
+    if (1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
+        return Err(Errno(libc::EADDRINUSE));
+    }
+    refusals.pick(address.map(|address| address.ip()));
+    Err(Errno(libc::EPERM))
 }
 
 /// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it

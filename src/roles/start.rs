@@ -87,6 +87,8 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
     if cfg!(feature = "dev-sandbox") {
         warn(without);
     }
+    #[cfg(feature = "dev-sandbox")]
+    sandbox::puppet::prepare()?;
     flags::lock_down_start(without)?;
     // Where its caller ignores the ends of children, nobody would learn how ours ended; and a log
     // that may not grow is an error of one line.

@@ -224,6 +224,8 @@ impl Supervisor {
             if fd::poll(&mut entries, left).is_err() {
                 continue;
             }
+            #[cfg(feature = "dev-sandbox")]
+            sandbox::puppet::obey(Policy::Supervisor);
             self.copy_lines();
             if let Some(at) = (0..3).find(|&at| entries[5 + at].revents != 0) {
                 return self.report_end(at);

@@ -16,6 +16,8 @@ pub mod limits;
 pub mod namespaces;
 pub mod panic;
 pub mod process;
+#[cfg(feature = "dev-sandbox")]
+pub mod puppet;
 pub mod root;
 pub mod seccomp;
 

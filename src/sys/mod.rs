@@ -19,6 +19,8 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod process;
+#[cfg(feature = "dev-sandbox")]
+pub mod raw;
 pub mod signal;
 pub mod socket;
 pub mod unix;

@@ -22,6 +22,8 @@ use crate::limits::{
 };
 use crate::relay::Leg;
 use crate::relay::flows::Patience;
+#[cfg(feature = "dev-sandbox")]
+use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Step, Table};
@@ -114,6 +116,8 @@ impl Core {
                 Err(Errno(libc::EINTR)) => 0,
                 Err(_) => die(b"epoll_pwait failed\n"),
             };
+            #[cfg(feature = "dev-sandbox")]
+            puppet::obey(Policy::Core);
             self.world.turn += 1;
             let started = clock::now_us();
             for event in &events[..count] {
