@@ -3,10 +3,11 @@
 use crate::attack::{Attack, Scene, prove, prove_with};
 use crate::attack::{LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, YAMA};
 use crate::attack::{capabilities, hidden, landlock, landlock_from, limits, mdwe};
-use crate::puppet::{Puppet, Result, Stop};
+use crate::puppet::{Puppet, Result, Stop, container};
 use crate::{files, kernel, network, processes};
 use pesto::sandbox::seccomp::{Policy, QUESTIONS};
 use pesto::sys::Errno;
+use std::sync::OnceLock;
 
 /// What the host factory may bind is a short list, so Landlock knows it.
 #[test]
@@ -171,17 +172,27 @@ const FROM_THE_SUPERVISOR: &[Attack] = &[
         name: "removes a file outside of its directory, by that",
         layers: &[landlock(libc::EACCES)],
         carry_out: |scene| {
-            // The lock file, the only one that it can empty, was opened behind the directory.
             let puppet = scene.puppet;
-            let is_lock = |fd: &u64| puppet.call(libc::SYS_ftruncate, &[*fd, 0]).is_ok();
-            let folder = (3..40).find(is_lock).expect("the lock file") - 1;
             let path = puppet.put_text(&scene.victims.at("secret"));
-            puppet.call(libc::SYS_unlinkat, &[folder, path, 0])?;
+            puppet.call(libc::SYS_unlinkat, &[directory(), path, 0])?;
             assert!(scene.victims.is_changed());
             Ok(())
         },
     },
 ];
+
+/// The number of the supervisor's directory, which is the same in each that is started in the same way: one
+/// without a filter finds it out.
+fn directory() -> u64 {
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    *NUMBER.get_or_init(|| {
+        let container = container();
+        let puppet = Puppet::new(&container, Policy::Supervisor, &["seccomp"], &[]);
+        // The lock file, the only one that it can empty, was opened behind the directory.
+        let is_lock = |fd: &u64| puppet.call(libc::SYS_ftruncate, &[*fd, 0]).is_ok();
+        (3..40).find(is_lock).expect("the lock file") - 1
+    })
+}
 
 /// A TCP socket as the factories' filters let them make.
 fn socket(puppet: &Puppet) -> Result<u64> {
