@@ -36,7 +36,7 @@ fn check_request(bytes: &[u8; REQUEST]) {
     };
     assert_eq!(said, number);
     match address {
-        None => assert_eq!(bytes[16..], [0; 24]),
+        None => assert_eq!(bytes[16..36], [0; 20]),
         Some(std::net::IpAddr::V4(v4)) => assert_eq!(v4.octets(), bytes[16..20]),
         Some(std::net::IpAddr::V6(v6)) => assert_eq!(v6.octets(), bytes[16..32]),
     }
