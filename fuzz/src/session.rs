@@ -382,6 +382,8 @@ impl Daemon {
 
     fn check(&mut self) {
         assert!(self.space.take_cut_off().is_empty(), "a listener was closed");
+        // As the daemon does once a turn.
+        self.table.recount();
         self.model.check(&self.table);
         if self.model.stage().is_none() {
             let listening = self.space.listening();
