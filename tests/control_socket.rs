@@ -287,7 +287,8 @@ fn runtime_directory_holds_the_socket_under_its_name() {
     assert!(said.contains("choose one with -n: sh, sh-2, web"), "{said}");
     assert!(stdout(&mut command(&["status", "-n", "sh-2"])).contains("sh-2"));
     let taken = failed(&mut command(&["run", "-n", "web", "--", "true"]));
-    assert!(taken.contains("a daemon is running there"), "{taken}");
+    assert!(taken.contains("a daemon of that name is running"), "{taken}");
+    assert!(taken.contains("(pesto add -n web -p SPEC)"), "{taken}");
     for held in [named, second, third] {
         held.end();
     }

@@ -91,11 +91,24 @@ impl Selector {
         let name = self.name.as_deref().map(file_name).transpose()?;
         make(&directory)?;
         let path = match name {
-            Some(name) => directory.join(name),
+            Some(file) => {
+                let name = self.name.as_deref().unwrap_or_default();
+                if running_in(&directory)?.iter().any(|daemon| daemon.name == name) {
+                    return Err(taken(name));
+                }
+                directory.join(file)
+            }
             None => free_name(&directory, command)?,
         };
         Ok(path)
     }
+}
+
+fn taken(name: &str) -> Error {
+    Error::refused(format!(
+        "-n {name}: a daemon of that name is running; choose another name, forward more there \
+         (pesto add -n {name} -p SPEC), or stop it first (pesto stop -n {name})"
+    ))
 }
 
 /// The usual directory of control sockets. It need not be there.

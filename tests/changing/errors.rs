@@ -1,7 +1,7 @@
 //! What a command that did nothing tells: as JSON, where that was asked for, and with mends that
 //! can be copied.
 
-use crate::support::words::{empty, failed};
+use crate::support::words::{done, empty, failed};
 use crate::support::{Folder, Run, output, program, text};
 use serde_json::Value;
 use std::net::TcpListener;
@@ -72,6 +72,36 @@ fn commands_that_are_advised_are_for_the_same_daemon() {
     let mut pesto = Command::new(program("pesto"));
     let (_, said) = failed(output(pesto.args(["--add", "-t", &spec]).arg(&run.socket)));
     assert!(said.contains(&format!("pesto rm -c {socket} -p {there}")), "{said}");
+}
+
+#[test]
+fn mend_takes_away_no_more_than_what_is_in_the_way() {
+    let run = empty();
+    let pick = |spec: &str| {
+        let added = run.json(&["add", "-p", spec]);
+        added["forwards"][0]["host_port"].as_u64().expect("a port")
+    };
+    let (first, wide) = (pick("127.0.0.1::8000-8009"), pick("9000"));
+    let socket = run.socket.display();
+    for (words, part) in [
+        (format!("127.0.0.1:{}:9", first + 1), format!("127.0.0.1:{}:8001/tcp", first + 1)),
+        (
+            format!("127.0.0.1:{}-{}:1-2 ", first + 8, first + 9),
+            format!("127.0.0.1:{}-{}:8008-8009/tcp", first + 8, first + 9),
+        ),
+        (
+            format!("127.0.0.1:{0}:8002 --label x", first + 2),
+            format!("127.0.0.1:{}:8002/tcp", first + 2),
+        ),
+        (format!("[::1]:{wide}:9000"), format!("[::]:{wide}:9000/tcp")),
+    ] {
+        let words: Vec<&str> = ["add", "-p"].into_iter().chain(words.split_whitespace()).collect();
+        let (status, said) = failed(run.pesto(&words));
+        let mend = format!("remove it first: pesto rm -c {socket} -p {part}\n");
+        assert_eq!((status, said.ends_with(&mend)), (2, true), "{said}");
+        done(run.pesto(&["rm", "-p", &part]));
+        done(run.pesto(&words));
+    }
 }
 
 #[test]
