@@ -8,8 +8,8 @@ pub use change::{Add, Apply, Batch, Change, Diff, Line, Rm, Save, Step, Switch, 
 pub use hint::hint;
 
 use help::{
-    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, EXAMPLES, LIST_HELP, PORT_HELP,
-    RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
+    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, DOCTOR_HELP, EXAMPLES, LIST_HELP,
+    PORT_HELP, RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
 };
 
 use super::instance::Selector;
@@ -76,6 +76,7 @@ pub enum Command {
     /// Show your daemons: what they forward into, and which ports
     Ps(Ps),
     /// Look at this system: what forwarding needs, what is missing, and how to mend it
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(Ps),
     /// Show the daemon: version, limits, sandbox, totals
     Status(Look),

@@ -171,6 +171,11 @@ Examples:
   pesto diff -f ports.toml
   pesto diff -f compose.yaml --service web --json";
 
+pub(super) const DOCTOR_HELP: &str = "\
+Each line is ok, missing (something goes without it, and the next line says what does not) or BAD.
+
+Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
+
 pub(super) const BATCH_HELP: &str = "\
 Each line is an add, rm, enable or disable with the options that say what and how, in words as a
 shell takes them (quotes too). Empty lines and what follows a # are left out. A line sees what those
