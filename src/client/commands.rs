@@ -287,7 +287,7 @@ fn stop(args: Stop) -> Result<(), Error> {
 
 /// Ends a process that waits for its container to start a daemon at a place (`attach --follow`).
 fn stop_holder(path: &Path) -> bool {
-    let pid = running::holder(path).and_then(|pid| i32::try_from(pid).ok());
+    let pid = running::holder(path).and_then(|it| i32::try_from(it.pid?).ok());
     let Some(process) = pid.and_then(|pid| process::open_pidfd(pid).ok()) else { return false };
     let told = process::send_signal(process.as_fd(), libc::SIGTERM);
     let mut entries = [fd::poll_entry(process.as_fd(), libc::POLLIN)];

@@ -10,6 +10,7 @@ use super::{Event, Place, status, take_signals, wait};
 use crate::client::change::{Draft, Edit};
 use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
+use crate::client::running::IS_DOWN;
 use crate::client::session::Session;
 use crate::client::{args, output, say_error};
 use crate::roles::control_socket::{Facts, Reserved};
@@ -171,7 +172,7 @@ impl Follower<'_> {
     /// Takes the name while there is no daemon, so that `pesto ps` and `pesto stop` find this process.
     fn reserve(&self, name: &str) -> Option<Reserved> {
         let network = fs::FileId { device: 0, inode: 0 };
-        let target = format!("container {name}, which does not run");
+        let target = format!("container {name}{IS_DOWN}");
         Reserved::take(&self.place.control, Facts { network, target: &target }).ok().flatten()
     }
 
