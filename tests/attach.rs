@@ -289,6 +289,24 @@ fn what_cannot_be_attached_to_is_named_with_the_mend() {
 }
 
 #[test]
+fn process_that_lets_nobody_in_is_not_said_to_be_another_users() {
+    let container = Container::start(&["unshare", "--map-root-user", "--net"]);
+    let pid = container.server.to_string();
+    // From a user namespace beside its own.
+    for (map, said) in [
+        ("--map-user=0", ", although you are root: that needs CAP_SYS_PTRACE"),
+        ("--map-user=1000", " is yours, and its network may not be opened (Permission denied)"),
+    ] {
+        let mut pesto = Command::new("unshare");
+        pesto.arg(map).arg(program("pesto")).args(["attach", "--pid", &pid]);
+        let refused = output(&mut pesto);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        let told = text(refused.stderr);
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn file_that_would_wait_for_a_writer_is_no_network() {
     let folder = Folder::new();
     let fifo = folder.join("fifo");

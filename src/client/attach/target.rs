@@ -67,7 +67,7 @@ fn open_process(pid: u32, words: &str) -> Result<(OwnedFd, OwnedFd), Error> {
     })?;
     let network =
         File::open(format!("/proc/{pid}/ns/net")).map_err(|error| match Errno::from(error) {
-            Errno(libc::EACCES | libc::EPERM) => not_ours(words),
+            errno @ Errno(libc::EACCES | libc::EPERM) => denied(words, errno, user_of(pid)),
             Errno(libc::ENOENT | libc::ESRCH) => gone(),
             errno => Error::refused(format!("{words}: its network: {errno}")),
         })?;
@@ -87,7 +87,7 @@ fn by_path(path: &Path) -> Result<Target, Error> {
     // A FIFO would wait for its writer.
     let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let network = opened.map_err(|error| match Errno::from(error) {
-        Errno(libc::EACCES | libc::EPERM) => not_ours(&words),
+        errno @ Errno(libc::EACCES | libc::EPERM) => denied(&words, errno, None),
         errno => Error::refused(format!("--netns {words}: {errno}")),
     })?;
     let name = match path.strip_prefix("/proc").ok().and_then(|rest| rest.iter().next()) {
@@ -135,7 +135,7 @@ fn check(network: BorrowedFd<'_>, words: &str) -> Result<(), Error> {
         )));
     }
     // What is above or beside our own user namespace cannot even be named.
-    let owner = namespace::owner(network).map_err(|_| not_ours(words))?;
+    let owner = namespace::owner(network).map_err(|errno| denied(words, errno, None))?;
     let ours = File::open("/proc/self/ns/user").ok();
     let is_own = ours.is_some_and(|ours| id(owner.as_fd()) == id(ours.as_fd()));
     let user = process::user_id();
@@ -144,11 +144,33 @@ fn check(network: BorrowedFd<'_>, words: &str) -> Result<(), Error> {
         Ok(_) if is_own => Err(Error::refused(format!(
             "{words}: its network belongs to root; run pesto as root (sudo)"
         ))),
-        Ok(owner) if owner != user => Err(not_ours(words)),
+        Ok(owner) if owner != user => Err(denied(words, Errno(libc::EPERM), Some(owner))),
         _ => Ok(()),
     }
 }
 
-fn not_ours(words: &str) -> Error {
+/// What the kernel does not allow: because it is somebody else's, or although it is not.
+fn denied(words: &str, errno: Errno, owner: Option<u32>) -> Error {
+    let user = process::user_id();
+    if user == 0 {
+        return Error::refused(format!(
+            "{words}: its network may not be used ({errno}), although you are root: that needs \
+             CAP_SYS_PTRACE, and CAP_SYS_ADMIN in the user namespace that it belongs to; inside of a \
+             container give it these, or run pesto outside"
+        ));
+    }
+    if owner == Some(user) {
+        return Error::refused(format!(
+            "{words} is yours, and its network may not be opened ({errno}): it has more capabilities \
+             than you, or is not dumpable; run pesto as root"
+        ));
+    }
     Error::refused(format!("{words} belongs to another user; run pesto as that user, or as root"))
+}
+
+/// Whose process it is.
+fn user_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
 }
