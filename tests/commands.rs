@@ -270,6 +270,9 @@ fn no_daemon_is_said_with_the_way_to_one() {
     let mut pesto = Command::new(program("pesto"));
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("no socket")), (5, true), "{said}");
+    let mut pesto = Command::new(program("pesto"));
+    let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(folder.path())));
+    assert_eq!((status, said.contains("that is a directory; name the socket in it")), (5, true));
     std::fs::remove_file(&path).expect("it is there");
     let stream = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     let mut pesto = Command::new(program("pesto"));

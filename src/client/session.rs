@@ -344,8 +344,11 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
             };
             Err(error(&format!(
                 "no daemon is running there; start one (pesto run, pesto attach), or choose another \
-                 with -n or -c{last}"
+                 (`pesto ps` shows yours){last}"
             )))
+        }
+        Err(Errno(libc::ECONNREFUSED | libc::EACCES)) if path.is_dir() => {
+            Err(error("that is a directory; name the socket in it"))
         }
         Err(Errno(libc::ECONNREFUSED)) if !is_socket(path) => Err(error("that is no socket")),
         Err(Errno(libc::ECONNREFUSED)) => Err(error(
