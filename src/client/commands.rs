@@ -11,7 +11,7 @@ use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -45,9 +45,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(mut error) => {
-            if let Some(hint) = args::hint(&command, &error) {
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
-            }
+            args::give_hint(&command, &mut error);
             let _ = error.print();
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                 return 0;

@@ -113,12 +113,28 @@ fn word_without_its_option_is_told_which_one() {
         (&["disable", "web"], "tip: write --label web\n"),
         (&["apply", "ports.toml"], "tip: write -f ports.toml\n"),
         (&["stop", "web"], "tip: write -n web\n"),
+        (&["attach", "web"], "tip: write --container web\n"),
+        (&["attach", "25312"], "tip: write --pid 25312, or -p 25312 if that is a port\n"),
+        (&["attach", "/run/netns/blue"], "tip: write --netns /run/netns/blue\n"),
+        (&["rm"], "tip: name ports with -p SPEC, or all that has a label with --label TEXT\n"),
+        (&["rm", "--all"], "tip: name ports with -p SPEC, or all that has a label with --label"),
     ] {
         let (status, said) = pesto(words);
         assert_eq!(status, 1, "{said}");
         assert!(said.contains(hint), "{said}");
     }
     assert!(!pesto(&["add", "--frob"]).1.contains("tip: write"));
+    assert!(!pesto(&["rm", "--all"]).1.contains("--allow-failed"));
+    let turned = "options come after the command; write pesto list -n web2 --json\n";
+    assert_eq!(pesto(&["-n", "web2", "list", "--json"]), (1, format!("pesto: {turned}")));
+    for (option, most) in [("--drain", "4294967295"), ("--if-generation", "18446744073709551615")] {
+        let (_, said) = pesto(&["rm", "-p", "1:1", option, "x"]);
+        assert!(said.contains(&format!(": should be a whole number from 0 to {most}\n")), "{said}");
+    }
+    for word in ["--json", "-d"] {
+        let said = text(output(Command::new(program("pesto")).args(["run", word, "true"])).stderr);
+        assert!(said.contains("tip: ") && !said.contains("as a value"), "{said}");
+    }
 }
 
 #[test]
