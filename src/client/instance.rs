@@ -36,6 +36,13 @@ pub fn advised(command: &str) -> String {
     format!("pesto {command}{}", CHOSEN.get().map_or("", String::as_str))
 }
 
+/// A command for a daemon that was chosen so, or else has this name.
+#[must_use]
+pub fn advised_for(command: &str, chosen: &Selector, name: &str) -> String {
+    let name = chosen.path.is_none().then_some(name);
+    format!("pesto {command}{}", words(name, chosen.path.as_deref()))
+}
+
 /// How the user named a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {

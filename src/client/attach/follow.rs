@@ -56,6 +56,8 @@ pub(super) struct Follower<'a> {
     pub(super) place: &'a Place<'a>,
     pub(super) wanted: &'a args::Target,
     pub(super) json: bool,
+    /// What is said once all is forwarded the first time.
+    pub(super) notes: &'a [String],
 }
 
 impl Follower<'_> {
@@ -71,7 +73,8 @@ impl Follower<'_> {
         foreground: bool,
     ) -> Result<u8, Error> {
         if foreground {
-            return self.stay(target, change, Life::Child, output::print);
+            let tell = |lines: &str| output::print(lines).map(|()| self.say_notes());
+            return self.stay(target, change, Life::Child, tell);
         }
         let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
         match process::fork().map_err(|errno| failed("fork", errno))? {
@@ -95,11 +98,20 @@ impl Follower<'_> {
                 let mut lines = String::new();
                 let _ = File::from(said).read_to_string(&mut lines);
                 match lines.strip_suffix(ALL_IS_WELL) {
-                    Some(lines) => output::after_deed(output::print(lines)).map(|()| 0),
+                    Some(lines) => {
+                        self.say_notes();
+                        output::after_deed(output::print(lines)).map(|()| 0)
+                    }
                     // It has said why.
                     None => Ok(status(process::wait(child.pidfd.as_fd()))),
                 }
             }
+        }
+    }
+
+    fn say_notes(&self) {
+        for note in self.notes {
+            crate::client::say(note);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Target {
     pub name: OsString,
     /// What the user calls it: "process 4711".
     pub words: String,
+    /// Whether it is known to have no address at all.
+    pub has_no_address: bool,
     /// Who runs it, if it is a container that was named.
     pub engine: Option<&'static str>,
 }
@@ -50,7 +52,16 @@ fn by_pid(pid: u32) -> Result<Target, Error> {
     let (process, network) = open_process(pid, &words)?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = format!("{}-{pid}", name.trim_end());
-    Ok(Target { network, process: Some(process), name: name.into(), words, engine: None })
+    let has_no_address = has_no_address(pid);
+    let name = name.into();
+    Ok(Target { network, process: Some(process), name, words, has_no_address, engine: None })
+}
+
+/// Whether a process has no address in its network; where that cannot be read it is not known.
+fn has_no_address(pid: u32) -> bool {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}"));
+    let has_v6 = read("if_inet6").is_ok_and(|text| !text.is_empty());
+    !has_v6 && read("fib_trie").is_ok_and(|text| !text.contains("host LOCAL"))
 }
 
 /// The pidfd and the network namespace of a process.
@@ -98,7 +109,8 @@ fn by_path(path: &Path) -> Result<Target, Error> {
         }
         None => path.file_name().unwrap_or_default().to_owned(),
     };
-    Ok(Target { network: network.into(), process: None, name, words, engine: None })
+    let network = network.into();
+    Ok(Target { network, process: None, name, words, has_no_address: false, engine: None })
 }
 
 fn by_container(name: &str) -> Result<Target, Error> {
@@ -114,6 +126,7 @@ fn by_container(name: &str) -> Result<Target, Error> {
         process: Some(process),
         name: name.into(),
         words,
+        has_no_address: has_no_address(running.pid),
         engine: Some(running.engine),
     })
 }
