@@ -9,7 +9,7 @@ pub use hint::{give_hint, hint};
 
 use help::{
     ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, DOCTOR_HELP, EXAMPLES, LIST_HELP,
-    NEW_NAME, PORT_HELP, RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
+    NEW_NAME, PORT_HELP, RM_HELP, RUN_HELP, SAVE_HELP, STATUS_HELP, SWITCH_HELP,
 };
 
 use super::instance::Selector;
@@ -79,6 +79,7 @@ pub enum Command {
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Ps),
     /// Show the daemon: version, limits, sandbox, totals
+    #[command(after_help = STATUS_HELP)]
     Status(Look),
     /// End the daemon; the command that it was started for goes on
     Stop(Stop),

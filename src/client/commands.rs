@@ -30,6 +30,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let json = !is_run && words.iter().any(|word| word == "--json");
     let failed = |exit: Exit| match exit {
         Exit::NotExecutable | Exit::NotFound => exit as u8,
+        Exit::NoSuchPort => Exit::Usage as u8,
         _ if is_run => RUN_FAILED,
         // 1 is a difference there, as of diff(1).
         Exit::Usage if is_diff => Exit::Refused as u8,
@@ -77,7 +78,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 fn usage_text(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    text.split("\n\nUsage:").next().unwrap_or(text).trim_end().to_owned()
+    let ends = ["\n\nUsage:", "\n\nFor more information"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    text[..end].trim_end().to_owned()
 }
 
 fn execute(command: Command) -> Result<u8, Error> {
@@ -275,6 +278,11 @@ fn stop(args: Stop) -> Result<(), Error> {
     let (mut session, _) = Session::open(&path)?;
     let drain_ms = u32::from(args.drain) * 1000;
     let end = session.end()?;
+    let open = session.status()?.flows;
+    if open > 0 && args.drain > 0 {
+        let plural = if open == 1 { "" } else { "s" };
+        super::say(&format!("waiting up to {} s for {open} connection{plural}", args.drain));
+    }
     match session.ask(Request::Stop { drain_ms })? {
         Answer::Done(_) => {}
         other => return Err(session.unexpected(&other)),

@@ -35,7 +35,7 @@ fn whoever_asks_for_json_gets_an_error_as_json() {
         (&["rm", "-p", "1:1"][..], "refused", 2),
         (&["rm", "-p", "1:x"], "usage", 1),
         (&["add"], "usage", 1),
-        (&["port", "80"], "usage", 1),
+        (&["port", "80"], "no_such_port", 1),
         (&["diff", "--frob"], "usage", 2),
         (&["diff", "-f", "/none/such"], "refused", 2),
         (&["add", "-p", "127.0.0.1::80", "--if-generation", "99"], "moved", 4),
@@ -46,6 +46,8 @@ fn whoever_asks_for_json_gets_an_error_as_json() {
     let mut list = Command::new(program("pesto"));
     let none = error(output(list.args(["list", "--json", "-c"]).arg(folder.join("none.sock"))));
     assert_eq!(none["kind"], "unreachable");
+    let wrong = asked(&run, &["rm", "-p", "1:x"]);
+    assert!(wrong["message"].as_str().is_some_and(|it| it.ends_with(" 1 to 65535")), "{wrong}");
     let (_, said) = failed(run.pesto(&["rm", "-p", "1:1"]));
     assert!(said.contains("not forwarded"), "{said}");
 }

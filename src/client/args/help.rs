@@ -180,6 +180,16 @@ Each line is ok, missing (something goes without it, and the next line says what
 
 Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
 
+pub(super) const STATUS_HELP: &str = "\
+in is bytes from clients, out bytes to them; not copied is how much of both went from one socket to
+the other without passing through the daemon's memory. A turn is what the daemon does between two
+looks at all that is ready: while the longest one lasted, everybody else waited. Descriptors are the
+core's open files: each listening socket is one, each connection two.
+
+Examples:
+  pesto status
+  pesto status --json";
+
 pub(super) const BATCH_HELP: &str = "\
 Each line is an add, rm, enable or disable with the options that say what and how, in words as a
 shell takes them (quotes too). Empty lines and what follows a # are left out. A line sees what those
