@@ -240,6 +240,28 @@ fn daemon_is_on_its_own_and_ends_with_the_container() {
     all_end(&pidfds);
 }
 
+#[test]
+fn network_without_a_port_or_an_address_is_said_to_have_none() {
+    let folder = Folder::new();
+    let mut inside = Command::new("unshare");
+    inside.args(["--map-root-user", "--net", "sh", "-c", "echo $$; read line"]);
+    let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+    let pid = Lines::of(inside.stdout.take().expect("a pipe")).next();
+    let socket = folder.join("a.sock");
+    let attached = attach(&socket, &["--pid", &pid]);
+    let add =
+        format!("nothing is forwarded yet; pesto add -c {} -p SPEC does that", socket.display());
+    let lacks = format!(
+        "process {pid} has no address in its network, not even 127.0.0.1: nobody is reached there \
+         before `ip link set lo up` was done inside"
+    );
+    assert_eq!(text(attached.stderr), format!("pesto: {add}\npesto: {lacks}\n"));
+    let all: Vec<_> = daemons(&socket).into_iter().map(pidfd).collect();
+    drop(inside.stdin.take());
+    let _ = inside.wait();
+    all_end(&all);
+}
+
 /// The processes of the daemon of a control socket, the supervisor first.
 fn daemons(socket: &Path) -> Vec<i32> {
     let supervisor = until("the daemon", || find_daemon(socket));
@@ -285,6 +307,24 @@ fn what_cannot_be_attached_to_is_named_with_the_mend() {
     ] {
         let message = refused(words, status);
         assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn process_that_lets_nobody_in_is_not_said_to_be_another_users() {
+    let container = Container::start(&["unshare", "--map-root-user", "--net"]);
+    let pid = container.server.to_string();
+    // From a user namespace beside its own.
+    for (map, said) in [
+        ("--map-user=0", ", although you are root: that needs CAP_SYS_PTRACE"),
+        ("--map-user=1000", " is yours, and its network may not be opened (Permission denied)"),
+    ] {
+        let mut pesto = Command::new("unshare");
+        pesto.arg(map).arg(program("pesto")).args(["attach", "--pid", &pid]);
+        let refused = output(&mut pesto);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        let told = text(refused.stderr);
+        assert!(told.contains(said), "{told}");
     }
 }
 
@@ -429,7 +469,7 @@ fn messages_are_in_a_log_beside_the_socket_that_an_orderly_end_removes() {
     let container = Container::start(&UNSHARE);
     let pid = container.server.to_string();
     let log = container.folder.join("a.log");
-    let attached = container.attach(&["--pid", &pid]);
+    let attached = container.attach(&["--pid", &pid, "-p", "127.0.0.1::80"]);
     assert_eq!((attached.status.code(), text(attached.stderr)), (Some(0), String::new()));
     let before = std::fs::read_to_string(&log).expect("a log");
     assert!(before.ends_with("Z ready\n"), "{before}");

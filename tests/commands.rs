@@ -99,7 +99,8 @@ fn taken_port_is_named_and_nothing_is_changed() {
     let expected =
         format!("pesto: {spec}: cannot listen on 127.0.0.1:{taken}: Address already in use; ");
     assert!(said.starts_with(&expected), "{said}");
-    assert!(said.contains("another port") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("another port") && said.lines().count() == 2, "{said}");
+    assert!(said.ends_with("; --allow-failed goes on without what cannot be had yet\n"), "{said}");
     let list = run.json(&["list"]);
     assert_eq!(list, json!({"generation": 0, "forwards": []}));
 }
@@ -113,11 +114,11 @@ fn every_failed_port_of_a_range_is_named() {
     let spec = format!("{taken}:80");
     let (status, said) = failed(run.pesto(&["add", "-p", &spec]));
     assert_eq!(status, 3);
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
     assert!(said.contains(&format!("cannot listen on 0.0.0.0:{taken}")), "{said}");
     let v6 = TcpListener::bind(("::1", taken)).expect("nothing was kept");
     let (_, said) = failed(run.pesto(&["add", "-p", &spec]));
-    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(said.lines().count(), 3, "{said}");
     assert!(said.contains(&format!("cannot listen on [::]:{taken}")), "{said}");
     drop(v6);
 }
@@ -270,6 +271,9 @@ fn no_daemon_is_said_with_the_way_to_one() {
     let mut pesto = Command::new(program("pesto"));
     let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(&path)));
     assert_eq!((status, said.contains("no socket")), (5, true), "{said}");
+    let mut pesto = Command::new(program("pesto"));
+    let (status, said) = failed(output(pesto.arg("list").arg("-c").arg(folder.path())));
+    assert_eq!((status, said.contains("that is a directory; name the socket in it")), (5, true));
     std::fs::remove_file(&path).expect("it is there");
     let stream = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     let mut pesto = Command::new(program("pesto"));
@@ -451,9 +455,16 @@ fn first_port_that_is_reached_from_everywhere_is_printed_with_a_word_about_it() 
     let said = done(run.pesto(&["add", "-p", "127.0.0.1::80", "-p", "81", "-p", "82"]));
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].ends_with(" -> 80/tcp"), "{said}");
-    assert!(lines[1].contains(" -> 81/tcp (every interface of this host; "), "{said}");
+    let port = first_port(&format!("pesto: {}", lines[1]));
+    let own = format!("for itself alone: -p 127.0.0.1:{port}:81/tcp)");
+    let expected = format!(" -> 81/tcp (every interface of this host; {own}");
+    assert!(lines[1].ends_with(&expected), "{said}");
     assert!(lines[2].ends_with(" -> 82/tcp"), "{said}");
     // Whoever names the wildcard knows.
     let said = done(run.pesto(&["add", "-p", "0.0.0.0::80"]));
     assert!(said.ends_with(" -> 80/tcp\n"), "{said}");
+    // So does whoever has done it before.
+    let there = format!("{port}:81");
+    let line = format!("there already: 0.0.0.0:{port}, [::]:{port} -> 81/tcp\n");
+    assert_eq!(done(run.pesto(&["add", "-p", &there])), line);
 }

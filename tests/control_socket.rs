@@ -287,7 +287,8 @@ fn runtime_directory_holds_the_socket_under_its_name() {
     assert!(said.contains("choose one with -n: sh, sh-2, web"), "{said}");
     assert!(stdout(&mut command(&["status", "-n", "sh-2"])).contains("sh-2"));
     let taken = failed(&mut command(&["run", "-n", "web", "--", "true"]));
-    assert!(taken.contains("a daemon is running there"), "{taken}");
+    assert!(taken.contains("a daemon of that name is running"), "{taken}");
+    assert!(taken.contains("(pesto add -n web -p SPEC)"), "{taken}");
     for held in [named, second, third] {
         held.end();
     }
@@ -365,7 +366,7 @@ fn runtime_directory_that_cannot_be_used_is_named() {
         failed(command.env("XDG_RUNTIME_DIR", runtime))
     };
     let said = run(&folder.join("none"));
-    assert!(said.contains("none/pesto: cannot be made (No such file"), "{said}");
+    assert!(said.contains("none is not there; set it to a directory of yours"), "{said}");
     let said = run(Path::new("relative"));
     assert!(said.contains("XDG_RUNTIME_DIR=relative is not an absolute path"), "{said}");
     let usual = folder.join("pesto");
@@ -373,6 +374,9 @@ fn runtime_directory_that_cannot_be_used_is_named() {
     fs::set_permissions(&usual, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let said = run(folder.path());
     assert!(said.contains("is open to others; chmod 700 it"), "{said}");
+    fs::set_permissions(&usual, fs::Permissions::from_mode(0o500)).expect("it is ours");
+    let said = run(folder.path());
+    assert!(said.contains("pesto: is closed to you; chmod 700 it"), "{said}");
     fs::remove_dir(&usual).expect("it is empty");
     symlink("/tmp", &usual).expect("a link");
     let said = run(folder.path());

@@ -335,7 +335,10 @@ fn stop_lets_open_connections_go_on_until_they_end() {
     let (mut one, mut other) = (flow(&run), flow(&run));
     let pidfds = daemon(&run);
     let mut stop = Command::new(program("pesto"));
-    let mut stop = stop.args(["stop", "--drain", "600", "-c"]).arg(&run.socket).spawn().expect("");
+    stop.args(["stop", "--drain", "600", "-c"]).arg(&run.socket).stderr(Stdio::piped());
+    let mut stop = stop.spawn().expect("it is built");
+    let told = Lines::of(stop.stderr.take().expect("a pipe"));
+    assert_eq!(told.next(), "pesto: waiting up to 600 s for 2 connections");
     until("refusal", || TcpStream::connect(("127.0.0.1", run.port())).is_err().then_some(()));
     port_is_free(run.port());
     echo(&mut one);

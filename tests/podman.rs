@@ -163,6 +163,12 @@ fn follower_is_stopped_while_its_container_is_down() {
         let text = std::fs::read_to_string(&lock).unwrap_or_default();
         text.contains(", which does not run").then_some(())
     });
+    for words in [&["list"][..], &["status"], &["save"], &["add", "-p", "81"]] {
+        let said = container.pesto(words);
+        assert_eq!(said.status.code(), Some(5), "{said:?}");
+        let kept = "does not run; its table is kept until it does: start it\n";
+        assert!(text(said.stderr).ends_with(&format!("container {} {kept}", container.name)));
+    }
     let log = std::fs::read_to_string(container.folder.join("p.log")).expect("a log");
     assert!(log.contains(" has ended; waiting for it\n"), "{log}");
     let stopped = container.pesto(&["stop"]);

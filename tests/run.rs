@@ -40,7 +40,7 @@ fn exit_status_is_the_commands() {
 #[test]
 fn command_that_is_not_found_is_127_and_not_executable_126() {
     let folder = Folder::new();
-    let file = folder.join("file").display().to_string();
+    let file = folder.join("plain-file").display().to_string();
     // Written by another process: nobody may have open for writing what is to be executed.
     stdout(Command::new("sh").args(["-c", "echo '#!/bin/sh' >\"$0\"", &file]));
     let here = folder.path().display().to_string();
@@ -56,6 +56,19 @@ fn command_that_is_not_found_is_127_and_not_executable_126() {
         let said = said.lines().last().expect("a line");
         assert!(said.starts_with(&format!("pesto: {word}: {cause}")), "{said}");
     }
+    // A directory of PATH that nobody may look into, before others that have no such command; and
+    // one that has it, and may not execute it.
+    let user = |path: &str, word: &str| {
+        let mut pesto = Command::new("unshare");
+        pesto.args(["--map-user=1000", "--map-group=1000"]).arg(program("pesto"));
+        pesto.args(["run", "-c"]).arg(folder.join("s")).args(["--", word]).env("PATH", path);
+        output(&mut pesto).status.code()
+    };
+    let closed = folder.join("closed");
+    fs::create_dir(&closed).expect("a folder");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("it is ours");
+    assert_eq!(user(&format!("{}:/usr/bin:/bin", closed.display()), "nonexist"), Some(127));
+    assert_eq!(user(&format!("{here}:/usr/bin:/bin"), "plain-file"), Some(126));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
     assert!(output(pesto(&folder, &[]).arg(&file)).status.success());
     assert!(!folder.join("s").exists());

@@ -5,11 +5,11 @@ mod help;
 mod hint;
 
 pub use change::{Add, Apply, Batch, Change, Diff, Line, Rm, Save, Step, Switch, TableFile};
-pub use hint::hint;
+pub use hint::{give_hint, hint};
 
 use help::{
-    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, EXAMPLES, LIST_HELP, PORT_HELP,
-    RM_HELP, RUN_HELP, SAVE_HELP, SWITCH_HELP,
+    ADD_HELP, APPLY_HELP, ATTACH_HELP, BATCH_HELP, DIFF_HELP, DOCTOR_HELP, EXAMPLES, LIST_HELP,
+    NEW_NAME, PORT_HELP, RM_HELP, RUN_HELP, SAVE_HELP, STATUS_HELP, SWITCH_HELP,
 };
 
 use super::instance::Selector;
@@ -38,10 +38,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a command in a network namespace of its own, with ports forwarded into it
-    #[command(after_help = RUN_HELP)]
+    #[command(after_help = RUN_HELP, mut_arg("name", |name| name.help(NEW_NAME)))]
     Run(Run),
     /// Forward ports into a container, or any network namespace, that is there already
-    #[command(after_help = ATTACH_HELP)]
+    #[command(after_help = ATTACH_HELP, mut_arg("name", |name| name.help(NEW_NAME)))]
     Attach(Attach),
     /// Forward more ports
     #[command(after_help = ADD_HELP)]
@@ -76,8 +76,10 @@ pub enum Command {
     /// Show your daemons: what they forward into, and which ports
     Ps(Ps),
     /// Look at this system: what forwarding needs, what is missing, and how to mend it
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(Ps),
     /// Show the daemon: version, limits, sandbox, totals
+    #[command(after_help = STATUS_HELP)]
     Status(Look),
     /// End the daemon; the command that it was started for goes on
     Stop(Stop),
@@ -199,7 +201,7 @@ pub struct Attach {
 #[group(required = true, multiple = false)]
 pub struct Target {
     /// The network of this process; forwarding ends when it does
-    #[arg(long)]
+    #[arg(long, value_parser = number::<u32>)]
     pub pid: Option<u32>,
     /// This network namespace, as a file: /proc/PID/ns/net, /run/netns/NAME
     #[arg(long, value_name = "PATH")]
@@ -216,6 +218,15 @@ pub enum Sandbox {
     Strict,
     /// Without the layers that a container's own sandbox forbids
     Container,
+}
+
+/// Reads a whole number, with an error in other words than the language's own.
+pub(super) fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let most = u64::MAX >> (u64::BITS as usize - 8 * size_of::<T>());
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u64>().ok().filter(|_| digits);
+    let number = number.and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("should be a whole number from 0 to {most}"))
 }
 
 /// How long a daemon lets peers take; what is not given is its default.
@@ -325,7 +336,7 @@ pub struct Stop {
     #[command(flatten)]
     pub which: Which,
     /// How long open connections may go on; new ones are refused at once
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = number::<u16>)]
     pub drain: u16,
     /// Print JSON
     #[arg(long)]

@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How often ports are picked anew after somebody else was quicker to take one.
 const PICKS: u32 = 3;
 
+/// What is told of ports that are there already, and cannot be bound.
+pub const IS_KEPT: &str = "it is forwarded as failed: the daemon tries again until it can be had";
+
 /// Makes a draft of the table into what it is to be. It is called again, with a new draft, when
 /// the table was changed meanwhile.
 pub type Edit<'a> = &'a dyn Fn(&mut Draft<'_>) -> Result<(), Error>;
@@ -158,10 +161,7 @@ fn nothing_to_do(
     let failed = failure::still_failing(session, &kept, |id| names.of(id))?;
     match failed {
         Some(failed) if !terms.allow_failed => {
-            let message = format!(
-                "{}\nit is forwarded as failed: the daemon tries again until it can be had",
-                failed.error.message
-            );
+            let message = format!("{}\n{IS_KEPT}", failed.error.message);
             Err(Error { message, ..failed.error })
         }
         failed => {

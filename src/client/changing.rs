@@ -6,7 +6,8 @@ pub use batch::batch;
 
 use super::args::{Add, Apply, Change, Diff, Rm, Save, Switch, TableFile};
 use super::change::{self, Done, Edit, Removal};
-use super::error::Error;
+use super::error::{Error, Exit};
+use super::failure::FailedBind;
 use super::file::{self, Wanted};
 use super::instance::Selector;
 use super::output::{self, print};
@@ -81,7 +82,24 @@ fn read(table: &TableFile) -> Result<Vec<Wanted>, Error> {
 /// Makes a change on the user's terms.
 pub(super) fn make(args: &Change, edit: Edit<'_>) -> Result<Done, Error> {
     let (mut session, hello) = Session::open(&Selector::from(args.which.clone()).find()?)?;
-    change::make(&mut session, &hello, &args.terms(), edit)
+    let made = change::make(&mut session, &hello, &args.terms(), edit);
+    made.map_err(|error| if args.allow_failed { error } else { offer(error) })
+}
+
+/// Ports that cannot be had now, and perhaps later, need not keep the others from being had.
+fn offer(mut error: Error) -> Error {
+    let may_be_had = |bind: &FailedBind| {
+        bind.ports.first_port > 0 && bind.ports.errno != libc::EPERM.unsigned_abs()
+    };
+    let may_be = error.exit == Exit::BindFailed
+        && !error.failed.is_empty()
+        && error.failed.iter().all(may_be_had)
+        && !error.message.ends_with(change::IS_KEPT);
+    if may_be {
+        error.message +=
+            "\nnothing was changed; --allow-failed goes on without what cannot be had yet";
+    }
+    error
 }
 
 fn report(args: &Change, done: Done) -> Result<u8, Error> {

@@ -11,7 +11,7 @@ use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
 use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -30,6 +30,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let json = !is_run && words.iter().any(|word| word == "--json");
     let failed = |exit: Exit| match exit {
         Exit::NotExecutable | Exit::NotFound => exit as u8,
+        Exit::NoSuchPort => Exit::Usage as u8,
         _ if is_run => RUN_FAILED,
         // 1 is a difference there, as of diff(1).
         Exit::Usage if is_diff => Exit::Refused as u8,
@@ -45,9 +46,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(mut error) => {
-            if let Some(hint) = args::hint(&command, &error) {
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
-            }
+            args::give_hint(&command, &mut error);
             let _ = error.print();
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                 return 0;
@@ -79,7 +78,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 fn usage_text(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    text.split("\n\nUsage:").next().unwrap_or(text).trim_end().to_owned()
+    let ends = ["\n\nUsage:", "\n\nFor more information"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    text[..end].trim_end().to_owned()
 }
 
 fn execute(command: Command) -> Result<u8, Error> {
@@ -277,6 +278,11 @@ fn stop(args: Stop) -> Result<(), Error> {
     let (mut session, _) = Session::open(&path)?;
     let drain_ms = u32::from(args.drain) * 1000;
     let end = session.end()?;
+    let open = session.status()?.flows;
+    if open > 0 && args.drain > 0 {
+        let plural = if open == 1 { "" } else { "s" };
+        super::say(&format!("waiting up to {} s for {open} connection{plural}", args.drain));
+    }
     match session.ask(Request::Stop { drain_ms })? {
         Answer::Done(_) => {}
         other => return Err(session.unexpected(&other)),
@@ -287,7 +293,7 @@ fn stop(args: Stop) -> Result<(), Error> {
 
 /// Ends a process that waits for its container to start a daemon at a place (`attach --follow`).
 fn stop_holder(path: &Path) -> bool {
-    let pid = running::holder(path).and_then(|pid| i32::try_from(pid).ok());
+    let pid = running::holder(path).and_then(|it| i32::try_from(it.pid?).ok());
     let Some(process) = pid.and_then(|pid| process::open_pidfd(pid).ok()) else { return false };
     let told = process::send_signal(process.as_fd(), libc::SIGTERM);
     let mut entries = [fd::poll_entry(process.as_fd(), libc::POLLIN)];

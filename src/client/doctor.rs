@@ -110,7 +110,16 @@ fn program() -> Finding {
 fn user_namespaces() -> Finding {
     const WHAT: &str = "user and network namespaces";
     match try_namespaces() {
-        Ok(()) => Finding::ok(WHAT, "can be made"),
+        Ok(AtOnce::Two) => Finding::ok(WHAT, "can be made"),
+        Ok(AtOnce::One) => Finding::new(
+            WHAT,
+            State::Missing,
+            "can be made, one at a time",
+            &format!(
+                "pesto run has two at a time; {}",
+                super::run::command::namespaces_mend(Errno(libc::ENOSPC))
+            ),
+        ),
         Err(errno) => Finding::new(
             WHAT,
             State::Bad,
@@ -120,17 +129,36 @@ fn user_namespaces() -> Finding {
     }
 }
 
+/// How many of them there may be at least.
+enum AtOnce {
+    /// The command's and the core's.
+    Two,
+    /// The core's alone.
+    One,
+}
+
+/// No error has that number.
+const ONE: i32 = 255;
+
 /// Makes them in a process of its own, which ends at once.
-fn try_namespaces() -> Result<(), Errno> {
+fn try_namespaces() -> Result<AtOnce, Errno> {
+    let (user, group) = (process::user_id(), process::group_id());
     match process::fork()? {
         Fork::Child => {
-            let made = namespace::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET);
+            let make = || namespace::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET);
             // Where a system takes the powers away afterwards, this shows it.
-            let used = made.and_then(|()| namespace::set_loopback_up());
-            process::exit(used.map_or_else(|errno| errno.0, |()| 0))
+            let outcome = make().and_then(|()| namespace::set_loopback_up());
+            // Inside of the first ones the second ones count as such, whatever else is in their way.
+            let more = || mapping::Mapping::Root.apply_to_self(user, group).and_then(|()| make());
+            process::exit(match outcome {
+                Err(errno) => errno.0,
+                Ok(()) if more() == Err(Errno(libc::ENOSPC)) => ONE,
+                Ok(()) => 0,
+            })
         }
         Fork::Parent(child) => match process::wait(child.pidfd.as_fd())? {
-            End::Exited(0) => Ok(()),
+            End::Exited(0) => Ok(AtOnce::Two),
+            End::Exited(ONE) => Ok(AtOnce::One),
             End::Exited(number) => Err(Errno(number)),
             End::Killed(_) => Err(Errno(libc::EPERM)),
         },
@@ -195,8 +223,12 @@ fn descriptors() -> Finding {
         return Finding::new(WHAT, State::Missing, "the limit is unknown", "see `ulimit -Hn`");
     };
     let hard = usize::try_from(limit).unwrap_or(usize::MAX);
-    let rest = hard.saturating_sub(OWN_DESCRIPTORS + 2 * pipes(hard) + FLOW_DESCRIPTORS);
-    let found = format!("at most {hard}: {rest} listening sockets, or {} connections", rest / 2);
+    let shared = hard.saturating_sub(OWN_DESCRIPTORS + 2 * pipes(hard));
+    let rest = shared.saturating_sub(FLOW_DESCRIPTORS);
+    let flows = shared.saturating_sub(2) / 2;
+    let found = format!(
+        "at most {hard}: {rest} listening sockets, or one port and {flows} connections to it"
+    );
     match rest {
         0 => Finding::new(
             WHAT,

@@ -20,6 +20,8 @@ pub enum Exit {
     /// It was done in part: some ports could not be bound, which was allowed; or all was done, and
     /// could not be printed.
     Partly = 6,
+    /// `port`: nothing leads there. Its status is that of [`Usage`](Self::Usage), as docker has it.
+    NoSuchPort = 7,
     /// `run`: the command could not be executed.
     NotExecutable = 126,
     /// `run`: the command was not found.
@@ -61,6 +63,7 @@ impl Exit {
             Self::Moved => "moved",
             Self::Unreachable => "unreachable",
             Self::Partly => "partly",
+            Self::NoSuchPort => "no_such_port",
             Self::NotExecutable => "not_executable",
             Self::NotFound => "not_found",
         }

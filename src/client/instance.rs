@@ -6,8 +6,9 @@
 
 use super::error::{Error, Exit};
 use super::running::{self, Running, SUFFIX};
-use crate::sys::{Errno, process};
-use std::ffi::OsStr;
+use crate::sys::{Errno, fs, process};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -33,6 +34,13 @@ fn words(name: Option<&str>, path: Option<&Path>) -> String {
 #[must_use]
 pub fn advised(command: &str) -> String {
     format!("pesto {command}{}", CHOSEN.get().map_or("", String::as_str))
+}
+
+/// A command for a daemon that was chosen so, or else has this name.
+#[must_use]
+pub fn advised_for(command: &str, chosen: &Selector, name: &str) -> String {
+    let name = chosen.path.is_none().then_some(name);
+    format!("pesto {command}{}", words(name, chosen.path.as_deref()))
 }
 
 /// How the user named a daemon.
@@ -91,11 +99,24 @@ impl Selector {
         let name = self.name.as_deref().map(file_name).transpose()?;
         make(&directory)?;
         let path = match name {
-            Some(name) => directory.join(name),
+            Some(file) => {
+                let name = self.name.as_deref().unwrap_or_default();
+                if running_in(&directory)?.iter().any(|daemon| daemon.name == name) {
+                    return Err(taken(name));
+                }
+                directory.join(file)
+            }
             None => free_name(&directory, command)?,
         };
         Ok(path)
     }
+}
+
+fn taken(name: &str) -> Error {
+    Error::refused(format!(
+        "-n {name}: a daemon of that name is running; choose another name, forward more there \
+         (pesto add -n {name} -p SPEC), or stop it first (pesto stop -n {name})"
+    ))
 }
 
 /// The usual directory of control sockets. It need not be there.
@@ -145,21 +166,37 @@ fn outer_id(map: &str, user: u32) -> u32 {
 
 /// Makes the directory with mode 0700, or makes sure that the one there is ours alone.
 fn make(directory: &Path) -> Result<(), Error> {
-    let refused = |why: &str| {
-        Error::refused(format!(
-            "{}: {why}; or name a control socket elsewhere with -c PATH",
-            directory.display()
-        ))
+    let refused = |what: String| {
+        Error::refused(format!("{what}; or name a control socket elsewhere with -c PATH"))
     };
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            let errno = Errno::from(error);
-            return Err(refused(&format!("cannot be made ({errno}); make it with mode 0700")));
-        }
+        Err(error) => return Err(refused(unusable(directory, error.into()))),
     }
-    check(directory).map_err(refused)
+    check(directory).map_err(|why| refused(format!("{}: {why}", directory.display())))
+}
+
+/// Why the usual directory cannot be made, or looked at.
+fn unusable(directory: &Path, errno: Errno) -> String {
+    let above = directory.parent().unwrap_or(Path::new("/"));
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|runtime| above != Path::new(&runtime)) {
+        return format!(
+            "{}: cannot be made ({errno}); make it with mode 0700",
+            directory.display()
+        );
+    }
+    let why = match errno.0 {
+        libc::ENOENT => "is not there".to_owned(),
+        libc::EACCES | libc::EPERM if !owns(above) => {
+            "is not yours, as it is after `su`".to_owned()
+        }
+        _ => format!("cannot be used ({errno})"),
+    };
+    format!(
+        "XDG_RUNTIME_DIR={} {why}; set it to a directory of yours, or unset it",
+        above.display()
+    )
 }
 
 /// Whether a directory is the user's own and nobody else's.
@@ -170,7 +207,12 @@ fn check(directory: &Path) -> Result<(), &'static str> {
         return Err("is not a directory (a link is not followed); remove it");
     }
     if facts.uid() != process::user_id() {
-        return Err("belongs to somebody else; remove it");
+        return Err(
+            "belongs to somebody else; remove it, or set XDG_RUNTIME_DIR to a directory of yours",
+        );
+    }
+    if facts.mode() & 0o700 != 0o700 {
+        return Err("is closed to you; chmod 700 it");
     }
     if facts.mode() & 0o077 != 0 {
         return Err("is open to others; chmod 700 it");
@@ -184,17 +226,19 @@ fn check(directory: &Path) -> Result<(), &'static str> {
 /// It is somebody else's, or cannot be made.
 pub fn look_at_directory() -> Result<String, Error> {
     let directory = directory()?;
-    if directory.exists() {
-        running_in(&directory)?;
-        return Ok(directory.display().to_string());
+    let refused = |errno: Errno| Error::refused(unusable(&directory, errno));
+    match std::fs::symlink_metadata(&directory) {
+        Ok(_) => {
+            running_in(&directory)?;
+            return Ok(directory.display().to_string());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error.into())),
     }
     let above = directory.parent().unwrap_or(Path::new("/"));
-    if !above.is_dir() {
-        return Err(Error::refused(format!(
-            "{} is not there; set XDG_RUNTIME_DIR to a directory of yours, or unset it",
-            above.display()
-        )));
-    }
+    let path =
+        CString::new(above.as_os_str().as_bytes()).map_err(|_| refused(Errno(libc::EINVAL)))?;
+    fs::may_write_in(&path).map_err(refused)?;
     Ok(format!("{}, to be made", directory.display()))
 }
 
@@ -209,10 +253,7 @@ pub fn running() -> Result<Vec<Running>, Error> {
 fn running_in(directory: &Path) -> Result<Vec<Running>, Error> {
     match std::fs::symlink_metadata(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            let errno = Errno::from(error);
-            return Err(Error::unreachable(format!("{}: {errno}", directory.display())));
-        }
+        Err(error) => return Err(Error::unreachable(unusable(directory, error.into()))),
         Ok(_) => {}
     }
     check(directory).map_err(|why| Error::refused(format!("{}: {why}", directory.display())))?;

@@ -4,9 +4,10 @@ use super::change::{Deed, Done, Verb};
 use super::error::{Error, Exit};
 use super::failure::FailedBind;
 use super::forward::Forward;
-use super::label;
+use super::{label, spec};
 use crate::sys::Errno;
 use crate::wire::{Bind, Rule};
+use core::net::Ipv4Addr;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -169,25 +170,41 @@ pub fn differences(done: &Done, json: bool) -> Result<String, Error> {
     if json { to_json(&Differences::from(done)) } else { Ok(deeds(done)) }
 }
 
-/// Where each forward listens and leads, a line each. The first that is reached from everywhere
-/// because no address was given says so.
+/// Where each forward listens and leads, a line each. The first new one that is reached from
+/// everywhere because no address was given says so, and how it would be otherwise.
 #[must_use]
 pub fn lines(done: &Done) -> String {
-    let wide = done.rules().position(|rule| rule.bind == Bind::Any);
-    let line = |(at, deed): (usize, &Deed)| {
-        let line = match (deed.verb, done.dry_run) {
-            (Verb::Added, true) => format!("would add: {}", line_of(&deed.rule)),
-            (_, true) => format!("there already: {}", line_of(&deed.rule)),
-            _ => line_of(&deed.rule),
+    let is_wide = |deed: &Deed| deed.verb == Verb::Added && deed.rule.bind == Bind::Any;
+    let first_wide = done.deeds.iter().position(is_wide);
+    let mut text = String::new();
+    for (at, deed) in done.deeds.iter().enumerate() {
+        let verb = match (deed.verb, done.dry_run) {
+            (Verb::Added, true) => "would add: ",
+            (Verb::Kept, _) => "there already: ",
+            _ => "",
         };
-        match wide {
-            Some(first) if first == at => format!(
-                "{line} (every interface of this host; with 127.0.0.1: in front of SPEC only itself)\n"
-            ),
-            _ => line + "\n",
+        let _ = write!(text, "{verb}{}{}", line_of(&deed.rule), failure(done, deed));
+        if first_wide == Some(at) {
+            let own = Rule { bind: Bind::V4(Ipv4Addr::LOCALHOST), ..deed.rule };
+            let spec = spec::of_rule(&own);
+            let _ = write!(text, " (every interface of this host; for itself alone: -p {spec})");
         }
-    };
-    done.deeds.iter().enumerate().map(line).collect()
+        text.push('\n');
+    }
+    text
+}
+
+/// What is not there of something new, although it was asked for.
+fn failure(done: &Done, deed: &Deed) -> &'static str {
+    let failed = done.failed.iter().flat_map(|failed| &failed.rules);
+    let is_new = deed.verb != Verb::Kept && !done.dry_run;
+    let failed = failed.filter(|id| is_new && **id == deed.rule.id).count();
+    let families = if deed.rule.bind == Bind::Any { 2 } else { 1 };
+    match failed {
+        0 => "",
+        all if all == families * usize::from(deed.rule.ports.width().get()) => " (failed)",
+        _ => " (partly failed)",
+    }
 }
 
 /// What was done, a line for each rule that is not as it was before.
@@ -208,7 +225,7 @@ pub fn deeds(done: &Done) -> String {
             Some(was) => with_state(&deed.rule, &was),
             None => line_of(&deed.rule),
         };
-        Some(format!("{verb}: {now}{}\n", was.unwrap_or_default()))
+        Some(format!("{verb}: {now}{}{}\n", was.unwrap_or_default(), failure(done, deed)))
     };
     done.deeds.iter().filter_map(line).collect()
 }

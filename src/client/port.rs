@@ -136,7 +136,7 @@ pub fn port(args: args::Port) -> Result<(), Error> {
     if let (Some(wanted), true) = (args.container, all.is_empty()) {
         let name = instance::name_of(&path);
         return Err(Error::new(
-            Exit::Usage,
+            Exit::NoSuchPort,
             format!(
                 "no public port '{wanted}' published for {name}; `{}` shows all",
                 instance::advised("port")

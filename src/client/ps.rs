@@ -71,7 +71,7 @@ fn table(instances: &[Instance]) -> String {
         rows.push([
             instance.name.clone(),
             instance.target.clone().unwrap_or_default(),
-            network.unwrap_or_default().to_owned(),
+            network.unwrap_or("-").to_owned(),
             instance.pid.map(|pid| pid.to_string()).unwrap_or_default(),
             lines.next().unwrap_or_default(),
         ]);

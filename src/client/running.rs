@@ -17,6 +17,12 @@ use std::path::{Path, PathBuf};
 /// What follows a daemon's name in the name of its socket.
 pub(super) const SUFFIX: &str = ".sock";
 
+/// What follows a target that is waited for (`attach --follow`).
+pub(super) const IS_DOWN: &str = ", which does not run";
+
+/// The network namespace of such a one.
+const NO_NETWORK: &str = "0:0";
+
 /// A lock file says no more than so many bytes.
 const LOCK_TEXT: u64 = 4096;
 
@@ -82,20 +88,20 @@ fn look(own: &OwnedFd, directory: &Path, name: &str) -> Option<Running> {
         name: name.to_owned(),
         socket,
         pid: value("pid").and_then(|pid| pid.parse().ok()),
-        network: value("network"),
+        network: value("network").filter(|network| network != NO_NETWORK),
         target: value("target"),
     })
 }
 
-/// The process that holds the name of a control socket.
+/// What holds the name of a control socket: a daemon, or what is to start one there.
 #[must_use]
-pub fn holder(socket: &Path) -> Option<u32> {
+pub fn holder(socket: &Path) -> Option<Running> {
     let directory = socket.parent()?;
     let name = socket.file_name()?.to_str()?;
     let name = name.strip_suffix(SUFFIX).unwrap_or(name);
     let own = fs::open_directory(directory).ok()?;
     fs::lock(own.as_fd()).ok()?;
-    look(&own, directory, name)?.pid
+    look(&own, directory, name)
 }
 
 fn is_alive(path: &Path) -> bool {

@@ -1,6 +1,7 @@
 //! One connection to a daemon: requests out, answers in, in their order.
 
 use super::error::{Error, Exit};
+use super::running::{self, IS_DOWN};
 use crate::limits::MAX_IN_FLIGHT;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, process};
@@ -329,6 +330,12 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
         }
         Ok(()) => Ok(socket),
         Err(Errno(libc::ENOENT)) => {
+            let target = running::holder(path).and_then(|it| it.target);
+            if let Some(target) = target.as_deref().and_then(|it| it.strip_suffix(IS_DOWN)) {
+                return Err(error(&format!(
+                    "{target} does not run; its table is kept until it does: start it"
+                )));
+            }
             let log = path.with_extension("log");
             let last = if log.is_file() {
                 format!("; the last messages of one that was there: {}", log.display())
@@ -337,8 +344,11 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
             };
             Err(error(&format!(
                 "no daemon is running there; start one (pesto run, pesto attach), or choose another \
-                 with -n or -c{last}"
+                 (`pesto ps` shows yours){last}"
             )))
+        }
+        Err(Errno(libc::ECONNREFUSED | libc::EACCES)) if path.is_dir() => {
+            Err(error("that is a directory; name the socket in it"))
         }
         Err(Errno(libc::ECONNREFUSED)) if !is_socket(path) => Err(error("that is no socket")),
         Err(Errno(libc::ECONNREFUSED)) => Err(error(

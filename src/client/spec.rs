@@ -87,6 +87,9 @@ struct Parts<'a> {
 
 fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
     let (place, protocols) = words.rsplit_once('/').unwrap_or((words, "tcp"));
+    if protocols.contains(':') {
+        return Err(Problem::Slash);
+    }
     let Parts { address, host, target, container } = split(place)?;
     let bind = address.map_or(Ok(Bind::Any), parse_address)?;
     let target_address = target.map_or(Ok(TargetAddress::Automatic), target::parse)?;
@@ -94,6 +97,11 @@ fn parse(words: &str) -> Result<Vec<Wish>, Problem> {
         return Err(Problem::NoContainerPort);
     }
     let target = parse_range(container)?;
+    if host == "0" {
+        let address = address.map(|address| format!("{address}:")).unwrap_or_default();
+        let (_, rest) = words[address.len()..].split_once(':').unwrap_or_default();
+        return Err(Problem::PortZero(format!("{address}:{rest}")));
+    }
     let ports = if host.is_empty() {
         Ports::Pick { width: target.width() }
     } else {

@@ -55,6 +55,20 @@ pub fn part(rule: &Rule, bind: Bind, ports: PortRange) -> Option<Rule> {
     Some(Rule { bind, ports: Ports::Fixed(ports), target, ..*rule })
 }
 
+/// The part of a rule that keeps another one from its ports, wherever both lead.
+#[must_use]
+pub fn in_the_way(rule: &Rule, other: &Rule) -> Option<Rule> {
+    let (ports, others) = (fixed(rule)?, fixed(other)?);
+    let first = ports.first().max(others.first());
+    let common = PortRange::new(first, ports.last().min(others.last()))?;
+    let bind = match (rule.bind, other.bind) {
+        (Bind::Any, Bind::V4(_)) => ANY_V4,
+        (Bind::Any, Bind::V6 { .. }) => ANY_V6,
+        (bind, _) => bind,
+    };
+    part(rule, bind, common)
+}
+
 /// A rule's ports, unless the daemon is still to pick them.
 pub fn fixed(rule: &Rule) -> Option<PortRange> {
     match rule.ports {

@@ -70,6 +70,15 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     Ok(OwnedFd::from(file))
 }
 
+/// Whether the caller may make files in a directory.
+///
+/// # Errors
+/// EACCES: no. ENOENT: it is not there.
+pub fn may_write_in(directory: &CStr) -> Result<()> {
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::access(directory.as_ptr(), libc::W_OK | libc::X_OK) }).map(drop)
+}
+
 /// Removes a name below a directory.
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: the name is a C string, the descriptor borrowed.

@@ -1,7 +1,7 @@
 //! What a command that did nothing tells: as JSON, where that was asked for, and with mends that
 //! can be copied.
 
-use crate::support::words::{empty, failed};
+use crate::support::words::{done, empty, failed};
 use crate::support::{Folder, Run, output, program, text};
 use serde_json::Value;
 use std::net::TcpListener;
@@ -35,7 +35,7 @@ fn whoever_asks_for_json_gets_an_error_as_json() {
         (&["rm", "-p", "1:1"][..], "refused", 2),
         (&["rm", "-p", "1:x"], "usage", 1),
         (&["add"], "usage", 1),
-        (&["port", "80"], "usage", 1),
+        (&["port", "80"], "no_such_port", 1),
         (&["diff", "--frob"], "usage", 2),
         (&["diff", "-f", "/none/such"], "refused", 2),
         (&["add", "-p", "127.0.0.1::80", "--if-generation", "99"], "moved", 4),
@@ -46,6 +46,8 @@ fn whoever_asks_for_json_gets_an_error_as_json() {
     let mut list = Command::new(program("pesto"));
     let none = error(output(list.args(["list", "--json", "-c"]).arg(folder.join("none.sock"))));
     assert_eq!(none["kind"], "unreachable");
+    let wrong = asked(&run, &["rm", "-p", "1:x"]);
+    assert!(wrong["message"].as_str().is_some_and(|it| it.ends_with(" 1 to 65535")), "{wrong}");
     let (_, said) = failed(run.pesto(&["rm", "-p", "1:1"]));
     assert!(said.contains("not forwarded"), "{said}");
 }
@@ -75,6 +77,36 @@ fn commands_that_are_advised_are_for_the_same_daemon() {
 }
 
 #[test]
+fn mend_takes_away_no_more_than_what_is_in_the_way() {
+    let run = empty();
+    let pick = |spec: &str| {
+        let added = run.json(&["add", "-p", spec]);
+        added["forwards"][0]["host_port"].as_u64().expect("a port")
+    };
+    let (first, wide) = (pick("127.0.0.1::8000-8009"), pick("9000"));
+    let socket = run.socket.display();
+    for (words, part) in [
+        (format!("127.0.0.1:{}:9", first + 1), format!("127.0.0.1:{}:8001/tcp", first + 1)),
+        (
+            format!("127.0.0.1:{}-{}:1-2 ", first + 8, first + 9),
+            format!("127.0.0.1:{}-{}:8008-8009/tcp", first + 8, first + 9),
+        ),
+        (
+            format!("127.0.0.1:{0}:8002 --label x", first + 2),
+            format!("127.0.0.1:{}:8002/tcp", first + 2),
+        ),
+        (format!("[::1]:{wide}:9000"), format!("[::]:{wide}:9000/tcp")),
+    ] {
+        let words: Vec<&str> = ["add", "-p"].into_iter().chain(words.split_whitespace()).collect();
+        let (status, said) = failed(run.pesto(&words));
+        let mend = format!("remove it first: pesto rm -c {socket} -p {part}\n");
+        assert_eq!((status, said.ends_with(&mend)), (2, true), "{said}");
+        done(run.pesto(&["rm", "-p", &part]));
+        done(run.pesto(&words));
+    }
+}
+
+#[test]
 fn word_without_its_option_is_told_which_one() {
     let pesto = |words: &[&str]| failed(output(Command::new(program("pesto")).args(words)));
     for (words, hint) in [
@@ -83,12 +115,28 @@ fn word_without_its_option_is_told_which_one() {
         (&["disable", "web"], "tip: write --label web\n"),
         (&["apply", "ports.toml"], "tip: write -f ports.toml\n"),
         (&["stop", "web"], "tip: write -n web\n"),
+        (&["attach", "web"], "tip: write --container web\n"),
+        (&["attach", "25312"], "tip: write --pid 25312, or -p 25312 if that is a port\n"),
+        (&["attach", "/run/netns/blue"], "tip: write --netns /run/netns/blue\n"),
+        (&["rm"], "tip: name ports with -p SPEC, or all that has a label with --label TEXT\n"),
+        (&["rm", "--all"], "tip: name ports with -p SPEC, or all that has a label with --label"),
     ] {
         let (status, said) = pesto(words);
         assert_eq!(status, 1, "{said}");
         assert!(said.contains(hint), "{said}");
     }
     assert!(!pesto(&["add", "--frob"]).1.contains("tip: write"));
+    assert!(!pesto(&["rm", "--all"]).1.contains("--allow-failed"));
+    let turned = "options come after the command; write pesto list -n web2 --json\n";
+    assert_eq!(pesto(&["-n", "web2", "list", "--json"]), (1, format!("pesto: {turned}")));
+    for (option, most) in [("--drain", "4294967295"), ("--if-generation", "18446744073709551615")] {
+        let (_, said) = pesto(&["rm", "-p", "1:1", option, "x"]);
+        assert!(said.contains(&format!(": should be a whole number from 0 to {most}\n")), "{said}");
+    }
+    for word in ["--json", "-d"] {
+        let said = text(output(Command::new(program("pesto")).args(["run", word, "true"])).stderr);
+        assert!(said.contains("tip: ") && !said.contains("as a value"), "{said}");
+    }
 }
 
 #[test]

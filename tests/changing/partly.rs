@@ -62,7 +62,7 @@ const COMMIT: Request = Request::Commit { allow_failed: true };
 fn ports_that_cannot_be_bound_are_kept_as_failed() {
     let (output, end) = add(true, &["--allow-failed"]);
     assert_eq!((output.status.code(), end), (Some(6), vec![COMMIT]));
-    assert_eq!(text(output.stdout), "127.0.0.1:8080-8081 -> 80-81/tcp\n");
+    assert_eq!(text(output.stdout), "127.0.0.1:8080-8081 -> 80-81/tcp (partly failed)\n");
     let said = text(output.stderr);
     let first =
         "pesto: 127.0.0.1:8080-8081:80-81: cannot listen on 127.0.0.1:8081: Address already";

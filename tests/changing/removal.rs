@@ -14,6 +14,16 @@ use std::process::Command;
 use std::sync::mpsc::channel;
 
 #[test]
+fn container_port_that_has_another_label_is_not_said_to_have_no_forward() {
+    let run = empty();
+    let added = run.json(&["add", "--label", "small", "-p", "127.0.0.1::3000"]);
+    let there = added["forwards"][0]["spec"].as_str().expect("text");
+    done(run.pesto(&["add", "--label", "big", "-p", "127.0.0.1::80"]));
+    let said = format!("pesto: 3000: {there} is forwarded with the label \"small\"\n");
+    assert_eq!(failed(run.pesto(&["rm", "--label", "big", "-p", "3000"])), (2, said));
+}
+
+#[test]
 fn what_is_missing_is_ignored_where_that_is_asked_for() {
     let run = empty();
     let (web, other) = (add(&run, 80), add(&run, 81));

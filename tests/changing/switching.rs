@@ -49,6 +49,21 @@ fn part_of_a_range_is_switched_off() {
 }
 
 #[test]
+fn port_that_another_forward_has_by_now_is_not_switched_on() {
+    let run = Run::peer(&["127.0.0.1::8000-8002"], "echo", &[]);
+    let at = run.port() + 1;
+    let (old, new) = (format!("127.0.0.1:{at}:8001/tcp"), format!("127.0.0.1:{at}:8000/tcp"));
+    done(run.pesto(&["disable", "-p", &old]));
+    done(run.pesto(&["add", "-p", &new]));
+    let socket = run.socket.display();
+    let refused = failed(run.pesto(&["enable", "-p", &old]));
+    let mend = format!("switch that off first: pesto disable -c {socket} -p {new}");
+    assert_eq!(refused, (2, format!("pesto: {old}: {new} has that port; {mend}\n")));
+    done(run.pesto(&["disable", "-p", &new]));
+    done(run.pesto(&["enable", "-p", &old]));
+}
+
+#[test]
 fn label_switches_all_that_has_it() {
     let run = Run::peer(&[], "echo", &[]);
     for label in ["web", "web", "db"] {

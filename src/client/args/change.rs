@@ -1,6 +1,6 @@
 //! The options of commands that change the table.
 
-use super::Which;
+use super::{Which, number};
 use crate::client::change::{Draft, Removal, Terms};
 use crate::client::error::Error;
 use crate::client::file::Format;
@@ -24,10 +24,10 @@ pub struct Change {
     #[arg(long)]
     pub dry_run: bool,
     /// How long another client's change is waited for; 0: not at all
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = number::<u32>)]
     pub wait: u32,
     /// Only if the table still has this generation (`pesto list --json` shows it)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub if_generation: Option<u64>,
     /// Go on without ports that cannot be bound: they are kept, and tried again by the daemon
     #[arg(long)]
@@ -104,7 +104,7 @@ pub struct How {
     #[arg(long, conflicts_with = "drain")]
     pub kill: bool,
     /// Reset them after so long
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::<u32>)]
     pub drain: Option<u32>,
 }
 

@@ -13,7 +13,8 @@ Examples, the first in a terminal of its own, where it stays; then one after the
   pesto apply -f ports.toml
   pesto stop
 
-The command line of passt's pesto is understood as well: pesto --add -t 8080:80 PATH.
+The command line of passt's pesto is understood as well: pesto --add -t 8080:80 PATH. Without --add
+or --delete its specs are the whole table, as there: what else was forwarded is removed.
 
 Exit status: 0 done, or nothing to do; 1 wrong command line, no such port (port), or differences
 (diff); 2 cannot be; 3 a port could not be bound; 4 somebody else is changing the table, or has
@@ -21,6 +22,9 @@ changed it; 5 no daemon. After 1 to 5 nothing was changed. 6: it was done in par
 ports could not be bound (--allow-failed); or it was done, but could not be printed.
 With --json an error is a document, too: {\"error\": {\"kind\", \"exit_status\", \"message\",
 \"failed\"}}.";
+
+pub(super) const NEW_NAME: &str =
+    "What the new daemon is called; without it as the command, container, process or file";
 
 pub(super) const RUN_HELP: &str = "\
 SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
@@ -170,6 +174,21 @@ Exit status: 0 no difference; 1 differences; 2 and more: trouble.
 Examples:
   pesto diff -f ports.toml
   pesto diff -f compose.yaml --service web --json";
+
+pub(super) const DOCTOR_HELP: &str = "\
+Each line is ok, missing (something goes without it, and the next line says what does not) or BAD.
+
+Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
+
+pub(super) const STATUS_HELP: &str = "\
+in is bytes from clients, out bytes to them; not copied is how much of both went from one socket to
+the other without passing through the daemon's memory. A turn is what the daemon does between two
+looks at all that is ready: while the longest one lasted, everybody else waited. Descriptors are the
+core's open files: each listening socket is one, each connection two.
+
+Examples:
+  pesto status
+  pesto status --json";
 
 pub(super) const BATCH_HELP: &str = "\
 Each line is an add, rm, enable or disable with the options that say what and how, in words as a

@@ -10,6 +10,7 @@ use super::{Event, Place, status, take_signals, wait};
 use crate::client::change::{Draft, Edit};
 use crate::client::daemon::{Daemon, Life};
 use crate::client::error::Error;
+use crate::client::running::IS_DOWN;
 use crate::client::session::Session;
 use crate::client::{args, output, say_error};
 use crate::roles::control_socket::{Facts, Reserved};
@@ -55,6 +56,8 @@ pub(super) struct Follower<'a> {
     pub(super) place: &'a Place<'a>,
     pub(super) wanted: &'a args::Target,
     pub(super) json: bool,
+    /// What is said once all is forwarded the first time.
+    pub(super) notes: &'a [String],
 }
 
 impl Follower<'_> {
@@ -70,7 +73,8 @@ impl Follower<'_> {
         foreground: bool,
     ) -> Result<u8, Error> {
         if foreground {
-            return self.stay(target, change, Life::Child, output::print);
+            let tell = |lines: &str| output::print(lines).map(|()| self.say_notes());
+            return self.stay(target, change, Life::Child, tell);
         }
         let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
         match process::fork().map_err(|errno| failed("fork", errno))? {
@@ -94,11 +98,20 @@ impl Follower<'_> {
                 let mut lines = String::new();
                 let _ = File::from(said).read_to_string(&mut lines);
                 match lines.strip_suffix(ALL_IS_WELL) {
-                    Some(lines) => output::after_deed(output::print(lines)).map(|()| 0),
+                    Some(lines) => {
+                        self.say_notes();
+                        output::after_deed(output::print(lines)).map(|()| 0)
+                    }
                     // It has said why.
                     None => Ok(status(process::wait(child.pidfd.as_fd()))),
                 }
             }
+        }
+    }
+
+    fn say_notes(&self) {
+        for note in self.notes {
+            crate::client::say(note);
         }
     }
 
@@ -171,7 +184,7 @@ impl Follower<'_> {
     /// Takes the name while there is no daemon, so that `pesto ps` and `pesto stop` find this process.
     fn reserve(&self, name: &str) -> Option<Reserved> {
         let network = fs::FileId { device: 0, inode: 0 };
-        let target = format!("container {name}, which does not run");
+        let target = format!("container {name}{IS_DOWN}");
         Reserved::take(&self.place.control, Facts { network, target: &target }).ok().flatten()
     }
 

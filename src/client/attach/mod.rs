@@ -45,10 +45,23 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let control = selector.place(&target.name)?;
     // A process that stays leaves its directory.
     let control = std::path::absolute(&control).unwrap_or(control);
-    if args.json || control.file_stem() == Some(&target.name) || named {
-        // It is called what one would expect.
-    } else {
-        super::say(&format!("the daemon is called {}", super::instance::name_of(&control)));
+    let mut notes = Vec::new();
+    if !args.json {
+        let name = super::instance::name_of(&control);
+        if control.file_stem() != Some(&target.name) && !named {
+            notes.push(format!("the daemon is called {name}"));
+        }
+        if args.publish.is_empty() {
+            let add = super::instance::advised_for("add", &selector, &name);
+            notes.push(format!("nothing is forwarded yet; {add} -p SPEC does that"));
+        }
+    }
+    if target.has_no_address {
+        notes.push(format!(
+            "{} has no address in its network, not even 127.0.0.1: nobody is reached there before \
+             `ip link set lo up` was done inside",
+            target.words
+        ));
     }
     let place = Place {
         program: &program,
@@ -60,7 +73,12 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     };
     let change = |draft: &mut Draft<'_>| draft.add(&args.publish, args.label);
     if args.follow {
-        let follower = follow::Follower { place: &place, wanted: &args.target, json: args.json };
+        let follower = follow::Follower {
+            place: &place,
+            wanted: &args.target,
+            json: args.json,
+            notes: &notes,
+        };
         return follower.follow(target, &change, args.foreground);
     }
     let life = if args.foreground { Life::Child } else { Life::Detached };
@@ -68,6 +86,9 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let watched = target.process.as_ref().map(AsFd::as_fd);
     let (daemon, done) = place.start(&target, watched, life, &change)?;
     let printed = output::after_deed(output::print(&output::report(&done, args.json)?));
+    for note in &notes {
+        super::say(note);
+    }
     let mut notifier = Notifier::from_environment();
     let (Some(signals), Some(pidfd)) = (signals, daemon.pidfd()) else {
         notifier.ready(daemon.pid());

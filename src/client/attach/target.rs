@@ -24,6 +24,8 @@ pub struct Target {
     pub name: OsString,
     /// What the user calls it: "process 4711".
     pub words: String,
+    /// Whether it is known to have no address at all.
+    pub has_no_address: bool,
     /// Who runs it, if it is a container that was named.
     pub engine: Option<&'static str>,
 }
@@ -50,7 +52,16 @@ fn by_pid(pid: u32) -> Result<Target, Error> {
     let (process, network) = open_process(pid, &words)?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = format!("{}-{pid}", name.trim_end());
-    Ok(Target { network, process: Some(process), name: name.into(), words, engine: None })
+    let has_no_address = has_no_address(pid);
+    let name = name.into();
+    Ok(Target { network, process: Some(process), name, words, has_no_address, engine: None })
+}
+
+/// Whether a process has no address in its network; where that cannot be read it is not known.
+fn has_no_address(pid: u32) -> bool {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}"));
+    let has_v6 = read("if_inet6").is_ok_and(|text| !text.is_empty());
+    !has_v6 && read("fib_trie").is_ok_and(|text| !text.contains("host LOCAL"))
 }
 
 /// The pidfd and the network namespace of a process.
@@ -67,7 +78,7 @@ fn open_process(pid: u32, words: &str) -> Result<(OwnedFd, OwnedFd), Error> {
     })?;
     let network =
         File::open(format!("/proc/{pid}/ns/net")).map_err(|error| match Errno::from(error) {
-            Errno(libc::EACCES | libc::EPERM) => not_ours(words),
+            errno @ Errno(libc::EACCES | libc::EPERM) => denied(words, errno, user_of(pid)),
             Errno(libc::ENOENT | libc::ESRCH) => gone(),
             errno => Error::refused(format!("{words}: its network: {errno}")),
         })?;
@@ -87,7 +98,7 @@ fn by_path(path: &Path) -> Result<Target, Error> {
     // A FIFO would wait for its writer.
     let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let network = opened.map_err(|error| match Errno::from(error) {
-        Errno(libc::EACCES | libc::EPERM) => not_ours(&words),
+        errno @ Errno(libc::EACCES | libc::EPERM) => denied(&words, errno, None),
         errno => Error::refused(format!("--netns {words}: {errno}")),
     })?;
     let name = match path.strip_prefix("/proc").ok().and_then(|rest| rest.iter().next()) {
@@ -98,7 +109,8 @@ fn by_path(path: &Path) -> Result<Target, Error> {
         }
         None => path.file_name().unwrap_or_default().to_owned(),
     };
-    Ok(Target { network: network.into(), process: None, name, words, engine: None })
+    let network = network.into();
+    Ok(Target { network, process: None, name, words, has_no_address: false, engine: None })
 }
 
 fn by_container(name: &str) -> Result<Target, Error> {
@@ -114,6 +126,7 @@ fn by_container(name: &str) -> Result<Target, Error> {
         process: Some(process),
         name: name.into(),
         words,
+        has_no_address: has_no_address(running.pid),
         engine: Some(running.engine),
     })
 }
@@ -135,7 +148,7 @@ fn check(network: BorrowedFd<'_>, words: &str) -> Result<(), Error> {
         )));
     }
     // What is above or beside our own user namespace cannot even be named.
-    let owner = namespace::owner(network).map_err(|_| not_ours(words))?;
+    let owner = namespace::owner(network).map_err(|errno| denied(words, errno, None))?;
     let ours = File::open("/proc/self/ns/user").ok();
     let is_own = ours.is_some_and(|ours| id(owner.as_fd()) == id(ours.as_fd()));
     let user = process::user_id();
@@ -144,11 +157,33 @@ fn check(network: BorrowedFd<'_>, words: &str) -> Result<(), Error> {
         Ok(_) if is_own => Err(Error::refused(format!(
             "{words}: its network belongs to root; run pesto as root (sudo)"
         ))),
-        Ok(owner) if owner != user => Err(not_ours(words)),
+        Ok(owner) if owner != user => Err(denied(words, Errno(libc::EPERM), Some(owner))),
         _ => Ok(()),
     }
 }
 
-fn not_ours(words: &str) -> Error {
+/// What the kernel does not allow: because it is somebody else's, or although it is not.
+fn denied(words: &str, errno: Errno, owner: Option<u32>) -> Error {
+    let user = process::user_id();
+    if user == 0 {
+        return Error::refused(format!(
+            "{words}: its network may not be used ({errno}), although you are root: that needs \
+             CAP_SYS_PTRACE, and CAP_SYS_ADMIN in the user namespace that it belongs to; inside of a \
+             container give it these, or run pesto outside"
+        ));
+    }
+    if owner == Some(user) {
+        return Error::refused(format!(
+            "{words} is yours, and its network may not be opened ({errno}): it has more capabilities \
+             than you, or is not dumpable; run pesto as root"
+        ));
+    }
     Error::refused(format!("{words} belongs to another user; run pesto as that user, or as root"))
+}
+
+/// Whose process it is.
+fn user_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
 }

@@ -66,7 +66,7 @@ impl Draft<'_> {
             }
             // What one command adds twice is for the daemon to find.
             let Some(found) = cut(old, &rule) else { continue };
-            check_same(words, old, &rule, label)?;
+            check_same(words, &found.taken, &rule, label)?;
             self.deeds.push(Deed::new(Verb::Kept, found.taken));
             missing = missing
                 .iter()

@@ -6,7 +6,7 @@
 use super::Settled;
 use super::{adopt, difference};
 use crate::client::error::Error;
-use crate::client::spec;
+use crate::client::{spec, split};
 use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -192,6 +192,27 @@ impl Names {
         let now = || self.now.iter().find(|rule| rule.id == id);
         let written = || self.before.get(&id).or_else(now).map(spec::of_rule);
         self.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
+    }
+
+    /// How a rule that is to be would be written.
+    pub(super) fn now_of(&self, id: RuleId) -> String {
+        let now = self.now.iter().find(|rule| rule.id == id);
+        now.map_or_else(|| self.of(id), spec::of_rule)
+    }
+
+    /// The part of a rule that another one cannot be there with, as it would be written.
+    pub(super) fn in_the_way(&self, id: RuleId, of: RuleId) -> String {
+        let now = |id| self.now.iter().find(|rule| rule.id == id);
+        let rule = self.before.get(&id).or_else(|| now(id));
+        let part = rule.zip(now(of)).and_then(|(rule, other)| split::in_the_way(rule, other));
+        part.map_or_else(|| self.of(id), |part| spec::of_rule(&part))
+    }
+
+    /// Whether it was off, or a part of what was, and is to be on.
+    pub(super) fn is_switched_on(&self, id: RuleId) -> bool {
+        let is_on = |rule: &Rule| rule.active;
+        !self.before.get(&id).is_some_and(is_on)
+            && self.now.iter().find(|rule| rule.id == id).is_some_and(is_on)
     }
 
     /// Whether two rules would do the same in every way.

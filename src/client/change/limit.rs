@@ -30,11 +30,13 @@ pub(super) fn error(
         0 => String::new(),
         flows => format!(" (those that are open have {})", 2 * flows),
     };
+    // Of one port there is no less.
+    let fewer = if needed > 2 { "ask for fewer ports" } else { "remove other ports first" };
     let why = if needed > hello.max_listeners || free > available {
-        format!("a daemon has at most {} of them; ask for fewer ports", hello.max_listeners)
+        format!("a daemon has at most {} of them; {fewer}", hello.max_listeners)
     } else {
         format!(
-            "the daemon may open {} files, and needs some for itself and for connections{flows}; ask for fewer ports, or start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
+            "the daemon may open {} files, and needs some for itself and for connections{flows}; {fewer}, or start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
              LimitNOFILE= sets it for a service of systemd); each connection needs two on top",
             status.descriptor_limit,
             enough(needed, status)

@@ -11,8 +11,11 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
     let (one, other) = (names.of(first), names.of(second));
     let message = match (names.is_new(first), names.is_new(second)) {
         (false, true) | (true, false) => {
-            let (new, old, id) =
-                if names.is_new(first) { (one, other, second) } else { (other, one, first) };
+            let (new, old, newer, id) = if names.is_new(first) {
+                (one, other, first, second)
+            } else {
+                (other, one, second, first)
+            };
             if names.is_leaving(id) {
                 format!(
                     "{new}: {old} holds that port until this change is done; make it two changes: \
@@ -20,9 +23,21 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
                     advised("rm")
                 )
             } else {
+                let part = names.in_the_way(id, newer);
                 let rm = advised("rm");
-                format!("{new}: {old} has that port already; remove it first: {rm} -p {old}")
+                format!("{new}: {old} has that port already; remove it first: {rm} -p {part}")
             }
+        }
+        _ if names.is_switched_on(first) != names.is_switched_on(second) => {
+            let (on, id) =
+                if names.is_switched_on(first) { (first, second) } else { (second, first) };
+            format!(
+                "{}: {} has that port; switch that off first: {} -p {}",
+                names.now_of(on),
+                names.of(id),
+                advised("disable"),
+                names.in_the_way(id, on)
+            )
         }
         _ if names.are_same(first, second) && one == other => {
             format!("{one}: named twice; once is enough")

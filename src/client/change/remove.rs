@@ -100,7 +100,7 @@ impl Draft<'_> {
         let mut all = Vec::new();
         for (spec, wish) in specs.iter().flat_map(|spec| spec.wishes.iter().map(move |w| (spec, w)))
         {
-            let Some(wanted) = named(&mine, spec, wish, ignore_missing)? else { continue };
+            let Some(wanted) = named(&mine, &others, spec, wish, ignore_missing)? else { continue };
             let (taken, missing) = take(&mut left, wanted);
             if let Some(missing) = missing.first().filter(|_| !ignore_missing) {
                 let partly = !taken.is_empty();
@@ -145,6 +145,7 @@ fn whole_only(flows: FlowsFate, rule: &Rule) -> Result<(), Error> {
 /// ports.
 fn named(
     rules: &[Rule],
+    others: &[Rule],
     spec: &Spec,
     wish: &Wish,
     ignore_missing: bool,
@@ -153,14 +154,17 @@ fn named(
     if split::fixed(&wanted).is_some() {
         return Ok(Some(wanted));
     }
-    let found: Vec<Rule> = rules
-        .iter()
-        .filter(|rule| wanted.bind == Bind::Any || rule.bind == wanted.bind)
-        .filter_map(|rule| part_to(rule, &wanted))
-        .collect();
+    let leads_there = |rule: &Rule| {
+        let is_meant = wanted.bind == Bind::Any || rule.bind == wanted.bind;
+        is_meant.then(|| part_to(rule, &wanted)).flatten()
+    };
+    let found: Vec<Rule> = rules.iter().filter_map(leads_there).collect();
     match found[..] {
         [only] => Ok(Some(only)),
         [] if ignore_missing => Ok(None),
+        [] if let Some(other) = others.iter().find_map(leads_there) => {
+            Err(Error::refused(format!("{}: {}", spec.words, has_label(&other))))
+        }
         [] => Err(Error::refused(format!("{}: {}", spec.words, near(rules, &wanted)))),
         _ => {
             let specs: Vec<String> = found.iter().map(spec::of_rule).collect();
@@ -214,13 +218,17 @@ fn absence(missing: &Rule, partly: bool, taken: &[Rule], mine: &[Rule], others: 
     }
     let has_it = |rule: &&Rule| cut(missing, rule).is_some();
     if let Some(other) = others.iter().find(has_it) {
-        return format!("{} is forwarded {}", spec::of_rule(other), label::phrase(other.label));
+        return has_label(other);
     }
     if partly {
         let list = advised("list");
         return format!("{} is not forwarded; `{list}` shows what is", spec::of_rule(missing));
     }
     near(mine, missing)
+}
+
+fn has_label(rule: &Rule) -> String {
+    format!("{} is forwarded {}", spec::of_rule(rule), label::phrase(rule.label))
 }
 
 /// What is there instead of something that is not.

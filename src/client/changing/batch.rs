@@ -47,6 +47,9 @@ fn parse(name: &str, text: &str) -> Result<Vec<Placed>, Error> {
         if words.is_empty() {
             continue;
         }
+        if words.iter().any(|word| word.ends_with(';') || word == "&&") {
+            return Err(wrong("a line is one step; write the next on a line of its own"));
+        }
         let parsed = Line::try_parse_from(&words).map_err(|error| {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
@@ -89,6 +92,7 @@ mod tests {
             ("add -p 8080:x", "invalid value '8080:x'"),
             ("add -p '8080:80", "a quote is not closed"),
             ("add -p 1:1 --dry-run", "unexpected argument '--dry-run'"),
+            ("rm -p 1:1; add -p 1:2", "a line is one step"),
             ("rm", "the following required arguments"),
             ("add 8080:80", "unexpected argument '8080:80' found, write -p 8080:80: add 8080:80"),
             ("-h", "unexpected argument '-h'"),

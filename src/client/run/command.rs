@@ -138,18 +138,26 @@ impl Process {
         }
     }
 
+    /// Whether it is a path, or there is such a file in a directory of PATH.
+    fn is_there(&self) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        self.program.contains('/')
+            || std::env::split_paths(&path).any(|directory| directory.join(&self.program).is_file())
+    }
+
     fn not_executed(&self, errno: Errno) -> Error {
         let program = &self.program;
         match errno.0 {
-            libc::ENOENT => Error::new(
-                Exit::NotFound,
-                format!("{program}: not found; give its path, or see whether it is in PATH"),
-            ),
-            libc::EACCES => Error::new(
+            libc::EACCES if self.is_there() => Error::new(
                 Exit::NotExecutable,
                 format!(
                     "{program}: permission denied; is it a program, and executable (chmod +x)?"
                 ),
+            ),
+            // EACCES of execvp(3) can be that of a directory of PATH that may not be looked into.
+            libc::ENOENT | libc::EACCES => Error::new(
+                Exit::NotFound,
+                format!("{program}: not found; give its path, or see whether it is in PATH"),
             ),
             _ => Error::new(Exit::NotExecutable, format!("{program}: {errno}")),
         }

@@ -33,6 +33,10 @@ pub enum Problem {
     NotAPort(String),
     /// A number that is no port.
     OutOfRange(String),
+    /// Port 0 of the host: what a free one would be.
+    PortZero(String),
+    /// A slash before something else than a protocol.
+    Slash,
     /// A range whose end comes before its start.
     Reversed(u16, u16),
     /// So many host ports for so many container ports.
@@ -44,6 +48,9 @@ pub enum Problem {
     /// A protocol of one family with an address of the other.
     Family(String, String),
 }
+
+const SLASH: &str = "only a protocol comes behind a slash, as in 8080:80/tcp; for one address write \
+                     ADDRESS:HOSTPORT:CONTAINERPORT (no URL, and no length of a prefix)";
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +110,10 @@ impl fmt::Display for Problem {
                 write!(out, "{word:?} is not a port; ports are numbers from 1 to 65535")
             }
             Self::OutOfRange(word) => write!(out, "{word} is no port; ports are 1 to 65535"),
+            Self::PortZero(free) => {
+                write!(out, "0 is no port; for a free one leave it out: {free}")
+            }
+            Self::Slash => out.write_str(SLASH),
             Self::Reversed(first, last) => {
                 write!(out, "the range {first}-{last} is reversed; write {last}-{first}")
             }
@@ -113,10 +124,9 @@ impl fmt::Display for Problem {
                 plural(*host),
                 plural(*container)
             ),
-            Self::Protocol(word) => write!(
-                out,
-                "{word:?} is not forwarded; the protocols are tcp, udp, tcp4, tcp6, udp4 and udp6"
-            ),
+            Self::Protocol(word) => {
+                write!(out, "{word:?} is not forwarded; the protocols are tcp, tcp4 and tcp6")
+            }
             Self::ProtocolTwice(word) => write!(out, "{word} is named twice; once is enough"),
             Self::Family(protocol, address) => write!(
                 out,

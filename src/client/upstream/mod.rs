@@ -18,7 +18,7 @@ pub use words::{Action, Asked, Call};
 
 use super::args::Cli;
 use super::change::{self, Draft, Terms, Verb};
-use super::error::Error;
+use super::error::{Error, Exit};
 use super::instance;
 use super::output::{self, print};
 use super::session::{self, Session};
@@ -55,12 +55,25 @@ fn is_path(word: &OsStr) -> bool {
     word.as_encoded_bytes().contains(&b'/') || Path::new(word).exists()
 }
 
+/// A command of our own, whose options stand before it.
+fn own_way_round(words: &[OsString]) -> Option<Error> {
+    let at = words.iter().position(|word| is_command(word))?;
+    let (before, command) = words.split_at(at);
+    if words::is_option(before.first()?) {
+        return None;
+    }
+    let turned = command[..1].iter().chain(before).chain(&command[1..]);
+    let turned: Vec<&str> = turned.map(|word| word.to_str()).collect::<Option<_>>()?;
+    let line = shlex::try_join(turned).ok()?;
+    Some(Error::new(Exit::Usage, format!("options come after the command; write pesto {line}")))
+}
+
 /// Does what the words after the program's name ask for: the exit status.
 ///
 /// # Errors
 /// Nothing was changed.
 pub fn main(words: &[OsString]) -> Result<u8, Error> {
-    let call = Call::parse(words)?;
+    let call = Call::parse(words).map_err(|error| own_way_round(words).unwrap_or(error))?;
     instance::remember(None, Some(&call.path));
     let (mut session, hello) = match Session::open(&call.path) {
         Err(_) if session::is_stream(&call.path) => {

@@ -109,6 +109,9 @@ fn options_are_read_from_left_to_right() {
         ("--add=1 /s", "--add has no argument"),
         ("-C X /s", "HOST (inbound) and SPLICE"),
         ("-A -t 80 /s /r", "/r is one PATH too many"),
+        ("-A -D -t 80 /s", "-A and -D hold for the specs behind them, and the first has none"),
+        ("-A -t 127.0.0.1:8089:80 /s", "; write -t 127.0.0.1/8089:80"),
+        ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t [::1]/8089:10.0.2.100/80"),
         ("-A -t 80:x /s", "-t 80:x: x is not an address"),
     ] {
         let error = Call::parse(&words(line)).expect_err(line);

@@ -1,9 +1,10 @@
 //! The options of the upstream client, from left to right, short ones together and long ones with
 //! `=` or without, as getopt_long(3) takes them.
 
-use super::spec::Spec;
+use super::spec::{Entry, Listen, Spec};
 use crate::client::error::{Error, Exit};
-use crate::wire::{Protocol, Side};
+use crate::client::spec;
+use crate::wire::{Ports, Protocol, Side};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ const OPTIONS: [(char, &str, bool); 9] = [
 
 const USAGE: &str = "usage: pesto [-s] [-d] [-A|-D] [-C PIF] [-t SPEC] [-u SPEC] [-T SPEC] \
                      [-U SPEC]... PATH; pesto --help shows the commands of this one";
+
+const NO_SPECS: &str = "-A and -D hold for the specs behind them, and the first has none";
 
 fn usage(what: &str) -> Error {
     Error::new(Exit::Usage, format!("{what}\n{USAGE}"))
@@ -132,10 +135,12 @@ impl Call {
     fn option(&mut self, letter: char, value: Option<String>) -> Result<(), Error> {
         let value = value.unwrap_or_default();
         match letter {
-            's' => self.show = true,
-            'd' => self.debug = true,
+            'A' if self.actions.last() == Some(&Action::Delete) => return Err(usage(NO_SPECS)),
+            'D' if self.actions.last() == Some(&Action::Add) => return Err(usage(NO_SPECS)),
             'A' => self.actions.push(Action::Add),
             'D' => self.actions.push(Action::Delete),
+            's' => self.show = true,
+            'd' => self.debug = true,
             'C' => self.actions.push(Action::Clear(match value.as_str() {
                 "HOST" => Side::Inbound,
                 "SPLICE" => Side::Reverse,
@@ -153,9 +158,11 @@ impl Call {
                     _ => (Side::Reverse, Protocol::Udp),
                 };
                 let words = format!("-{letter} {value}");
-                let spec = value
-                    .parse()
-                    .map_err(|why| Error::new(Exit::Usage, format!("{words}: {why}")))?;
+                let spec = value.parse().map_err(|why| {
+                    let write = of_our_own(&value).map(|spec| format!("; write -{letter} {spec}"));
+                    let write = write.unwrap_or_default();
+                    Error::new(Exit::Usage, format!("{words}: {why}{write}"))
+                })?;
                 self.actions.push(Action::Ports(Asked { words, side, protocol, spec }));
             }
         }
@@ -163,8 +170,29 @@ impl Call {
     }
 }
 
+/// What a spec of podman's and ours would be here.
+fn of_our_own(words: &str) -> Option<Spec> {
+    let wish = *words.parse::<spec::Spec>().ok()?.wishes.first()?;
+    let Ports::Fixed(ports) = wish.ports else { return None };
+    let listen = Listen { bind: wish.bind, interface: None };
+    let entry = Entry::Range { ports, target: wish.address, to: Some(wish.target) };
+    Some(Spec::Ports(listen, vec![entry]))
+}
+
 fn text(word: &OsStr) -> Result<&str, Error> {
     word.to_str().ok_or_else(|| usage(&format!("{} is not UTF-8", word.display())))
+}
+
+/// Whether a word is one of these options, or several letters of which the first is.
+pub(super) fn is_option(word: &OsStr) -> bool {
+    match word.to_str().map(|text| text.strip_prefix("--").ok_or(text)) {
+        Some(Ok(long)) => named(long.split('=').next().unwrap_or(long)).is_ok(),
+        Some(Err(short)) => {
+            let letter = short.strip_prefix('-').and_then(|letters| letters.chars().next());
+            OPTIONS.iter().any(|(known, ..)| Some(*known) == letter)
+        }
+        None => false,
+    }
 }
 
 /// An option by its long name, or as much of it as is clear.
