@@ -20,7 +20,9 @@ use pesto::control::{Control, Reply};
 use pesto::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use pesto::sys::Errno;
 use pesto::table::{Committed, Request as Asked, State, Step, Table};
-use pesto::wire::{Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Request, RuleId, Which};
+use pesto::wire::{
+    Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Outcome, Request, RuleId, Which,
+};
 use std::collections::VecDeque;
 
 /// Rules in a table.
@@ -279,13 +281,23 @@ impl Daemon {
 
     /// The daemon closes its listeners; clients may still look at it.
     fn stop(&mut self) {
+        let was_swapped =
+            matches!(self.model.stage(), Some(Stage::Committing { swapped: true, .. }));
         let committed = self.close();
         let told = self.control.stop(&self.table, committed);
         match (told, self.model.stop()) {
             (None, None) => {}
             (Some((place, frame)), Some((to, opcode, sequence, answer))) => {
-                let said = Answer::parse(&frame).expect("an answer");
-                assert_eq!((place, said), (to, (Some(opcode), sequence, answer)));
+                let (of, asked, said) = Answer::parse(&frame).expect("an answer");
+                assert_eq!((place, of, asked), (to, Some(opcode), sequence));
+                match said {
+                    // It was done, but for listeners that had still to go.
+                    Answer::Plan(plan) => {
+                        assert!(was_swapped && plan.outcome == Outcome::Done);
+                        assert_eq!(plan.generation, self.table.generation());
+                    }
+                    said => assert_eq!((said, was_swapped), (answer, false)),
+                }
                 self.read(place);
             }
             (told, expected) => panic!("{told:?} instead of {expected:?}"),

@@ -28,7 +28,7 @@ pub(super) fn error(
     let free = status.descriptor_limit.saturating_sub(status.descriptors.saturating_add(share));
     let flows = match status.flows {
         0 => String::new(),
-        flows => format!(" (those that are open have {})", 2 * flows),
+        flows => format!(" (those that are open have {})", 2 * u64::from(flows)),
     };
     // Of one port there is no less.
     let fewer = if needed > 2 { "ask for fewer ports" } else { "remove other ports first" };
@@ -50,7 +50,7 @@ pub(super) fn error(
 
 /// The least limit under which so many more listeners fit beside what is open now.
 fn enough(needed: u32, status: &DaemonStatus) -> usize {
-    let open = (status.descriptors + needed) as usize + FLOW_DESCRIPTORS;
+    let open = status.descriptors as usize + needed as usize + FLOW_DESCRIPTORS;
     // Under another limit the daemon has other pipes, each of two descriptors.
     let rest = open - (2 * pipes(status.descriptor_limit as usize)).min(open);
     let most = rest + 2 * PIPES;
@@ -105,5 +105,10 @@ mod tests {
         );
         let files = error(&draft, (1000, 700), &hello, &status(1000)).message;
         assert!(files.contains("at least 1388 (`ulimit -Hn`"), "{files}");
+        // Whatever a daemon says of itself.
+        let most = u32::MAX;
+        let wrong = DaemonStatus { descriptors: most, flows: most, ..status(most) };
+        let said = error(&draft, (most, most), &Hello { max_listeners: most, ..hello }, &wrong);
+        assert!(said.message.contains("8589934590"), "{}", said.message);
     }
 }
