@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use support::ends::{
     all_end, daemon, echo, flow, is_cut, is_over, next, pidfd, port_is_free, signal,
 };
-use support::{Folder, Lines, Run, children, connect, program, until, wait};
+use support::{Folder, Lines, Run, children, connect, program, stdout, until, wait};
 
 /// The daemon's processes in the order of [`Run::daemon`], as messages call them.
 const NAMES: [&str; 4] = ["daemon", "host factory", "guest factory", "core"];
@@ -257,6 +257,19 @@ fn termination_is_passed_on_and_ends_all_silently() {
         assert!(pidfds.iter().all(|pidfd| is_over(pidfd.as_fd())));
         silent(&run.stderr);
     }
+}
+
+/// Somebody of its user has taken its descriptors from it: poll(2) fails for ever.
+#[test]
+fn supervisor_that_can_watch_nothing_ends_everything() {
+    let run = Run::one_peer("echo");
+    // With a connection that would keep a daemon in good order for a while.
+    let _stream = flow(&run);
+    let all = daemon(&run);
+    let supervisor = run.daemon()[0].to_string();
+    stdout(Command::new("prlimit").args(["--pid", &supervisor, "--nofile=0:0"]));
+    signal(&all[0], libc::SIGTERM);
+    all_end(&all);
 }
 
 /// A terminal whose user presses Ctrl-C once: how often the command was interrupted.

@@ -396,6 +396,21 @@ fn guest_factory_is_hidden_before_it_enters_the_container() {
     assert!(calls[0].contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{calls:?}");
 }
 
+/// What strangers' bytes are read by holds no secret of its caller's.
+#[test]
+fn nothing_of_the_callers_environment_is_in_the_daemon() {
+    let run = Run::wrapped(&["env", "SECRET=1"], &["127.0.0.1::8000"], &["sleep", "600"]);
+    for (pid, name) in run.daemon().iter().zip(NAMES) {
+        match fs::read(format!("/proc/{pid}/environ")) {
+            Ok(environment) => assert_eq!(String::from_utf8_lossy(&environment), "", "{name}"),
+            // It is hidden from its own user.
+            Err(error) => {
+                assert_ne!((user_id(), error.kind()), (0, ErrorKind::PermissionDenied), "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_socket_of_the_daemon_has_an_abstract_name() {
     network::alone("no_socket_of_the_daemon_has_an_abstract_name", || {
@@ -420,4 +435,16 @@ fn overflow_user_is_refused() {
     let said = text(said.stderr);
     assert!(said.contains("pestod: it runs as user 65534"), "{said}");
     assert!(!folder.join("s").exists());
+}
+
+#[test]
+fn descriptor_that_is_given_for_two_things_is_refused() {
+    let folder = Folder::new();
+    let mut command = Command::new("sh");
+    let words =
+        r#"exec "$0" --control "$1" --netns /proc/self/ns/net --hold-fd=7 --ready-fd=7 7>&1"#;
+    let said = output(command.args(["-c", words]).arg(program("pestod")).arg(folder.join("s")));
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let said = text(said.stderr);
+    assert!(said.contains("descriptor 7 is given for two things"), "{said}");
 }

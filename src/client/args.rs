@@ -214,7 +214,7 @@ pub struct Target {
 /// `--sandbox`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// Every layer, or no start
+    /// No start without seccomp, Landlock, and the core's own user and network namespaces
     Strict,
     /// Without the layers that a container's own sandbox forbids
     Container,

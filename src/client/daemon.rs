@@ -6,7 +6,7 @@ use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use crate::times::Given;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -260,12 +260,18 @@ fn detached(words: &[&CStr], passed: &[BorrowedFd<'_>]) -> Result<Child, Error> 
 fn become_daemon(words: &[&CStr], passed: &[BorrowedFd<'_>], session: crate::sys::Result<()>) -> ! {
     let started = session
         .and_then(|()| passed.iter().try_for_each(|&fd| fd::keep_over_exec(fd)))
-        // Its client tells a service manager when all is forwarded, which a daemon cannot know.
-        .and_then(|()| process::exec_without(words[0], words, "NOTIFY_SOCKET"));
+        .and_then(|()| process::exec_with(words[0], words, is_for_the_daemon));
     let Err(errno) = started;
     let program = words[0].to_string_lossy();
     fd::write_stderr(format!("pesto: {program}: {errno}\n").as_bytes());
     process::exit(1)
+}
+
+/// Nothing of the caller's environment, which may hold secrets, is to lie in the memory of processes that strangers
+/// talk to; and a service manager is told by the client when all is forwarded, which a daemon cannot know. Only a
+/// build for tests reads variables of its own.
+fn is_for_the_daemon(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"PESTOD_")
 }
 
 fn failed(what: &str, errno: Errno) -> Error {

@@ -204,6 +204,11 @@ fn pick(
     policy: &Policy,
     refusals: &mut Refusals,
 ) -> Result<u16> {
+    // Not even the kernel is asked for a port of an address where none may be bound.
+    if !(1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
+        refusals.pick(address.map(|address| address.ip()));
+        return Err(Errno(libc::EPERM));
+    }
     let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
     let start = match from {
         0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
@@ -222,11 +227,7 @@ fn pick(
             return Ok(port);
         }
     }
-    if (1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
-        return Err(Errno(libc::EADDRINUSE));
-    }
-    refusals.pick(address.map(|address| address.ip()));
-    Err(Errno(libc::EPERM))
+    Err(Errno(libc::EADDRINUSE))
 }
 
 /// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it

@@ -29,6 +29,16 @@ pub struct Log {
     caller: Option<OwnedFd>,
     /// What our standard error is then.
     files: Option<Files>,
+    /// A budget for each child, so that none hides what another says.
+    budgets: [Budget; CHILDREN],
+}
+
+/// How many children there are.
+pub const CHILDREN: usize = 3;
+
+/// What a child has written in this second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
     window_ms: u64,
     lines: u32,
     left_out: u32,
@@ -41,6 +51,8 @@ pub struct Files {
     file: OwnedFd,
     old: OwnedFd,
     size: u64,
+    /// It was there before, with lines in it.
+    found: bool,
 }
 
 impl Files {
@@ -58,7 +70,7 @@ impl Files {
                 let _ = fs::unlink_at(directory, &name);
             }
         })?;
-        Ok(Self { names: [name, old_name], file, old, size })
+        Ok(Self { names: [name, old_name], file, old, size, found: size > 0 })
     }
 
     /// Makes room in the file, which is `log`.
@@ -67,6 +79,13 @@ impl Files {
         // If even that fails the file grows on.
         if fs::truncate(log).is_ok() {
             self.size = 0;
+        }
+    }
+
+    /// Removes both from their directory, unless there was something in them before.
+    pub fn remove_new(&self, directory: BorrowedFd<'_>) {
+        if !self.found {
+            self.remove(directory);
         }
     }
 
@@ -87,7 +106,7 @@ impl Log {
             // Of two open descriptors it cannot fail.
             fd::become_stderr(files.file.as_fd()).ok().map(|()| caller)
         });
-        Self { caller, files, window_ms: 0, lines: 0, left_out: 0 }
+        Self { caller, files, budgets: [Budget::default(); CHILDREN] }
     }
 
     /// The caller's standard error, while it is written to.
@@ -132,27 +151,45 @@ impl Log {
         }
     }
 
-    /// A line of a child, unless there were too many just now.
-    pub fn copy(&mut self, child: &[u8], text: &[u8]) {
+    /// A line of a child, unless it has written too many just now.
+    pub fn copy(&mut self, at: usize, child: &[u8], text: &[u8]) {
         let now = clock::now_ms();
-        if now.saturating_sub(self.window_ms) >= WINDOW_MS {
-            self.window_ms = now;
-            self.lines = 0;
-            if self.left_out > 0 {
-                let (digits, from) = decimal(self.left_out);
-                self.left_out = 0;
-                self.say(&[&digits[from..], b" lines before this one were left out"]);
-            }
+        let Some(budget) = self.budgets.get_mut(at) else { return };
+        let mut left_out = 0;
+        if now.saturating_sub(budget.window_ms) >= WINDOW_MS {
+            left_out = core::mem::take(budget).left_out;
+            budget.window_ms = now;
         }
-        self.lines += 1;
-        if self.lines > LINES {
-            self.left_out = self.left_out.saturating_add(1);
-        } else {
-            self.say(&[child, b": ", text]);
+        budget.lines += 1;
+        let is_said = budget.lines <= LINES;
+        if !is_said {
+            budget.left_out = budget.left_out.saturating_add(1);
+        }
+        if left_out > 0 {
+            let (digits, from) = decimal(left_out);
+            let behind = b" lines before this one were left out";
+            self.say(&[child, b": ", &digits[from..], behind]);
+        }
+        if is_said {
+            // It speaks ASCII; whatever else it writes could steer a terminal.
+            let mut plain = [b'?'; LINE];
+            for (place, &byte) in plain.iter_mut().zip(text) {
+                if matches!(byte, b' '..=b'~') {
+                    *place = byte;
+                }
+            }
+            self.say(&[child, b": ", &plain[..text.len().min(LINE)]]);
         }
     }
 
-    /// After an orderly end, or where nothing ever ran, nobody needs the files.
+    /// Where nothing ever ran nobody needs the files, but for one that told of something before.
+    pub fn remove_new_files(&self, directory: BorrowedFd<'_>) {
+        if let Some(files) = &self.files {
+            files.remove_new(directory);
+        }
+    }
+
+    /// After an orderly end nobody needs the files.
     pub fn remove_files(&self, directory: BorrowedFd<'_>) {
         if let Some(files) = &self.files {
             files.remove(directory);
@@ -290,9 +327,8 @@ mod tests {
     #[test]
     fn child_that_says_too_much_is_cut_short_and_that_is_said() {
         let (read, write) = fd::pipe(libc::O_NONBLOCK).expect("a pipe");
-        let now = clock::now_ms();
-        let mut log =
-            Log { caller: Some(write), files: None, window_ms: now, lines: 0, left_out: 0 };
+        let budgets = [Budget { window_ms: clock::now_ms(), ..Budget::default() }; CHILDREN];
+        let mut log = Log { caller: Some(write), files: None, budgets };
         let lines = |read: &OwnedFd| {
             let mut text = [0; 8192];
             let len = fd::read(read.as_fd(), &mut text).unwrap_or(0);
@@ -300,13 +336,17 @@ mod tests {
         };
         for _ in 0..LINES + 7 {
             // However long this takes, it is one window.
-            log.window_ms = clock::now_ms();
-            log.copy(b"core", b"noise");
+            log.budgets[0].window_ms = clock::now_ms();
+            log.copy(0, b"core", b"noise");
         }
         assert_eq!(u32::try_from(lines(&read).len()), Ok(LINES));
-        log.window_ms = 0;
-        log.copy(b"core", b"later");
-        let expected = ["pestod: 7 lines before this one were left out", "pestod: core: later"];
+        // Nobody else is cut short by that.
+        log.copy(1, b"host factory", "\u{9b}2J\x1b\u{202e}said".as_bytes());
+        assert_eq!(lines(&read), ["pestod: host factory: ??2J????said"]);
+        log.budgets[0].window_ms = 0;
+        log.copy(0, b"core", b"later");
+        let expected =
+            ["pestod: core: 7 lines before this one were left out", "pestod: core: later"];
         assert_eq!(lines(&read), expected);
     }
 

@@ -30,8 +30,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
                      times; without it whatever its user may bind
   --tune-namespace   set net.ipv4.tcp_tw_reuse=1 in the target, for tens of thousands of short
                      connections to its own address; a warning where that cannot be done
-  --sandbox MODE     strict (default): every layer or no start; container: without Landlock and the
-                     core's own namespaces, where a container's own sandbox forbids them
+  --sandbox MODE     strict (default): no start without seccomp, Landlock, and the core's own user and
+                     network namespaces; container: without Landlock and the core's own
+                     namespaces, where a container's own sandbox forbids them
 
 Times, with their defaults:
   --keepalive-idle SECONDS        60: a peer that has been silent for so long is asked whether it is

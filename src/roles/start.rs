@@ -36,6 +36,8 @@ pub enum StartError {
     NoLayer(OsString),
     /// A descriptor of the command line, or the namespace's path.
     Argument(String, Errno),
+    /// A descriptor is given for two things.
+    Twice(RawFd),
     /// The target is the host's own network.
     OwnNetwork,
     /// The daemon's user is the overflow user.
@@ -57,6 +59,7 @@ impl fmt::Display for StartError {
                 write!(out, "{what}: not a network namespace")
             }
             Self::Argument(what, errno) => write!(out, "{what}: {errno}"),
+            Self::Twice(number) => write!(out, "descriptor {number} is given for two things"),
             Self::OwnNetwork => out.write_str(
                 "the target is the network that pestod itself is in: there is nothing to forward",
             ),
@@ -101,6 +104,14 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
             .map(|(number, fd)| fd.map_err(|e| StartError::Argument(format!("{name} {number}"), e)))
             .transpose()
     };
+    // Each becomes somebody's own.
+    let netns = if let Netns::Fd(number) = options.netns { Some(number) } else { None };
+    let given = [netns, options.pidfd, options.ready_fd, options.hold_fd];
+    let mut numbers: Vec<RawFd> = given.into_iter().flatten().collect();
+    numbers.sort_unstable();
+    if let Some(twice) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(StartError::Twice(twice[0]));
+    }
     let watched = adopt(options.pidfd, "--pidfd")?;
     let ready = adopt(options.ready_fd, "--ready-fd")?;
     let hold = adopt(options.hold_fd, "--hold-fd")?;
@@ -148,7 +159,7 @@ pub fn start(options: &Options) -> Result<i32, StartError> {
         }
         Err(failure) => {
             if let Some(files) = files {
-                files.remove(file.directory().as_fd());
+                files.remove_new(file.directory().as_fd());
             }
             file.remove();
             Err(failure.into())

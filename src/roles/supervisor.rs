@@ -16,7 +16,7 @@ use crate::sandbox::seccomp::{self, Policy};
 use crate::sandbox::{self, Achieved, Doing, Failure, landlock};
 use crate::sys::process::{Child, End};
 use crate::sys::signal::{self, Signals};
-use crate::sys::{clock, fd, process, unix};
+use crate::sys::{Errno, clock, fd, process, unix};
 use crate::wire::Layers;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -121,7 +121,7 @@ impl Supervisor {
     }
 
     fn fail_to_start(&mut self) -> i32 {
-        self.log.remove_files(self.file.directory().as_fd());
+        self.log.remove_new_files(self.file.directory().as_fd());
         self.finish(1)
     }
 
@@ -141,8 +141,10 @@ impl Supervisor {
                 self.lines_entry(1),
                 self.lines_entry(2),
             ];
-            if fd::poll(&mut entries, -1).is_err() {
-                continue;
+            match fd::poll(&mut entries, -1) {
+                Ok(_) => {}
+                Err(Errno(libc::EINTR)) => continue,
+                Err(_) => return None,
             }
             self.copy_lines();
             if entries[1].revents != 0 {
@@ -221,8 +223,14 @@ impl Supervisor {
             let left = stop.map_or(-1, |until| {
                 i64::try_from(until.saturating_sub(clock::now_ms())).unwrap_or(0)
             });
-            if fd::poll(&mut entries, left).is_err() {
-                continue;
+            match fd::poll(&mut entries, left) {
+                Ok(_) => {}
+                Err(Errno(libc::EINTR)) => continue,
+                // Somebody has lowered its limit of descriptors, say: it can watch nothing any more.
+                Err(_) => {
+                    self.log.say(&[b"nothing can be watched any more", ENDING]);
+                    return 1;
+                }
             }
             #[cfg(feature = "dev-sandbox")]
             sandbox::puppet::obey(Policy::Supervisor);
@@ -277,8 +285,11 @@ impl Supervisor {
                 }
             });
             let left = until.saturating_sub(clock::now_ms());
-            if fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) == Ok(0) {
-                break;
+            match fd::poll(&mut entries, i64::try_from(left).unwrap_or(0)) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(Errno(libc::EINTR)) => continue,
+                Err(_) => break,
             }
             if let Some(at) = entries.iter().position(|entry| entry.revents != 0) {
                 waiting[at] = false;
@@ -311,7 +322,7 @@ impl Supervisor {
             let left = until.saturating_sub(clock::now_ms());
             let mut entry = [fd::poll_entry(ward.child.pidfd.as_fd(), libc::POLLIN)];
             let left = i64::try_from(left).unwrap_or(0);
-            if fd::poll(&mut entry, left).is_ok_and(|ready| ready == 0) {
+            if fd::poll(&mut entry, left) != Ok(1) {
                 let _ = process::send_signal(ward.child.pidfd.as_fd(), libc::SIGKILL);
             }
         }
@@ -327,7 +338,7 @@ impl Supervisor {
     /// Copies what the children have written, a bounded piece of each.
     fn copy_lines(&mut self) {
         let Self { wards, log, .. } = self;
-        for ward in wards {
+        for (at, ward) in wards.iter_mut().enumerate() {
             let Some(lines) = &ward.lines else { continue };
             let mut text = [0; PIECE];
             match fd::read(lines.as_fd(), &mut text) {
@@ -335,7 +346,7 @@ impl Supervisor {
                 Ok(len) => {
                     for line in text[..len].split(|&byte| byte == b'\n') {
                         if !line.is_empty() {
-                            log.copy(ward.name.as_bytes(), line);
+                            log.copy(at, ward.name.as_bytes(), line);
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use super::{Errno, Result, check};
 use core::mem::MaybeUninit;
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which side of a fork this is.
@@ -112,10 +112,14 @@ pub fn exec(program: &CStr, arguments: &[&CStr]) -> Result<Infallible> {
     Err(Errno(libc::EINVAL))
 }
 
-/// The same with a path, and without one variable of the environment.
-pub fn exec_without(program: &CStr, arguments: &[&CStr], variable: &str) -> Result<Infallible> {
+/// The same with a path, and with those variables of the environment alone whose names `keep` takes.
+pub fn exec_with(
+    program: &CStr,
+    arguments: &[&CStr],
+    keep: impl Fn(&OsStr) -> bool,
+) -> Result<Infallible> {
     let variables: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name != variable)
+        .filter(|(name, _)| keep(name))
         .filter_map(|(name, value)| {
             let (name, value) = (name.into_encoded_bytes(), value.into_encoded_bytes());
             CString::new([name, b"=".to_vec(), value].concat()).ok()
