@@ -318,6 +318,7 @@ fn list_and_status_tell_the_same_to_people_and_programs() {
     for layer in expected {
         assert!(layers.contains(&json!(layer)), "{status}");
     }
+    assert!(status["missing_layers"].is_array(), "{status}");
     let people = done(run.pesto(&["status"]));
     assert!(people.contains("3 in all") && people.contains("seccomp"), "{people}");
 }

@@ -9,7 +9,7 @@ use super::running;
 use super::session::Session;
 use super::{attach, changing, doctor, list, port, ps, run, upstream};
 use crate::sys::{fd, process};
-use crate::wire::{Answer, Counters, DaemonStatus, Hello, Request, SandboxMode};
+use crate::wire::{Answer, Counters, DaemonStatus, Hello, Layers, Request, SandboxMode};
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -135,6 +135,7 @@ struct Status {
     no_local_port: u64,
     sandbox: &'static str,
     layers: Vec<&'static str>,
+    missing_layers: Vec<&'static str>,
     /// 0: none is in use.
     landlock_abi: u32,
     features: Vec<&'static str>,
@@ -175,17 +176,22 @@ impl Status {
                 SandboxMode::Development => "development",
             },
             layers: status.layers.names().collect(),
+            missing_layers: Layers(!status.layers.0).names().collect(),
             landlock_abi: status.landlock_abi,
             features: hello.features.names().collect(),
         }
     }
 
-    /// The mode, and the layers.
+    /// The mode, the layers, and those that are not there.
     fn sandbox_text(&self) -> String {
         let abi = format!("landlock (ABI {})", self.landlock_abi);
         let shown = |&layer: &&'static str| if layer == "landlock" { abi.as_str() } else { layer };
         let layers: Vec<&str> = self.layers.iter().map(shown).collect();
-        format!("{}: {}", self.sandbox, layers.join(", "))
+        let missing = match self.missing_layers[..] {
+            [] => String::new(),
+            ref missing => format!("; missing: {}", missing.join(", ")),
+        };
+        format!("{}: {}{missing}", self.sandbox, layers.join(", "))
     }
 
     fn text(&self) -> String {
