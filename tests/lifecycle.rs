@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use support::ends::{
     all_end, daemon, echo, flow, is_cut, is_over, next, pidfd, port_is_free, signal,
 };
@@ -386,6 +386,36 @@ fn stop_that_waits_for_connections_can_be_hurried() {
     is_cut(&stream);
 }
 
+/// The core of a daemon that a test has started itself.
+fn core_of(daemon: &Child) -> i32 {
+    let pid = i32::try_from(daemon.id()).expect("a pid");
+    let is_core = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm == "pestod-core\n")
+    };
+    until("its core", || children(pid).into_iter().find(is_core))
+}
+
+/// The kernel keeps no status of the children of a process that ignores SIGCHLD, and exec keeps that.
+#[test]
+fn daemon_whose_caller_ignores_the_ends_of_children_starts_and_learns_how_its_own_end() {
+    let folder = Folder::new();
+    let socket = folder.join("s");
+    let network = Run::one_peer("echo");
+    let mut pestod = Command::new("env");
+    pestod.arg("--ignore-signal=CHLD").arg(program("pestod"));
+    pestod.arg("--control").arg(&socket).stderr(Stdio::piped());
+    pestod.arg(format!("--netns=/proc/{}/ns/net", network.command_pid()));
+    let mut daemon = pestod.spawn().expect("env");
+    let said = Lines::of(daemon.stderr.take().expect("a pipe"));
+    let core = core_of(&daemon);
+    until("its socket", || pesto::client::session::Session::open(&socket).ok());
+    signal(&pidfd(core), libc::SIGKILL);
+    assert_eq!(wait(&mut daemon).code(), Some(1));
+    let expected = "pestod: the core was killed by signal 9; ending the others";
+    assert!(said.rest().iter().any(|line| line == expected), "the core's end is not told");
+}
+
 #[test]
 fn daemon_whose_messages_nobody_reads_ends_all_the_same() {
     let folder = Folder::new();
@@ -397,13 +427,7 @@ fn daemon_whose_messages_nobody_reads_ends_all_the_same() {
     pestod.arg("--control").arg(&socket).stderr(writer);
     pestod.arg(format!("--netns=/proc/{}/ns/net", network.command_pid()));
     let mut daemon = pestod.spawn().expect("it is built");
-    let pid = i32::try_from(daemon.id()).expect("a pid");
-    let core = until("its core", || {
-        children(pid).into_iter().find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|comm| comm == "pestod-core\n")
-        })
-    });
+    let core = core_of(&daemon);
     until("its socket", || pesto::client::session::Session::open(&socket).ok());
     signal(&pidfd(core), libc::SIGKILL);
     assert_eq!(wait(&mut daemon).code(), Some(1));

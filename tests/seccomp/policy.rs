@@ -61,7 +61,8 @@ impl Condition {
             && (self.bits == other.bits || !self.greater && self.bits == 32)
     }
 
-    fn holds(&self, arguments: &[u64; 6]) -> bool {
+    /// Whether a call with these arguments meets it.
+    pub fn holds(&self, arguments: &[u64; 6]) -> bool {
         let mask = u64::MAX >> (64 - self.bits);
         let argument = arguments[self.index] & mask;
         if self.greater { argument > self.value } else { argument == self.value }
