@@ -1,5 +1,6 @@
 //! The table with numbered sockets and a simulated kernel.
 
+mod commits;
 mod model;
 mod origins;
 mod picks;
