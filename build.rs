@@ -4,10 +4,13 @@
 //! whichever it is built. A build with debug assertions gets the entries of seccomp/debug.json in
 //! every policy: std makes calls there that it does not make in a release.
 //!
+//! A program asks for the calls in the order in which its policy first names them, and only then for
+//! the arguments of the one that it is: what is frequent and near the top costs least.
+//!
 //! seccomp/README.md has the form of the files. What is in them for people and tests alone goes no
 //! further: "open", why an argument is not checked, and "unused", why a call is rarely made.
 
-use seccompiler::TargetArch;
+use seccompiler::{BpfProgram, TargetArch, sock_filter};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,6 +21,15 @@ const POLICIES: [&str; 4] = ["supervisor", "core", "host-factory", "guest-factor
 /// What the policies are for, and the file of the programs for it.
 const ARCHITECTURES: [(TargetArch, &str); 2] =
     [(TargetArch::x86_64, "policies-x86_64.rs"), (TargetArch::aarch64, "policies-aarch64.rs")];
+
+/// What a program of the compiler begins with: that the architecture is the one, and the number of
+/// the call is loaded.
+const HEAD: usize = 4;
+
+/// "Equal to this number?" and "go on so many steps further" (linux/bpf_common.h: `BPF_JMP | BPF_JEQ
+/// | BPF_K`, `BPF_JMP | BPF_JA`).
+const IS_EQUAL: u16 = 0x15;
+const GO_ON: u16 = 0x05;
 
 /// What an entry has that the compiler does not know.
 const NOTES: [&str; 2] = ["open", "unused"];
@@ -45,8 +57,8 @@ fn main() {
     assert!(is_known, "seccomp policies are for x86_64 and aarch64, not for {target}");
 }
 
-/// A policy as the compiler takes it.
-fn policy(name: &str, debug: bool) -> String {
+/// A policy as the compiler takes it, but for the order.
+fn policy(name: &str, debug: bool) -> Value {
     let mut policy = read(&format!("seccomp/{name}.json"));
     if let Some(entries) = policy[name]["filter"].as_array_mut() {
         if debug {
@@ -58,15 +70,12 @@ fn policy(name: &str, debug: bool) -> String {
             }
         }
     }
-    policy.to_string()
+    policy
 }
 
 /// A policy compiled, as a constant.
-fn program(name: &str, text: &str, arch: TargetArch) -> String {
-    let mut programs = seccompiler::compile_from_json(text.as_bytes(), arch)
-        .unwrap_or_else(|error| panic!("seccomp/{name}.json, for {arch:?}: {error}"));
-    let program =
-        programs.remove(name).unwrap_or_else(|| panic!("seccomp/{name}.json: names no \"{name}\""));
+fn program(name: &str, policy: &Value, arch: TargetArch) -> String {
+    let program = ordered(name, policy, arch);
     let constant = name.to_uppercase().replace('-', "_");
     let mut source = format!(
         "/// seccomp/{name}.json, compiled.\npub(super) static {constant}: [sock_filter; {}] = [\n",
@@ -78,6 +87,54 @@ fn program(name: &str, text: &str, arch: TargetArch) -> String {
     }
     source.push_str("];\n");
     source
+}
+
+/// The compiler's order is that of the numbers, with the arguments of each call between it and the
+/// next. Here each call is compiled for itself; then follow the head that all have, one jump a call
+/// in the policy's order, the refusal, and what the compiler made of each call.
+fn ordered(name: &str, policy: &Value, arch: TargetArch) -> BpfProgram {
+    let entries = policy[name]["filter"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut calls: Vec<&Value> = Vec::new();
+    for entry in entries {
+        if !calls.contains(&&entry["syscall"]) {
+            calls.push(&entry["syscall"]);
+        }
+    }
+    let parts: Vec<BpfProgram> = calls
+        .iter()
+        .map(|call| {
+            let mut alone = policy.clone();
+            alone[name]["filter"] =
+                entries.iter().filter(|entry| entry["syscall"] == **call).cloned().collect();
+            compiled(name, &alone, arch)
+        })
+        .collect();
+    let first = parts.first().unwrap_or_else(|| panic!("seccomp/{name}.json: allows nothing"));
+    let mut program = first[..HEAD].to_vec();
+    let refusal = first[first.len() - 1].clone();
+    let mut place = 2 * parts.len() + 1;
+    for (which, part) in parts.iter().enumerate() {
+        assert!(part[..HEAD] == program[..HEAD], "seccompiler begins a program otherwise");
+        let is_call = &part[HEAD];
+        assert!(is_call.code == IS_EQUAL, "seccompiler asks for a call otherwise");
+        let jump = u32::try_from(place - 2 * (which + 1)).expect("a program has 4,096 steps");
+        program.push(sock_filter { code: IS_EQUAL, jt: 0, jf: 1, k: is_call.k });
+        program.push(sock_filter { code: GO_ON, jt: 0, jf: 0, k: jump });
+        place += part.len() - HEAD;
+    }
+    program.push(refusal);
+    for part in parts {
+        program.extend_from_slice(&part[HEAD..]);
+    }
+    program
+}
+
+fn compiled(name: &str, policy: &Value, arch: TargetArch) -> BpfProgram {
+    let text = policy.to_string();
+    seccompiler::compile_from_json(text.as_bytes(), arch)
+        .unwrap_or_else(|error| panic!("seccomp/{name}.json, for {arch:?}: {error}"))
+        .remove(name)
+        .unwrap_or_else(|| panic!("seccomp/{name}.json: names no \"{name}\""))
 }
 
 fn read(path: &str) -> Value {
