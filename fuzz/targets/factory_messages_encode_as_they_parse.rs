@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pesto::factory::message::{ANSWER, Answer, Destination, Made, REQUEST, Request, Work};
+use pesto::factory::message::{ANSWER, Answer, Destination, Made, Place, REQUEST, Request, Work};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut request = [0; REQUEST];
@@ -24,15 +24,15 @@ fn check_request(bytes: &[u8; REQUEST]) {
     assert_eq!(request.token.to_le_bytes(), bytes[..8]);
     let number = u16::from_le_bytes([bytes[10], bytes[11]]);
     let (address, said) = match request.work {
-        Work::Listen(address) | Work::Connect(Destination::Named(address)) => {
-            (Some(address.ip()), address.port())
-        }
-        Work::Connect(Destination::Automatic(_, port)) => (None, port),
-        Work::Pick { address, width, from } => {
-            assert_eq!(from.to_le_bytes(), bytes[36..38]);
+        Work::Listen(Place { address, .. })
+        | Work::Reply { place: Place { address, .. }, .. }
+        | Work::Connect(_, Destination::Named(address)) => (Some(address.ip()), address.port()),
+        Work::Connect(_, Destination::Automatic(_, port)) => (None, port),
+        Work::Pick { address, width, from, .. } => {
+            assert_eq!(from.to_le_bytes(), bytes[14..16]);
             (address.map(|address| address.ip()), width)
         }
-        Work::Nothing => (None, 0),
+        Work::Release | Work::Nothing => (None, 0),
     };
     assert_eq!(said, number);
     match address {

@@ -2,27 +2,32 @@
 //!
 //! A packet is 1 to [`BATCH`] entries of one kind, back to back, and nothing else.
 //!
-//! | request, 40 bytes | | answer, 16 bytes | |
+//! | request, 88 bytes | | answer, 16 bytes | |
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
-//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing | 8 | errno u32, 0 = done |
+//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release | 8 | errno u32, 0 = done |
 //! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
 //! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
-//! | 13 | zero | | |
+//! | 13 | protocol u8: 6 TCP, 17 UDP; nothing, release: 0 | | |
+//! | 14 | pick: port u16 from which on, 0 = any; reply: the peer's port | | |
 //! | 16 | address, 16 bytes | | |
 //! | 32 | scope id u32 | | |
-//! | 36 | pick: port u16 from which on, 0 = any | | |
-//! | 38 | zero | | |
+//! | 36 | reply: the peer's scope id u32 | | |
+//! | 40 | interface, 16 bytes, NUL-padded; zero = none | | |
+//! | 56 | reply: the peer's address, 16 bytes, of the same family | | |
+//! | 72 | reply: the listener's token u64 | | |
+//! | 80 | zero | | |
 
 use crate::sys::Errno;
+use crate::wire::{Interface, Protocol};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use static_assertions::const_assert;
 
 /// The most requests in one packet; bounded by the descriptors that its answer may carry.
 pub const BATCH: usize = 128;
 /// Length of a request in bytes.
-pub const REQUEST: usize = 40;
+pub const REQUEST: usize = 88;
 /// Length of an answer in bytes.
 pub const ANSWER: usize = 16;
 
@@ -62,23 +67,58 @@ pub enum Destination {
     Automatic(Family, u16),
 }
 
+/// Where a socket is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What kind of socket.
+    pub protocol: Protocol,
+    /// The address and port.
+    pub address: SocketAddr,
+    /// The interface that it is held to; `None` is any.
+    pub interface: Option<Interface>,
+}
+
+impl Place {
+    /// Of a TCP socket on any interface.
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { protocol: Protocol::Tcp, address, interface: None }
+    }
+}
+
 /// What a factory may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// A TCP socket bound to this address, ready for listen(2), which the core does.
-    Listen(SocketAddr),
-    /// A TCP socket whose connect has been started.
-    Connect(Destination),
+    /// A socket bound there: of TCP ready for listen(2), which the core does.
+    Listen(Place),
+    /// A socket whose connect has been started.
+    Connect(Protocol, Destination),
     /// The first of `width` free ports in a row at this address, or (`None`) at the wildcards of
     /// both families. Nothing stays bound.
     Pick {
+        /// Of which kind.
+        protocol: Protocol,
         /// Where; the port is ignored.
         address: Option<SocketAddr>,
+        /// The interface that they must be free on; `None` is all.
+        interface: Option<Interface>,
         /// How many in a row.
         width: u16,
         /// From which port on they are looked for, and then from the lowest on; 0 is anywhere.
         from: u16,
     },
+    /// A UDP socket bound to the address that a peer of a UDP listener has sent to, and connected to
+    /// that peer.
+    Reply {
+        /// Where it is bound, beside the listener.
+        place: Place,
+        /// Of the same family.
+        peer: SocketAddr,
+        /// The token of the request that the listener was made for.
+        listener: u64,
+    },
+    /// The UDP listener that was made for a request of this token is closed: what the factory kept of it
+    /// goes. Answered with [`Made::Nothing`].
+    Release,
     /// Nothing. Requests are carried out in their order: the answer says that all before it are done
     /// with, and the factory's own copies of their sockets closed.
     Nothing,
@@ -117,6 +157,8 @@ const LISTEN: u8 = 1;
 const CONNECT: u8 = 2;
 const PICK: u8 = 3;
 const NOTHING: u8 = 4;
+const REPLY: u8 = 5;
+const RELEASE: u8 = 6;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -125,28 +167,41 @@ impl Request {
         let mut bytes = [0; REQUEST];
         bytes[0..8].copy_from_slice(&self.token.to_le_bytes());
         match self.work {
-            Work::Listen(address) => {
+            Work::Listen(place) => {
                 bytes[8] = LISTEN;
-                put_address(&mut bytes, &address, address.port());
+                put_place(&mut bytes, &place);
             }
-            Work::Connect(Destination::Named(address)) => {
+            Work::Connect(protocol, Destination::Named(address)) => {
                 bytes[8] = CONNECT;
-                put_address(&mut bytes, &address, address.port());
+                put_place(&mut bytes, &Place { protocol, address, interface: None });
             }
-            Work::Connect(Destination::Automatic(family, port)) => {
+            Work::Connect(protocol, Destination::Automatic(family, port)) => {
                 bytes[8] = CONNECT;
                 bytes[9] = if family == Family::V4 { 4 } else { 6 };
                 bytes[10..12].copy_from_slice(&port.to_le_bytes());
                 bytes[12] = AUTOMATIC;
+                bytes[13] = protocol.code();
             }
-            Work::Pick { address, width, from } => {
+            Work::Pick { protocol, address, interface, width, from } => {
                 bytes[8] = PICK;
-                bytes[36..38].copy_from_slice(&from.to_le_bytes());
-                match address {
-                    Some(address) => put_address(&mut bytes, &address, width),
-                    None => bytes[10..12].copy_from_slice(&width.to_le_bytes()),
+                if let Some(address) = address {
+                    put_address(&mut bytes, &address);
                 }
+                bytes[10..12].copy_from_slice(&width.to_le_bytes());
+                bytes[13] = protocol.code();
+                bytes[14..16].copy_from_slice(&from.to_le_bytes());
+                put_interface(&mut bytes, interface);
             }
+            Work::Reply { place, peer, listener } => {
+                bytes[8] = REPLY;
+                put_place(&mut bytes, &place);
+                let (address, scope) = octets(&peer);
+                bytes[14..16].copy_from_slice(&peer.port().to_le_bytes());
+                bytes[36..40].copy_from_slice(&scope.to_le_bytes());
+                bytes[56..72].copy_from_slice(&address);
+                bytes[72..80].copy_from_slice(&listener.to_le_bytes());
+            }
+            Work::Release => bytes[8] = RELEASE,
             Work::Nothing => bytes[8] = NOTHING,
         }
         bytes
@@ -154,18 +209,46 @@ impl Request {
 
     /// Reads one request; `None` when any byte of it is not as [`encode`](Self::encode) makes it.
     pub fn parse(bytes: &[u8; REQUEST]) -> Option<Self> {
-        let token = u64::from_le_bytes(*bytes.first_chunk()?);
-        let port = u16::from_le_bytes([bytes[10], bytes[11]]);
-        let from = u16::from_le_bytes([bytes[36], bytes[37]]);
+        let u16_at = |at: usize| Some(u16::from_le_bytes(*bytes[at..].first_chunk()?));
+        let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes[at..].first_chunk()?));
+        let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes[at..].first_chunk()?));
+        let address_at = |at: usize, port: u16, scope: u32| {
+            address(bytes[9], *bytes[at..].first_chunk()?, port, scope)
+        };
+        let token = u64_at(0)?;
+        let (port, second_port) = (u16_at(10)?, u16_at(14)?);
+        let named = |port: u16| address_at(16, port, u32_at(32)?);
+        let protocol = || Protocol::from_code(bytes[13]);
+        let padded: [u8; 16] = *bytes[40..].first_chunk()?;
+        let interface = match padded[0] {
+            0 => None,
+            _ => Some(Interface::new(padded.split(|&byte| byte == 0).next()?)?),
+        };
+        let place = || Some(Place { protocol: protocol()?, address: named(port)?, interface });
         let work = match (bytes[8], bytes[9], bytes[12]) {
-            (LISTEN, ..) => Work::Listen(get_address(bytes, port)?),
-            (CONNECT, 4, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V4, port)),
-            (CONNECT, 6, AUTOMATIC) => Work::Connect(Destination::Automatic(Family::V6, port)),
-            (CONNECT, ..) => Work::Connect(Destination::Named(get_address(bytes, port)?)),
+            (LISTEN, ..) => Work::Listen(place()?),
+            (CONNECT, 4, AUTOMATIC) => {
+                Work::Connect(protocol()?, Destination::Automatic(Family::V4, port))
+            }
+            (CONNECT, 6, AUTOMATIC) => {
+                Work::Connect(protocol()?, Destination::Automatic(Family::V6, port))
+            }
+            (CONNECT, ..) => Work::Connect(protocol()?, Destination::Named(named(port)?)),
             // No ports at all are no search.
             (PICK, ..) if port == 0 => return None,
-            (PICK, 0, _) => Work::Pick { address: None, width: port, from },
-            (PICK, ..) => Work::Pick { address: Some(get_address(bytes, 0)?), width: port, from },
+            (PICK, family, _) => Work::Pick {
+                protocol: protocol()?,
+                address: if family == 0 { None } else { Some(named(0)?) },
+                interface,
+                width: port,
+                from: second_port,
+            },
+            (REPLY, ..) => Work::Reply {
+                place: place()?,
+                peer: address_at(56, second_port, u32_at(36)?)?,
+                listener: u64_at(72)?,
+            },
+            (RELEASE, ..) => Work::Release,
             (NOTHING, ..) => Work::Nothing,
             _ => return None,
         };
@@ -204,30 +287,45 @@ impl Answer {
     }
 }
 
-fn put_address(bytes: &mut [u8; REQUEST], address: &SocketAddr, port: u16) {
-    bytes[10..12].copy_from_slice(&port.to_le_bytes());
-    match address {
-        SocketAddr::V4(v4) => {
-            bytes[9] = 4;
-            bytes[16..20].copy_from_slice(&v4.ip().octets());
-        }
-        SocketAddr::V6(v6) => {
-            bytes[9] = 6;
-            bytes[16..32].copy_from_slice(&v6.ip().octets());
-            bytes[32..36].copy_from_slice(&v6.scope_id().to_le_bytes());
-        }
+fn put_place(bytes: &mut [u8; REQUEST], place: &Place) {
+    put_address(bytes, &place.address);
+    bytes[13] = place.protocol.code();
+    put_interface(bytes, place.interface);
+}
+
+fn put_address(bytes: &mut [u8; REQUEST], address: &SocketAddr) {
+    let (octets, scope) = octets(address);
+    bytes[9] = if address.is_ipv4() { 4 } else { 6 };
+    bytes[10..12].copy_from_slice(&address.port().to_le_bytes());
+    bytes[16..32].copy_from_slice(&octets);
+    bytes[32..36].copy_from_slice(&scope.to_le_bytes());
+}
+
+fn put_interface(bytes: &mut [u8; REQUEST], interface: Option<Interface>) {
+    if let Some(interface) = interface {
+        bytes[40..56].copy_from_slice(interface.padded());
     }
 }
 
-fn get_address(bytes: &[u8; REQUEST], port: u16) -> Option<SocketAddr> {
-    let address: [u8; 16] = *bytes[16..].first_chunk()?;
-    let scope = u32::from_le_bytes(*bytes[32..].first_chunk()?);
-    match bytes[9] {
+/// The bytes of an address, in front of zeros, and its scope id.
+fn octets(address: &SocketAddr) -> ([u8; 16], u32) {
+    match address {
+        SocketAddr::V4(v4) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&v4.ip().octets());
+            (octets, 0)
+        }
+        SocketAddr::V6(v6) => (v6.ip().octets(), v6.scope_id()),
+    }
+}
+
+fn address(family: u8, octets: [u8; 16], port: u16, scope: u32) -> Option<SocketAddr> {
+    match family {
         4 => {
-            let octets: [u8; 4] = *address.first_chunk()?;
+            let octets: [u8; 4] = *octets.first_chunk()?;
             Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(octets), port)))
         }
-        6 => Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(address), port, 0, scope))),
+        6 => Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(octets), port, 0, scope))),
         _ => None,
     }
 }
@@ -239,19 +337,27 @@ mod tests {
     fn requests() -> Vec<Request> {
         let v4 = "127.0.0.1:80".parse().expect("an address");
         let v6 = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().expect("v6"), 443, 0, 7));
+        let protocol = Protocol::Udp;
+        let place = Place { protocol, address: v6, interface: Interface::new(b"eth0") };
         let works = [
-            Work::Listen(v4),
-            Work::Listen(v6),
-            Work::Connect(Destination::Named(v4)),
-            Work::Connect(Destination::Named(v6)),
-            Work::Connect(Destination::Automatic(Family::V4, 65535)),
-            Work::Connect(Destination::Automatic(Family::V6, 1)),
-            Work::Pick { address: None, width: 1, from: 0 },
+            Work::Listen(Place::tcp(v4)),
+            Work::Listen(Place::tcp(v6)),
+            Work::Listen(place),
+            Work::Connect(Protocol::Tcp, Destination::Named(v4)),
+            Work::Connect(protocol, Destination::Named(v6)),
+            Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, 65535)),
+            Work::Connect(protocol, Destination::Automatic(Family::V6, 1)),
+            Work::Pick { protocol, address: None, interface: None, width: 1, from: 0 },
             Work::Pick {
+                protocol: Protocol::Tcp,
                 address: Some("[::1]:0".parse().expect("an address")),
+                interface: Interface::new(b"lo"),
                 width: 11,
                 from: 0xabcd,
             },
+            Work::Reply { place, peer: v6, listener: u64::MAX },
+            Work::Reply { place: Place { protocol, ..Place::tcp(v4) }, peer: v4, listener: 1 },
+            Work::Release,
             Work::Nothing,
         ];
         works.into_iter().zip(1..).map(|(work, token)| Request { token, work }).collect()
@@ -274,7 +380,7 @@ mod tests {
                     if let Some(parsed) = Request::parse(&bytes) {
                         assert_eq!(parsed.encode(), bytes);
                     }
-                    let reserved = (13..16).contains(&place) || place >= 38;
+                    let reserved = place >= 80;
                     if reserved && value != 0 {
                         assert_eq!(Request::parse(&bytes), None);
                     }

@@ -3,6 +3,7 @@
 use super::allowed::{Allowed, allows};
 use super::message::{Destination, Work};
 use crate::sys::Errno;
+use crate::wire::Protocol;
 use core::net::SocketAddr;
 
 /// The first port that everybody may bind (net.ipv4.ip_unprivileged_port_start, unless it was changed).
@@ -27,16 +28,21 @@ impl Policy {
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         match (self, work) {
-            (Self::Host { .. }, Work::Listen(address)) => {
-                if self.may_bind(Some(*address), address.port()) {
+            (Self::Host { .. }, Work::Listen(place))
+                if place.protocol == Protocol::Tcp && place.interface.is_none() =>
+            {
+                if self.may_bind(Some(place.address), place.address.port()) {
                     Ok(())
                 } else {
                     Err(Errno(libc::EPERM))
                 }
             }
             // Each port that it looks at is asked for.
-            (Self::Host { .. }, Work::Pick { .. } | Work::Nothing) => Ok(()),
-            (Self::Guest, Work::Connect(destination)) => match destination {
+            (
+                Self::Host { .. },
+                Work::Pick { protocol: Protocol::Tcp, interface: None, .. } | Work::Nothing,
+            ) => Ok(()),
+            (Self::Guest, Work::Connect(Protocol::Tcp, destination)) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))
                 }
@@ -79,15 +85,21 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::factory::message::Family;
+    use crate::factory::message::{Family, Place};
 
     #[test]
     fn each_side_does_only_its_own_work() {
         let address = "127.0.0.1:80".parse().expect("an address");
-        let listen = Work::Listen(address);
-        let pick = Work::Pick { address: None, width: 1, from: 0 };
-        let connect = Work::Connect(Destination::Named(address));
-        let automatic = Work::Connect(Destination::Automatic(Family::V6, 80));
+        let listen = Work::Listen(Place::tcp(address));
+        let pick = Work::Pick {
+            protocol: Protocol::Tcp,
+            address: None,
+            interface: None,
+            width: 1,
+            from: 0,
+        };
+        let connect = Work::Connect(Protocol::Tcp, Destination::Named(address));
+        let automatic = Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V6, 80));
         let host = Policy::Host { allowed: vec![] };
         for work in [listen, pick] {
             assert_eq!(host.check(&work), Ok(()));
@@ -103,8 +115,9 @@ mod tests {
     fn host_binds_where_it_is_allowed_to() {
         let allowed = vec!["127.0.0.1:8000-8999".parse().expect("an entry")];
         let host = Policy::Host { allowed };
-        let listen =
-            |address: &str| host.check(&Work::Listen(address.parse().expect("an address")));
+        let listen = |address: &str| {
+            host.check(&Work::Listen(Place::tcp(address.parse().expect("an address"))))
+        };
         assert_eq!(listen("127.0.0.1:8080"), Ok(()));
         for address in ["127.0.0.1:80", "127.0.0.2:8080", "0.0.0.0:8080", "[::1]:8080"] {
             assert_eq!(listen(address), Err(Errno(libc::EPERM)), "{address}");

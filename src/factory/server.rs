@@ -1,7 +1,9 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
-use super::message::{ANSWER, Answer, BATCH, Destination, Family, Made, REQUEST, Request, Work};
+use super::message::{
+    ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
+};
 use super::policy::Policy;
 use super::refusals::Refusals;
 use crate::sys::message::{self, Descriptors};
@@ -100,20 +102,21 @@ fn carry_out(
     refusals: &mut Refusals,
 ) -> Result<Product> {
     policy.check(work).inspect_err(|_| match (policy, work) {
-        (Policy::Host { .. }, Work::Listen(address)) => refusals.listener(address),
+        (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
         _ => refusals.other(),
     })?;
     match *work {
-        Work::Listen(address) => bound(&address, keepalive).map(Product::Socket),
-        Work::Connect(destination) => {
+        Work::Listen(Place { address, .. }) => bound(&address, keepalive).map(Product::Socket),
+        Work::Connect(_, destination) => {
             let address = resolve(destination, addresses)?;
             let socket = connecting(&address, keepalive);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
-        Work::Pick { address, width, from } => {
+        Work::Pick { address, width, from, .. } => {
             pick(address, (width, from), policy, refusals).map(Product::Port)
         }
-        Work::Nothing => Ok(Product::Nothing),
+        Work::Reply { .. } => Err(Errno(libc::EPERM)),
+        Work::Release | Work::Nothing => Ok(Product::Nothing),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What names a listening socket: two sockets of one key cannot be.
 
-use crate::wire::{Address, Bind, Port, Ports, Protocol, Rule, Side};
+use crate::wire::{Address, Bind, Interface, Port, Ports, Protocol, Rule, Side};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 pub(super) const ANY_V4: Address = Address::V4(Ipv4Addr::UNSPECIFIED);
@@ -15,6 +15,8 @@ pub struct Key {
     pub protocol: Protocol,
     /// The address that it is bound to.
     pub address: Address,
+    /// The only interface that it hears; `None` for all.
+    pub interface: Option<Interface>,
     /// The port.
     pub port: Port,
 }
@@ -92,7 +94,7 @@ pub fn count(rule: &Rule) -> usize {
 /// The keys of a rule: none while it is inactive or its ports are not picked yet; two a port, v4
 /// first, where it listens on any address.
 pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {
-    let (side, protocol) = (rule.side, rule.protocol);
+    let Rule { side, protocol, interface, .. } = *rule;
     let range = match rule.ports {
         Ports::Fixed(range) if rule.active => Some(range),
         _ => None,
@@ -101,7 +103,7 @@ pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {
     range.into_iter().flat_map(move |range| {
         let addresses = addresses.clone();
         range.iter().flat_map(move |port| {
-            addresses.clone().map(move |address| Key { side, protocol, address, port })
+            addresses.clone().map(move |address| Key { side, protocol, address, interface, port })
         })
     })
 }

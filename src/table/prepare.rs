@@ -121,7 +121,16 @@ impl<D> Table<D> {
                 *asked += 1;
                 let address = rule.bind.address().map(|address| key::socket_address(address, 0));
                 let (width, from) = (width.get(), search.from);
-                return Some(Request::Pick { rule: reference, address, width, from });
+                let Rule { side, protocol, interface, .. } = rule;
+                return Some(Request::Pick {
+                    rule: reference,
+                    side,
+                    protocol,
+                    address,
+                    interface,
+                    width,
+                    from,
+                });
             }
         }
     }
@@ -203,7 +212,7 @@ impl<D> Table<D> {
             if matches!(slot.state, State::Wanted) {
                 slot.state = State::Asked;
                 *asked += 1;
-                return Some(Request::Bind { slot: at, address: slot.key.socket_address() });
+                return Some(Request::Bind { slot: at, key: slot.key });
             }
         }
     }

@@ -60,7 +60,7 @@ impl<D> Table<D> {
                 slot.state = State::Retried(*errno);
                 self.retry.left -= 1;
                 self.retry.asked += 1;
-                return Step::Ask(Request::Bind { slot: at, address: slot.key.socket_address() });
+                return Step::Ask(Request::Bind { slot: at, key: slot.key });
             }
         }
         self.retry.left = 0;

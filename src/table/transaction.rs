@@ -4,12 +4,13 @@
 //! so that ten thousand ports keep nobody else waiting: what is asked of the factory and what is
 //! looked at is in `prepare`, what a commit and a rollback do to sockets in `finish`.
 
+use super::key::Key;
 use super::plan::{Counts, Impossible};
 use super::rules::Full;
 use super::{Refusal, Table};
 use crate::arena::Ref;
 use crate::limits::{LOOKS, SOCKETS};
-use crate::wire::{Base, FlowsFate, Outcome, Rule, RuleId};
+use crate::wire::{Base, FlowsFate, Interface, Outcome, Protocol, Rule, RuleId, Side};
 use core::net::SocketAddr;
 
 /// How far the transaction is.
@@ -62,8 +63,14 @@ pub enum Request {
     Pick {
         /// Which rule.
         rule: Ref,
+        /// In whose network.
+        side: Side,
+        /// Of which kind.
+        protocol: Protocol,
         /// Where; `None` is everywhere, both families.
         address: Option<SocketAddr>,
+        /// On which interface; `None` is all.
+        interface: Option<Interface>,
         /// How many in a row.
         width: u16,
         /// From which port on; 0 is anywhere.
@@ -73,8 +80,8 @@ pub enum Request {
     Bind {
         /// Which slot.
         slot: Ref,
-        /// Where.
-        address: SocketAddr,
+        /// What it is bound to.
+        key: Key,
     },
     /// Let go of everything that was bound before; answered by [`Table::settled`].
     Settle,

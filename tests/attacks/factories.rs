@@ -4,9 +4,10 @@ use crate::network::{GUEST, HOST};
 use crate::puppet::{Puppet, Stop, container};
 use crate::support::until;
 use crate::victims::Victims;
-use pesto::factory::message::{ANSWER, Answer, Destination, Family, REQUEST, Request, Work};
+use pesto::factory::message::{ANSWER, Answer, Destination, Family, Place, REQUEST, Request, Work};
 use pesto::sandbox::seccomp::Policy;
 use pesto::sys::Errno;
+use pesto::wire::Protocol;
 use std::net::SocketAddr;
 
 /// Where alone the host factory binds, in these tests.
@@ -38,6 +39,10 @@ fn ask(core: &Puppet, channel: u64, work: Work) -> Answer {
     Answer::parse(&core.look(place)).expect("an answer")
 }
 
+fn pick(address: Option<SocketAddr>) -> Work {
+    Work::Pick { protocol: Protocol::Tcp, address, interface: None, width: 1, from: 0 }
+}
+
 fn at(address: &str) -> SocketAddr {
     address.parse().expect("an address")
 }
@@ -51,14 +56,17 @@ fn factory_refuses_what_is_not_its_work_and_says_so() {
         let outcome = ask(&core, channel, work).outcome;
         assert_eq!(outcome, Err(Errno(libc::EPERM)), "{work:?}");
     };
-    refused(HOST, Work::Listen(at(ELSEWHERE)));
-    refused(HOST, Work::Pick { address: Some(at("[::1]:0")), width: 1, from: 0 });
-    refused(HOST, Work::Connect(Destination::Named(victims.address())));
-    refused(HOST, Work::Connect(Destination::Automatic(Family::V4, victims.address().port())));
-    refused(GUEST, Work::Listen(at("127.0.0.1:9")));
-    refused(GUEST, Work::Pick { address: None, width: 1, from: 0 });
+    refused(HOST, Work::Listen(Place::tcp(at(ELSEWHERE))));
+    refused(HOST, pick(Some(at("[::1]:0"))));
+    refused(HOST, Work::Connect(Protocol::Tcp, Destination::Named(victims.address())));
+    refused(
+        HOST,
+        Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, victims.address().port())),
+    );
+    refused(GUEST, Work::Listen(Place::tcp(at("127.0.0.1:9"))));
+    refused(GUEST, pick(None));
     refused(GUEST, Work::Nothing);
-    refused(GUEST, Work::Connect(Destination::Named(at("0.0.0.0:8000"))));
+    refused(GUEST, Work::Connect(Protocol::Tcp, Destination::Named(at("0.0.0.0:8000"))));
     victims.are_well("a core that asks");
     let what = "factory: the core asks for what no client can want: refused";
     let expected = [
@@ -81,9 +89,9 @@ fn core_that_asks_on_and_on_fills_no_log() {
     let container = container();
     let core = Puppet::new(&container, Policy::Core, &[], &ALLOWED);
     for _ in 0..300 {
-        ask(&core, HOST, Work::Listen(at(ELSEWHERE)));
+        ask(&core, HOST, Work::Listen(Place::tcp(at(ELSEWHERE))));
     }
-    ask(&core, HOST, Work::Connect(Destination::Automatic(Family::V4, 80)));
+    ask(&core, HOST, Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, 80)));
     let mut lines = core.lines_of_its_end();
     lines.retain(|line| line.contains("refused"));
     // 1, 2, 4, ... 256; and the other kind.

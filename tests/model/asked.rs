@@ -22,11 +22,11 @@ impl<P: Ports> Daemon<P> {
     /// The table wants something of the factory.
     pub fn ask(&mut self, request: Request) {
         let purpose = match request {
-            Request::Bind { address, .. } => {
-                let asks = |request: &Request| matches!(request, Request::Bind { address: at, .. } if *at == address);
+            Request::Bind { key, .. } => {
+                let asks = |request: &Request| matches!(request, Request::Bind { key: at, .. } if *at == key);
                 let twice = self.asked.iter().any(|(request, _)| asks(request));
-                assert!(!twice, "{address} may be bound already");
-                if self.reference.failed.contains_key(&address) {
+                assert!(!twice, "{key:?} may be bound already");
+                if self.reference.failed.contains_key(&key.socket_address()) {
                     Purpose::Retry
                 } else {
                     Purpose::Shadow
@@ -45,8 +45,8 @@ impl<P: Ports> Daemon<P> {
         for (request, purpose) in &mut self.asked {
             let is_late = match (*purpose, *request) {
                 (Purpose::Shadow, _) => !prepares,
-                (Purpose::Retry, Request::Bind { address, .. }) => {
-                    !self.reference.failed.contains_key(&address)
+                (Purpose::Retry, Request::Bind { key, .. }) => {
+                    !self.reference.failed.contains_key(&key.socket_address())
                 }
                 _ => true,
             };
@@ -89,7 +89,7 @@ impl<P: Ports> Daemon<P> {
     ) {
         let ended = if outcome.is_ok() { "done" } else { "failed" };
         match *request {
-            Request::Bind { slot, address } => {
+            Request::Bind { slot, key } => {
                 self.see(format!("{purpose:?} bind {ended}"));
                 let socket = outcome.map(|made| match made {
                     Made::Socket(socket) => socket,
@@ -97,7 +97,7 @@ impl<P: Ports> Daemon<P> {
                 });
                 if purpose != Purpose::Late {
                     let outcome = socket.as_ref().map(|_| ()).map_err(|errno| *errno);
-                    self.reference.bound(address, outcome, purpose == Purpose::Retry);
+                    self.reference.bound(key.socket_address(), outcome, purpose == Purpose::Retry);
                 }
                 self.table.bound(slot, socket, &mut self.world);
             }
@@ -118,11 +118,13 @@ impl<P: Ports> Daemon<P> {
 fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<SocketAddr>) {
     let is_free = |address: &SocketAddr| !held.iter().any(|other| overlap(other, address));
     match (*request, outcome) {
-        (Request::Bind { address, .. }, Ok(Made::Socket(_))) => {
+        (Request::Bind { key, .. }, Ok(Made::Socket(_))) => {
+            let address = key.socket_address();
             assert!(is_free(&address), "{address} was not free");
             held.push(address);
         }
-        (Request::Bind { address, .. }, Err(errno)) => {
+        (Request::Bind { key, .. }, Err(errno)) => {
+            let address = key.socket_address();
             assert!(!is_free(&address) && *errno == IN_USE, "{address}: {errno:?}");
         }
         (Request::Pick { address, width, .. }, Ok(Made::Port(first))) => {

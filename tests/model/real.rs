@@ -2,7 +2,7 @@
 
 use crate::world::{Made, Ports};
 use pesto::factory::channel::{Channel, Product};
-use pesto::factory::message::{Request as Order, Work};
+use pesto::factory::message::{Place, Request as Order, Work};
 use pesto::factory::policy::Policy;
 use pesto::factory::server;
 use pesto::limits::TIMES;
@@ -66,8 +66,10 @@ impl Real {
     fn ask(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
         for (token, request) in (0..).zip(batch) {
             let work = match *request {
-                Request::Bind { address, .. } => Work::Listen(address),
-                Request::Pick { address, width, from, .. } => Work::Pick { address, width, from },
+                Request::Bind { key, .. } => Work::Listen(Place::tcp(key.socket_address())),
+                Request::Pick { protocol, address, interface, width, from, .. } => {
+                    Work::Pick { protocol, address, interface, width, from }
+                }
                 Request::Settle => Work::Nothing,
             };
             self.channel().push(Order { token, work });

@@ -64,9 +64,9 @@ impl Ports for Simulated {
 
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<Socket>, Errno>> {
         let one = |request: &Request| match *request {
-            Request::Bind { address, .. } if self.is_free(&address) => {
+            Request::Bind { key, .. } if self.is_free(&key.socket_address()) => {
                 self.next += 1;
-                self.held.borrow_mut().insert(self.next, (address, false));
+                self.held.borrow_mut().insert(self.next, (key.socket_address(), false));
                 Ok(Made::Socket(Socket { number: self.next, held: Rc::clone(&self.held) }))
             }
             Request::Bind { .. } => Err(IN_USE),

@@ -15,7 +15,7 @@ mod world;
 use super::link::{FOLLOWED, Order, WORD};
 use crate::control::{Control, Facts};
 use crate::factory::channel::{Channel, Completion, Product};
-use crate::factory::message::{Request, Work};
+use crate::factory::message::{Place, Request, Work};
 use crate::limits::{
     ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_FLOWS, MAX_LISTENERS,
     MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
@@ -26,8 +26,8 @@ use crate::relay::flows::Patience;
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
-use crate::table::{self, Step, Table};
-use crate::wire::SandboxMode;
+use crate::table::{self, Key, Step, Table};
+use crate::wire::{Protocol, SandboxMode};
 use clients::{Clients, StopRequest};
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
@@ -338,7 +338,7 @@ impl Core {
                 && let Some((flow, destination)) = self.world.flows.next_to_ask()
             {
                 let token = Token::Flow(flow, Leg::Target).encode();
-                self.guest.push(Request { token, work: Work::Connect(destination) });
+                self.guest.push(Request { token, work: Work::Connect(Protocol::Tcp, destination) });
             }
             if self.guest.is_empty() || !self.flush(Side::Guest) {
                 return;
@@ -432,12 +432,14 @@ enum Side {
 
 fn host_request(request: table::Request) -> Request {
     match request {
-        table::Request::Pick { rule, address, width, from } => {
-            let work = Work::Pick { address, width, from };
+        table::Request::Pick { rule, protocol, address, interface, width, from, .. } => {
+            let work = Work::Pick { protocol, address, interface, width, from };
             Request { token: Token::Pick(rule).encode(), work }
         }
-        table::Request::Bind { slot, address } => {
-            Request { token: Token::Listener(slot).encode(), work: Work::Listen(address) }
+        table::Request::Bind { slot, key } => {
+            let Key { protocol, interface, .. } = key;
+            let place = Place { protocol, address: key.socket_address(), interface };
+            Request { token: Token::Listener(slot).encode(), work: Work::Listen(place) }
         }
         table::Request::Settle => {
             Request { token: Token::HostFactory.encode(), work: Work::Nothing }

@@ -83,8 +83,8 @@ impl Kernel {
 
     pub(crate) fn carry_out(&mut self, request: Request, table: &mut Table<Socket>) {
         match request {
-            Request::Bind { slot, address } => {
-                let outcome = self.bind(address);
+            Request::Bind { slot, key } => {
+                let outcome = self.bind(key.socket_address());
                 table.bound(slot, outcome, self);
             }
             Request::Pick { rule, .. } => {

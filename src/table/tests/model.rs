@@ -259,9 +259,9 @@ impl Test {
         loop {
             match next_step(&mut self.table, &mut self.kernel) {
                 Step::Ask(request) => {
-                    if let Request::Bind { address, .. } = request {
-                        let is_other = |open: &Request| !matches!(open, Request::Bind { address: at, .. } if *at == address);
-                        assert!(self.open.iter().all(is_other), "{address} may be bound already");
+                    if let Request::Bind { key, .. } = request {
+                        let is_other = |open: &Request| !matches!(open, Request::Bind { key: at, .. } if *at == key);
+                        assert!(self.open.iter().all(is_other), "{key:?} may be bound already");
                     }
                     self.open.push(request);
                 }
@@ -274,11 +274,11 @@ impl Test {
 
     /// A retry that is about to be answered: it succeeds if nobody else has the port.
     fn tried_again(&mut self, request: &Request) {
-        if let Request::Bind { slot, address } = request
+        if let Request::Bind { slot, key } = request
             && let Some(State::Retried(_)) = self.table.slot(*slot).map(|slot| &slot.state)
-            && !self.kernel.foreign.contains(address)
+            && !self.kernel.foreign.contains(&key.socket_address())
         {
-            assert!(self.model.failed.remove(&address.to_string()));
+            assert!(self.model.failed.remove(&key.socket_address().to_string()));
         }
     }
 

@@ -137,7 +137,7 @@ fn half_of_any_without_its_family_is_absent_and_a_named_address_failed() {
     let mut outcome = None;
     while outcome.is_none() {
         match next_step(&mut table, &mut kernel) {
-            Step::Ask(Request::Bind { slot, address }) if address.is_ipv6() => {
+            Step::Ask(Request::Bind { slot, key }) if key.socket_address().is_ipv6() => {
                 table.bound(slot, Err(absent), &mut kernel);
             }
             Step::Ask(request) => kernel.carry_out(request, &mut table),
