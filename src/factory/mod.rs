@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod allowed;
 pub mod channel;
 pub mod message;
+pub mod network;
 pub mod policy;
 mod refusals;
 pub mod server;

@@ -1,9 +1,7 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
-use super::message::{
-    ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
-};
+use super::message::{ANSWER, Answer, BATCH, Destination, Made, Place, REQUEST, Request, Work};
 use super::policy::Policy;
 use super::refusals::Refusals;
 use crate::sys::message::{self, Descriptors};
@@ -103,6 +101,9 @@ fn carry_out(
 ) -> Result<Product> {
     policy.check(work).inspect_err(|_| match (policy, work) {
         (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+        (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
+            refusals.target(&destination.or_loopback());
+        }
         _ => refusals.other(),
     })?;
     match *work {
@@ -178,10 +179,8 @@ fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
 
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
     Ok(match (destination, addresses) {
-        (Destination::Named(address), _) => address,
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
-        (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
-        (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
+        _ => destination.or_loopback(),
     })
 }
 

@@ -4,7 +4,7 @@ use super::flow::Flow;
 use crate::arena::{Arena, Ref};
 
 /// How many lists there can be.
-pub(super) const LISTS: usize = 5;
+pub(super) const LISTS: usize = 6;
 
 /// No neighbour on this side.
 const NONE: u32 = u32::MAX;
