@@ -64,9 +64,10 @@ fn is_served(container: &Container, url: &str) {
     assert!(status == 0 && body.contains("Directory listing"), "{url}: {status}: {body}");
 }
 
-/// The connection was made, and reset.
+/// The connection was made, and reset: 7 of curl(1), if that was quicker than curl.
 fn is_reset(container: &Container, url: &str) {
-    assert_eq!(curl_inside(container, url), (56, String::new()), "{url}");
+    let (status, body) = curl_inside(container, url);
+    assert!(matches!(status, 7 | 56) && body.is_empty(), "{url}: {status}: {body}");
 }
 
 #[test]

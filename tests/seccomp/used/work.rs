@@ -233,8 +233,8 @@ pub fn reverse_rules(files: &Path) -> Processes {
     client.change(&[insert(rule)]);
     for _ in 0..8 {
         let got = output(&mut container.inside(&["curl", "-sS", "http://127.0.0.1:8000/"]));
-        // curl(1): a reset.
-        assert_eq!(got.status.code(), Some(56), "{got:?}");
+        // curl(1): a reset, if it was not quicker than curl.
+        assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
     }
     signal(&pidfd(supervisor), libc::SIGTERM);
     assert!(crate::support::wait(&mut child).success());
