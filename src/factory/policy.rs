@@ -3,7 +3,7 @@
 use super::allowed::{Allowed, allows};
 use super::message::{Destination, Work};
 use crate::sys::Errno;
-use crate::wire::{Interface, Protocol};
+use crate::wire::Protocol;
 use core::net::SocketAddr;
 
 /// The first port that everybody may bind (net.ipv4.ip_unprivileged_port_start, unless it was changed).
@@ -33,16 +33,14 @@ impl Policy {
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
-            Work::Listen(place) if is_done(place.protocol, place.interface) => {
+            Work::Listen(place) if is_done(place.protocol) => {
                 self.may_bind(Some(place.address), place.address.port())
             }
-            Work::Connect(protocol, destination) if is_done(*protocol, None) => {
+            Work::Connect(protocol, destination) if is_done(*protocol) => {
                 self.may_connect(*destination)
             }
             // Each port that it looks at is asked for.
-            Work::Pick { protocol, interface, .. } if is_done(*protocol, *interface) => {
-                self.may_listen()
-            }
+            Work::Pick { protocol, .. } if is_done(*protocol) => self.may_listen(),
             Work::Nothing => self.may_listen(),
             _ => false,
         };
@@ -103,8 +101,8 @@ impl Policy {
 }
 
 /// What factories do as yet.
-fn is_done(protocol: Protocol, interface: Option<Interface>) -> bool {
-    protocol == Protocol::Tcp && interface.is_none()
+fn is_done(protocol: Protocol) -> bool {
+    protocol == Protocol::Tcp
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::refusals::Refusals;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, Result, fd, socket, unix};
+use crate::wire::Interface;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -107,14 +108,14 @@ fn carry_out(
         _ => refusals.other(),
     })?;
     match *work {
-        Work::Listen(Place { address, .. }) => bound(&address, keepalive).map(Product::Socket),
+        Work::Listen(place) => bound(&place, keepalive).map(Product::Socket),
         Work::Connect(_, destination) => {
             let address = resolve(destination, addresses)?;
             let socket = connecting(&address, keepalive);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
-        Work::Pick { address, width, from, .. } => {
-            pick(address, (width, from), policy, refusals).map(Product::Port)
+        Work::Pick { address, interface, width, from, .. } => {
+            pick((address, interface), (width, from), policy, refusals).map(Product::Port)
         }
         Work::Reply { .. } => Err(Errno(libc::EPERM)),
         Work::Release | Work::Nothing => Ok(Product::Nothing),
@@ -142,8 +143,8 @@ enum Product {
 
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
 /// from then until listen(2), so that nobody takes the port in between.
-fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = try_bind(address)?;
+fn bound(place: &Place, keepalive: Keepalive) -> Result<OwnedFd> {
+    let socket = try_bind(&place.address, place.interface)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
     socket::set_urgent_inline(socket.as_fd())?;
@@ -152,10 +153,20 @@ fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
 }
 
 /// The bind alone, which is all that tells whether a port is free.
-fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
+fn try_bind(address: &SocketAddr, interface: Option<Interface>) -> Result<OwnedFd> {
+    let socket = held(address, interface)?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     socket::bind(socket.as_fd(), address)?;
+    Ok(socket)
+}
+
+/// A socket for such an address, held to the interface. Before bind: the kernel looks for others at the
+/// port on that interface alone.
+fn held(address: &SocketAddr, interface: Option<Interface>) -> Result<OwnedFd> {
+    let socket = socket::tcp(address)?;
+    if let Some(interface) = interface {
+        socket::hold_to(socket.as_fd(), interface.padded())?;
+    }
     Ok(socket)
 }
 
@@ -201,7 +212,7 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 /// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
 /// one of the kernel's choice, then from the lowest on. Each port is looked at once.
 fn pick(
-    address: Option<SocketAddr>,
+    (address, interface): (Option<SocketAddr>, Option<Interface>),
     (width, from): (u16, u16),
     policy: &Policy,
     refusals: &mut Refusals,
@@ -213,7 +224,7 @@ fn pick(
     }
     let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
     let start = match from {
-        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
+        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0), interface) {
             Ok(port) => port,
             // There are others than those that the kernel gives away; or Landlock knows the few that
             // are allowed, and 0 is none of them.
@@ -225,7 +236,7 @@ fn pick(
     // What begins below the start may end behind it.
     let wrapped = lowest..=start.saturating_add(width - 1);
     for ports in [start..=u16::MAX, wrapped] {
-        if let Some(port) = free_run(address, width, ports, policy)? {
+        if let Some(port) = free_run((address, interface), width, ports, policy)? {
             return Ok(port);
         }
     }
@@ -234,22 +245,22 @@ fn pick(
 
 /// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
 /// begins in the lower half of them.
-fn given_port(address: &SocketAddr) -> Result<u16> {
-    let socket = socket::tcp(address)?;
+fn given_port(address: &SocketAddr, interface: Option<Interface>) -> Result<u16> {
+    let socket = held(address, interface)?;
     socket::bind(socket.as_fd(), address)?;
     Ok(socket::local_address(socket.as_fd())?.port())
 }
 
 /// The first run of so many free ports among these; `None` when there is none.
 fn free_run(
-    address: Option<SocketAddr>,
+    (address, interface): (Option<SocketAddr>, Option<Interface>),
     width: u16,
     ports: RangeInclusive<u16>,
     policy: &Policy,
 ) -> Result<Option<u16>> {
     let mut run = 0;
     for port in ports {
-        let is_free = policy.may_bind(address, port) && is_free(address, port)?;
+        let is_free = policy.may_bind(address, port) && is_free(address, interface, port)?;
         run = if is_free { run + 1 } else { 0 };
         if run == width {
             return Ok(Some(port - (width - 1)));
@@ -264,7 +275,7 @@ fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address
 }
 
-fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
+fn is_free(address: Option<SocketAddr>, interface: Option<Interface>, port: u16) -> Result<bool> {
     let (first, second) = match address {
         Some(address) => (at_port(address, port), None),
         None => (
@@ -272,13 +283,13 @@ fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
             Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         ),
     };
-    match try_bind(&first) {
+    match try_bind(&first, interface) {
         Ok(_) => {}
         // A low one is not free to everybody.
         Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
         Err(errno) => return Err(errno),
     }
-    match second.map(|address| try_bind(&address)) {
+    match second.map(|address| try_bind(&address, interface)) {
         // A host without the other family has nothing to be free there.
         None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
         Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),

@@ -7,6 +7,7 @@
 
 mod clients;
 mod doomed;
+mod interfaces;
 mod listeners;
 mod token;
 mod waiting;
@@ -147,6 +148,7 @@ impl Core {
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
+            self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
             self.stop_ms,
         ];
@@ -338,6 +340,7 @@ impl Core {
         world.sockets = sockets_of(table);
         world.resume_listeners(table, now);
         world.end_doomed(table, now);
+        world.look_at_interfaces(table, now);
         self.resume_admission(now);
         for network in Network::ALL {
             self.ask_targets(network);
