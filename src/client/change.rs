@@ -158,7 +158,7 @@ fn nothing_to_do(
     let Settled { deeds, names, .. } = draft;
     let kept = deeds.iter().filter(|deed| deed.verb == Verb::Kept && deed.rule.active);
     let kept: Vec<RuleId> = kept.map(|deed| deed.rule.id).collect();
-    let failed = failure::still_failing(session, &kept, |id| names.of(id))?;
+    let failed = failure::still_failing(session, &kept, |id| names.call(id))?;
     match failed {
         Some(failed) if !terms.allow_failed => {
             let message = format!("{}\n{IS_KEPT}", failed.error.message);
@@ -298,7 +298,7 @@ fn commit(
             }
             // A listen that failed although its bind did not.
             Answer::Plan(_) if !allow_failed => {
-                let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
+                let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.call(id))?;
                 if !terms.allow_failed {
                     return Err(failed.error);
                 }
@@ -347,7 +347,7 @@ fn not_prepared(
             Err(limit::error(draft, (needed, available), hello, &session.status()?))
         }
         Outcome::Done | Outcome::Failed => {
-            let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
+            let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.call(id))?;
             let picked = |id: &RuleId| {
                 draft.requests.iter().any(|request| {
                     matches!(request, Request::Insert { rule, .. }

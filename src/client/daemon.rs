@@ -2,10 +2,13 @@
 
 use super::args::Sandbox;
 use super::error::Error;
+use crate::client::spec::Spec;
 use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use crate::times::Given;
+use crate::wire::Address;
+use core::net::IpAddr;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +46,8 @@ pub struct Launch<'a> {
     pub tune_namespace: bool,
     /// Where alone it may bind listeners.
     pub allow_bind: &'a [Allowed],
+    /// Where its ports in the container may lead.
+    pub allow_reverse: &'a [Allowed],
     /// How long it lets peers take.
     pub times: Given,
     /// Whether it outlives its caller.
@@ -56,6 +61,25 @@ pub enum Life {
     Child,
     /// Nobody's.
     Detached,
+}
+
+/// What a daemon must be allowed for these reverse specs, and what else the user allows.
+#[must_use]
+pub fn reachable(specs: &[Spec], allowed: &[Allowed]) -> Vec<Allowed> {
+    let mut all = allowed.to_vec();
+    for wish in specs.iter().flat_map(|spec| &spec.wishes) {
+        let Some(address) = wish.address.address() else { continue };
+        let address = match address {
+            Address::V4(address) => IpAddr::V4(address),
+            Address::V6 { address, .. } => IpAddr::V6(address),
+        };
+        let ports = wish.target;
+        let one = Allowed::only(address, ports.first().get(), ports.last().get());
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all
 }
 
 /// The daemon's program: beside this one, or else in PATH.
@@ -107,6 +131,9 @@ impl Daemon {
         }
         for allowed in launch.allow_bind {
             words.push(c_string(format!("--allow-bind={allowed}").as_bytes())?);
+        }
+        for allowed in launch.allow_reverse {
+            words.push(c_string(format!("--allow-reverse={allowed}").as_bytes())?);
         }
         for word in launch.times.words() {
             words.push(c_string(word.as_bytes())?);

@@ -6,6 +6,7 @@
 use super::Settled;
 use super::{adopt, difference};
 use crate::client::error::Error;
+use crate::client::failure::Called;
 use crate::client::{spec, split};
 use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -189,9 +190,24 @@ pub(super) struct Names {
 impl Names {
     /// The user's words for a rule, or how it would be written.
     pub(super) fn of(&self, id: RuleId) -> String {
-        let now = || self.now.iter().find(|rule| rule.id == id);
-        let written = || self.before.get(&id).or_else(now).map(spec::of_rule);
+        let written = || self.rule(id).map(spec::of_rule);
         self.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
+    }
+
+    /// A rule as it was, or else as it is to be.
+    fn rule(&self, id: RuleId) -> Option<&Rule> {
+        let now = || self.now.iter().find(|rule| rule.id == id);
+        self.before.get(&id).or_else(now)
+    }
+
+    /// What the user calls a rule, and what it is.
+    pub(super) fn call(&self, id: RuleId) -> Called {
+        Called { words: self.of(id), rule: self.rule(id).copied() }
+    }
+
+    /// How one names a rule on a command line.
+    pub(super) fn option_of(&self, id: RuleId) -> String {
+        self.rule(id).map_or_else(|| format!("-p {}", self.of(id)), spec::option_of)
     }
 
     /// How a rule that is to be would be written.
@@ -200,12 +216,12 @@ impl Names {
         now.map_or_else(|| self.of(id), spec::of_rule)
     }
 
-    /// The part of a rule that another one cannot be there with, as it would be written.
+    /// The part of a rule that another one cannot be there with, as one names it on a command line.
     pub(super) fn in_the_way(&self, id: RuleId, of: RuleId) -> String {
         let now = |id| self.now.iter().find(|rule| rule.id == id);
-        let rule = self.before.get(&id).or_else(|| now(id));
-        let part = rule.zip(now(of)).and_then(|(rule, other)| split::in_the_way(rule, other));
-        part.map_or_else(|| self.of(id), |part| spec::of_rule(&part))
+        let part =
+            self.rule(id).zip(now(of)).and_then(|(rule, other)| split::in_the_way(rule, other));
+        part.map_or_else(|| self.option_of(id), |part| spec::option_of(&part))
     }
 
     /// Whether it was off, or a part of what was, and is to be on.
