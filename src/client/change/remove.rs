@@ -64,7 +64,9 @@ impl Draft<'_> {
     /// No id is left for the parts that stay.
     pub fn forget(&mut self, wanted: Rule) -> Result<(), Error> {
         let whole = |&rule: &Rule| Left { rule, parts: vec![rule] };
-        let mut left: Vec<Left> = self.rules.iter().map(whole).collect();
+        // What listens at all times is not a part of what does so now and then.
+        let alike = self.rules.iter().filter(|rule| rule.if_listening == wanted.if_listening);
+        let mut left: Vec<Left> = alike.map(whole).collect();
         take(&mut left, wanted);
         for Left { rule, parts } in left.iter().filter(|left| left.parts[..] != [left.rule]) {
             self.replace(rule, parts, FlowsFate::Survive)?;
