@@ -12,6 +12,7 @@ mod lost;
 mod refusal;
 mod remove;
 mod switch;
+mod twins;
 mod whole;
 
 pub use draft::{Deed, Draft, Verb};
@@ -117,13 +118,16 @@ pub fn make(
         let mut draft = Draft::new(hello, snapshot.rules);
         edit(&mut draft)?;
         draft.give_up(&lost)?;
-        let draft = draft.settle()?;
+        let mut draft = draft.settle()?;
         if draft.requests.is_empty() {
             return nothing_to_do(session, terms, generation, draft);
         }
-        let again = match attempt(session, hello, terms, generation, &draft)? {
-            Ok(done) => return Ok(done),
+        let again = match twins::pick(session, generation, &mut draft)? {
             Err(again) => again,
+            Ok(()) => match attempt(session, hello, terms, generation, &draft)? {
+                Ok(done) => return Ok(done),
+                Err(again) => again,
+            },
         };
         let out_of_patience = Instant::now() >= patience;
         match again {
@@ -227,6 +231,8 @@ struct Settled {
     names: draft::Names,
     /// Rules that are asked for as far as they can be had.
     optional: HashSet<RuleId>,
+    /// Rules that are to have the same ports, which are to be picked.
+    twins: Vec<Vec<RuleId>>,
 }
 
 fn attempt(
@@ -348,13 +354,7 @@ fn not_prepared(
         }
         Outcome::Done | Outcome::Failed => {
             let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.call(id))?;
-            let picked = |id: &RuleId| {
-                draft.requests.iter().any(|request| {
-                    matches!(request, Request::Insert { rule, .. }
-                        if rule.id == *id && matches!(rule.ports, Ports::Pick { .. }))
-                })
-            };
-            if failed.all_taken && failed.rules.iter().all(picked) {
+            if failed.all_taken && failed.rules.iter().all(|&id| draft.is_picked(id)) {
                 return Ok(Err(Again::Pick(failed.error)));
             }
             match lost::ports(session, draft, &failed)? {
@@ -364,3 +364,6 @@ fn not_prepared(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,12 @@
 //! rules that are replaced under their id, rules that come. So steps may build on each other.
 
 use super::Settled;
+use super::twins::Twins;
 use super::{adopt, difference};
 use crate::client::error::Error;
 use crate::client::failure::Called;
 use crate::client::{spec, split};
-use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
+use crate::wire::{FlowsFate, Hello, Ports, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was done with a rule.
@@ -63,6 +64,8 @@ pub struct Draft<'a> {
     pub(super) keeps_picks: bool,
     /// Whether the deeds are told by what the table was and is, and not step by step.
     pub(super) by_difference: bool,
+    /// New rules whose ports are to be picked, those of one spec together.
+    pub(super) twins: Vec<Twins>,
     flows: HashMap<RuleId, FlowsFate>,
     ids: FreeIds,
 }
@@ -80,6 +83,7 @@ impl<'a> Draft<'a> {
             optional: HashSet::new(),
             keeps_picks: false,
             by_difference: false,
+            twins: Vec::new(),
             flows: HashMap::new(),
         }
     }
@@ -100,6 +104,9 @@ impl<'a> Draft<'a> {
         let rule = Rule { id, ..rule };
         self.rules.push(rule);
         self.words.insert(id, words.to_owned());
+        if matches!(rule.ports, Ports::Pick { .. }) {
+            self.pick(&rule, words);
+        }
         Ok(rule)
     }
 
@@ -141,6 +148,7 @@ impl<'a> Draft<'a> {
     /// The requests that turn the table into this. First what makes room in it.
     pub(super) fn settle(mut self) -> Result<Settled, Error> {
         adopt::adopt(&mut self);
+        let twins = self.open_twins();
         let before: HashMap<RuleId, Rule> =
             self.before.iter().map(|rule| (rule.id, *rule)).collect();
         let ids: HashSet<RuleId> = self.rules.iter().map(|rule| rule.id).collect();
@@ -174,7 +182,7 @@ impl<'a> Draft<'a> {
         };
         let leaving = gone().map(|rule| rule.id).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
-        Ok(Settled { requests, deeds, names, optional: self.optional })
+        Ok(Settled { requests, deeds, names, optional: self.optional, twins })
     }
 }
 
