@@ -8,7 +8,7 @@ use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use crate::times::Given;
 use crate::wire::Address;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -68,15 +68,18 @@ pub enum Life {
 pub fn reachable(specs: &[Spec], allowed: &[Allowed]) -> Vec<Allowed> {
     let mut all = allowed.to_vec();
     for wish in specs.iter().flat_map(|spec| &spec.wishes) {
-        let Some(address) = wish.address.address() else { continue };
-        let address = match address {
-            Address::V4(address) => IpAddr::V4(address),
-            Address::V6 { address, .. } => IpAddr::V6(address),
+        let addresses = match wish.address.address() {
+            Some(Address::V4(address)) => vec![IpAddr::V4(address)],
+            Some(Address::V6 { address, .. }) => vec![IpAddr::V6(address)],
+            // Either of them is tried.
+            None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         };
-        let ports = wish.target;
-        let one = Allowed::only(address, ports.first().get(), ports.last().get());
-        if !all.contains(&one) {
-            all.push(one);
+        for address in addresses {
+            let (first, last) = (wish.target.first().get(), wish.target.last().get());
+            let one = Allowed::only(address, first, last);
+            if !all.contains(&one) {
+                all.push(one);
+            }
         }
     }
     all
@@ -313,4 +316,36 @@ fn c_string(bytes: &[u8]) -> Result<CString, Error> {
 
 fn number(option: &str, fd: BorrowedFd<'_>) -> Result<CString, Error> {
     c_string(format!("{option}={}", fd.as_raw_fd()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_is_allowed_to_reach_what_reverse_specs_name_and_no_more() {
+        let specs: Vec<Spec> = [
+            "5432:5433/tcp,udp",
+            "[::1]:1-9:11-19",
+            "1:192.0.2.7:2",
+            "[::1]:1:[fd00::2]:2",
+            "3:auto:4",
+            "*:5000:5433",
+        ]
+        .map(|words| Spec::reverse(words).expect(words))
+        .to_vec();
+        let given: Vec<Allowed> = vec!["10.0.0.0/8:80".parse().expect("an entry")];
+        let expected = [
+            "10.0.0.0/8:80",
+            "127.0.0.1:5433",
+            "127.0.0.1:11-19",
+            "192.0.2.7:2",
+            "[fd00::2]:2",
+            "127.0.0.1:4",
+            "[::1]:4",
+        ];
+        let expected = expected.map(|words| words.parse().expect(words));
+        assert_eq!(reachable(&specs, &given), expected);
+        assert!(reachable(&[], &[]).is_empty());
+    }
 }

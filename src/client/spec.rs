@@ -9,8 +9,8 @@
 //! Reverse specs (`-r`) are of the same form with the sides exchanged, and as narrow as they can be
 //! where they say nothing: they listen on 127.0.0.1 of the container, and lead to 127.0.0.1 of the
 //! host. Not on ::1 as well: a network without IPv6, as most containers have it, has none. For what
-//! a `-p` never says there are words: `*` listens on every address, `auto` leads wherever the daemon
-//! finds the host.
+//! a `-p` never says there are words: `*` listens on every address, `auto` leads to the host's
+//! loopback of either family.
 
 mod problem;
 mod read;
