@@ -23,7 +23,7 @@ use super::failure::{self, Failed};
 use super::instance::advised;
 use super::session::Session;
 use crate::wire::{
-    Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
 use refusal::{conflict, refused};
 use std::collections::HashSet;
@@ -93,7 +93,7 @@ enum Again {
     /// A port that had been picked was taken before it was bound.
     Pick(Error),
     /// Ports that are asked for as far as they can be had, and cannot.
-    Lost(Vec<Failure>, Error),
+    Lost(Vec<lost::Lost>, Error),
 }
 
 /// Changes the table.
@@ -108,7 +108,7 @@ pub fn make(
 ) -> Result<Done, Error> {
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
-    let mut lost: Vec<Failure> = Vec::new();
+    let mut lost = Vec::new();
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;

@@ -5,7 +5,7 @@ mod holder;
 use super::error::{Error, Exit};
 use super::forward::FailedPorts;
 use super::session::Session;
-use super::spec;
+use super::spec::{self, protocol_name, side_name};
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, Protocol, Rule, RuleId, Side, Which};
@@ -52,6 +52,10 @@ impl Called {
 pub struct FailedBind {
     /// What the user calls the rule.
     pub rule: String,
+    /// `inbound`, or `reverse`: they are the container's.
+    pub side: &'static str,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
     /// Which ports, and why.
     #[serde(flatten)]
     pub ports: FailedPorts,
@@ -150,9 +154,10 @@ fn told(
     }
     let of_one = failures.chunk_by(|one, other| one.rule == other.rule);
     let failed = of_one.flat_map(|chunk| {
-        let rule = call(chunk[0].rule).words;
+        let called = call(chunk[0].rule);
+        let (side, protocol) = (side_name(called.side()), protocol_name(called.protocol()));
         let folded = FailedPorts::fold(chunk.iter()).into_iter();
-        folded.map(move |ports| FailedBind { rule: rule.clone(), ports })
+        folded.map(move |ports| FailedBind { rule: called.words.clone(), side, protocol, ports })
     });
     Failed {
         error: Error { failed: failed.collect(), ..Error::new(Exit::BindFailed, lines.join("\n")) },
@@ -177,7 +182,9 @@ fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
         ),
         _ => mend(errno, failure.address, port, called),
     };
-    format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")
+    let udp = if called.protocol() == Protocol::Udp { "/udp" } else { "" };
+    let inside = if called.side() == Side::Reverse { " in the container" } else { "" };
+    format!("{words}: cannot listen on {address}:{port}{udp}{inside}: {errno}{mend}")
 }
 
 /// What to do about it, if there is something to do.

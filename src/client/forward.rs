@@ -98,10 +98,7 @@ impl Forward {
         };
         Self {
             id: rule.id.0,
-            side: match rule.side {
-                Side::Inbound => "inbound",
-                Side::Reverse => "reverse",
-            },
+            side: spec::side_name(rule.side),
             protocol: spec::protocol_name(rule.protocol),
             address: rule.bind.address().map(|address| bare(&own(rule.side, address))),
             host_port,

@@ -20,7 +20,7 @@ mod written;
 
 pub use problem::Problem;
 pub use suffix::Suffix;
-pub use written::{address as written, of_rule, option_of, ports_text, protocol_name};
+pub use written::{address as written, of_rule, option_of, ports_text, protocol_name, side_name};
 
 use crate::wire::{
     Bind, Interface, Label, PortRange, Ports, Protocol, Rule, RuleId, Side, Target, TargetAddress,

@@ -69,6 +69,15 @@ fn interface_text(interface: &Interface) -> String {
     })
 }
 
+/// `inbound` or `reverse`.
+#[must_use]
+pub const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Inbound => "inbound",
+        Side::Reverse => "reverse",
+    }
+}
+
 /// `tcp` or `udp`.
 #[must_use]
 pub const fn protocol_name(protocol: Protocol) -> &'static str {
