@@ -13,8 +13,8 @@ mod tests;
 use crate::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use crate::table::{self, Committed, Counts, Effects, Stats, Step, Table};
 use crate::wire::{
-    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, Frame, Hello, Opcode, Outcome, Plan, Protocol,
-    Refusal, Reject, Request, Rule, Side, TableState, Which,
+    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, Frame, Hello, Opcode, Outcome, Plan, Refusal,
+    Reject, Request, Rule, Side, TableState, Which,
 };
 
 /// A client's place, below [`MAX_CLIENTS`].
@@ -353,7 +353,6 @@ impl From<table::Refusal> for Refusal {
 /// What this daemon can do as yet: TCP from the host into the container.
 fn is_supported(rule: &Rule) -> bool {
     rule.side == Side::Inbound
-        && rule.protocol == Protocol::Tcp
         && !rule.if_listening
         && !rule.transparent
         && rule.interface.is_none()

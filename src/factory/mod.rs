@@ -8,7 +8,9 @@
 pub mod addresses;
 pub mod allowed;
 pub mod channel;
+pub mod kept;
 pub mod message;
 pub mod policy;
 mod refusals;
 pub mod server;
+mod udp;

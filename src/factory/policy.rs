@@ -28,9 +28,7 @@ impl Policy {
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         match (self, work) {
-            (Self::Host { .. }, Work::Listen(place))
-                if place.protocol == Protocol::Tcp && place.interface.is_none() =>
-            {
+            (Self::Host { .. }, Work::Listen(place)) if place.interface.is_none() => {
                 if self.may_bind(Some(place.address), place.address.port()) {
                     Ok(())
                 } else {
@@ -40,9 +38,21 @@ impl Policy {
             // Each port that it looks at is asked for.
             (
                 Self::Host { .. },
-                Work::Pick { protocol: Protocol::Tcp, interface: None, .. } | Work::Nothing,
+                Work::Pick { interface: None, .. } | Work::Nothing | Work::Release,
             ) => Ok(()),
-            (Self::Guest, Work::Connect(Protocol::Tcp, destination)) => match destination {
+            // Beside a listener of its own, which the policy has allowed.
+            (Self::Host { .. }, Work::Reply { place, peer, .. }) => {
+                if place.protocol == Protocol::Udp
+                    && !place.address.ip().is_unspecified()
+                    && !peer.ip().is_unspecified()
+                    && place.address.is_ipv4() == peer.is_ipv4()
+                {
+                    Ok(())
+                } else {
+                    Err(Errno(libc::EPERM))
+                }
+            }
+            (Self::Guest, Work::Connect(_, destination)) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))
                 }
