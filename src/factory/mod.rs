@@ -10,6 +10,7 @@ pub mod allowed;
 pub mod channel;
 pub mod kept;
 pub mod message;
+pub mod network;
 pub mod policy;
 mod refusals;
 pub mod server;

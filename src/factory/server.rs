@@ -2,9 +2,7 @@
 
 use super::addresses::Addresses;
 use super::kept::Kept;
-use super::message::{
-    ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
-};
+use super::message::{ANSWER, Answer, BATCH, Destination, Made, Place, REQUEST, Request, Work};
 use super::policy::Policy;
 use super::refusals::Refusals;
 use super::udp;
@@ -116,6 +114,9 @@ impl Workshop<'_> {
         let Self { policy, keepalive, addresses } = self;
         policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
             (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
+                refusals.target(&destination.or_loopback());
+            }
             _ => refusals.other(),
         })?;
         match request.work {
@@ -213,10 +214,8 @@ fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
 
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
     Ok(match (destination, addresses) {
-        (Destination::Named(address), _) => address,
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
-        (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
-        (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
+        _ => destination.or_loopback(),
     })
 }
 

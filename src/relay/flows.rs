@@ -1,7 +1,7 @@
 //! All flows, and which of them wait for what.
 //!
 //! Lists run through them, each with a link of its own in a flow: those whose target's socket must be
-//! asked for; those that may have something to move, into which an event only puts its flow, and where
+//! asked for, of either factory; those that may have something to move, into which an event only puts its flow, and where
 //! who has moved something waits behind all others for the next turn; and three for deadlines, those
 //! first whose turn is next: flows that are not open yet, half-closed ones, and holders of pipes.
 //!
@@ -14,6 +14,7 @@ use super::pump::{Means, give_back};
 use super::udp::UdpPatience;
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
+use crate::factory::network::Network;
 use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -85,7 +86,8 @@ pub struct Flows {
     arena: Arena<Flow>,
     means: Means,
     patience: Patience,
-    asking: List,
+    /// Of the host's factory, and of the guest's.
+    asking: [List; 2],
     ready: List,
     unopened: List,
     half_closed: List,
@@ -97,12 +99,12 @@ pub struct Flows {
 impl Flows {
     /// Room for `capacity` flows.
     pub fn new(capacity: usize, means: Means, patience: Patience) -> Self {
-        let [asking, ready, unopened, half_closed, holders] = core::array::from_fn(List::new);
+        let [host, guest, ready, unopened, half_closed, holders] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
             means,
             patience,
-            asking,
+            asking: [host, guest],
             ready,
             unopened,
             half_closed,
@@ -146,7 +148,7 @@ impl Flows {
             links: [Links::UNLINKED; LISTS],
         };
         let flow = self.arena.insert(flow).map_err(|flow| flow.client.fd)?;
-        self.asking.push(&mut self.arena, flow);
+        self.asking[goal.network as usize].push(&mut self.arena, flow);
         self.unopened.push(&mut self.arena, flow);
         Ok(flow)
     }
@@ -163,9 +165,14 @@ impl Flows {
         }
     }
 
-    /// The next flow whose target's socket is to be asked for.
-    pub fn next_to_ask(&mut self) -> Option<(Ref, Destination)> {
-        let flow = self.asking.pop(&mut self.arena)?;
+    /// The network that a flow leads to; `None`: it is over.
+    pub fn network(&self, flow: Ref) -> Option<Network> {
+        self.arena.get(flow).map(|flow| flow.goal.network)
+    }
+
+    /// The next flow whose target's socket is to be asked for in a network.
+    pub fn next_to_ask(&mut self, network: Network) -> Option<(Ref, Destination)> {
+        let flow = self.asking[network as usize].pop(&mut self.arena)?;
         let state = self.arena.get_mut(flow)?;
         state.phase = Phase::Asked;
         Some((flow, state.goal.destination()))
@@ -196,7 +203,8 @@ impl Flows {
         let state = self.arena.get_mut(flow)?;
         state.phase = Phase::Asking;
         if state.goal.turn(errno) {
-            self.asking.push(&mut self.arena, flow);
+            let network = state.goal.network;
+            self.asking[network as usize].push(&mut self.arena, flow);
             return None;
         }
         let ending = if errno.0 == libc::ETIMEDOUT { Ending::TimedOut } else { Ending::Refused };
@@ -300,7 +308,8 @@ impl Flows {
         if matches!(arena.get(flow)?.phase, Phase::Asked) {
             self.late += 1;
         }
-        for list in [asking, ready, unopened, half_closed, holders] {
+        let [host, guest] = asking;
+        for list in [host, guest, ready, unopened, half_closed, holders] {
             list.remove(arena, flow);
         }
         let Flow { mut client, phase, origin, .. } = arena.remove(flow)?;

@@ -3,7 +3,7 @@
 use crate::arena::{Arena, Ref};
 
 /// How many lists there can be.
-pub(super) const LISTS: usize = 5;
+pub(super) const LISTS: usize = 6;
 
 /// What can be in lists.
 pub(super) trait Linked {

@@ -11,6 +11,7 @@ use super::token::Token;
 use super::world::{World, tally};
 use crate::arena::Ref;
 use crate::factory::message::Family;
+use crate::factory::network::Network;
 use crate::limits::EVICTION_LOOKS;
 use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
@@ -123,7 +124,8 @@ impl World {
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        Goal::new(target.address, port.get(), family_of(*key), answered)
+        let network = Network::of_targets(key.side);
+        Goal::new(network, target.address, port.get(), family_of(*key), answered)
     }
 
     /// Gives a datagram of the batch to its flow.

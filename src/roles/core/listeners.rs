@@ -11,6 +11,7 @@ use super::waiting::Waiter;
 use super::world::{EDGES, INPUT, World};
 use crate::arena::Ref;
 use crate::factory::message::Family;
+use crate::factory::network::Network;
 use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
@@ -113,7 +114,8 @@ impl World {
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        let goal = Goal::new(target.address, port.get(), family_of(key), answered);
+        let network = Network::of_targets(key.side);
+        let goal = Goal::new(network, target.address, port.get(), family_of(key), answered);
         let now = clock::now_ms();
         let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());

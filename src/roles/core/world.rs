@@ -28,8 +28,8 @@ pub(super) const EDGES: u32 =
 /// Level-triggered, reading: for listeners, control clients and channels.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 
-/// What this daemon can do as yet.
-const FEATURES: Features = Features::TCP
+/// What every daemon can do as yet.
+pub(super) const FEATURES: Features = Features::TCP
     .with(Features::UDP)
     .with(Features::PICK)
     .with(Features::ALLOW_FAILED)
@@ -68,6 +68,8 @@ pub(super) struct World {
     pub(super) descriptor_limit: usize,
     pub(super) achieved: Achieved,
     pub(super) sandbox: SandboxMode,
+    /// What this daemon can do.
+    features: Features,
     pub(super) started_ms: u64,
     pub(super) longest_turn_us: u64,
     /// Connects that failed for want of a local port.
@@ -83,7 +85,7 @@ impl World {
         epoll: Epoll,
         descriptor_limit: usize,
         patience: Patience,
-        sandbox: SandboxMode,
+        (sandbox, features): (SandboxMode, Features),
     ) -> Result<Self, Errno> {
         let pipes = Pipes::new(pipes(descriptor_limit))?;
         let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
@@ -108,6 +110,7 @@ impl World {
             descriptor_limit,
             achieved: Achieved { layers: Layers(0), landlock_abi: 0 },
             sandbox,
+            features,
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
             no_local_port: 0,
@@ -193,7 +196,7 @@ impl Facts for World {
             max_flows: narrow(MAX_FLOWS as u64),
             rules: 0,
             layers: self.achieved.layers,
-            features: FEATURES,
+            features: self.features,
             landlock_abi: self.achieved.landlock_abi,
             transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
             max_in_flight: MAX_IN_FLIGHT,

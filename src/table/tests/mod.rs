@@ -91,7 +91,7 @@ impl Kernel {
                 let port = if self.picks.is_empty() { Err(IN_USE) } else { self.picks.remove(0) };
                 table.picked(rule, port);
             }
-            Request::Settle => table.settled(),
+            Request::Settle(side) => table.settled(side),
         }
     }
 }
