@@ -388,7 +388,7 @@ impl Daemon {
                 };
                 self.table.picked(rule, port);
             }
-            Asked::Settle => self.table.settled(),
+            Asked::Settle(side) => self.table.settled(side),
         }
     }
 

@@ -268,6 +268,13 @@ pub struct Times {
     /// 0: never; 0 to 604800 [default: 3600]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::HalfClosedTimeout))]
     pub half_closed_timeout: Option<u32>,
+    /// Forget a UDP peer that was not answered and is silent for so long; 1 to 86400 [default: 30]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::UdpTimeout))]
+    pub udp_timeout: Option<u32>,
+    /// Forget a UDP peer that was answered, when both sides are silent for so long; 1 to 86400
+    /// [default: 120]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::UdpStreamTimeout))]
+    pub udp_stream_timeout: Option<u32>,
 }
 
 /// Reads one as the daemon does.
@@ -286,6 +293,8 @@ impl From<Times> for Given {
                 Setting::UserTimeout => times.user_timeout,
                 Setting::ConnectTimeout => times.connect_timeout,
                 Setting::HalfClosedTimeout => times.half_closed_timeout,
+                Setting::UdpTimeout => times.udp_timeout,
+                Setting::UdpStreamTimeout => times.udp_stream_timeout,
             };
         }
         given

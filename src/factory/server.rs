@@ -1,14 +1,15 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
-use super::message::{
-    ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
-};
+use super::kept::Kept;
+use super::message::{ANSWER, Answer, BATCH, Destination, Made, Place, REQUEST, Request, Work};
 use super::policy::Policy;
 use super::refusals::Refusals;
+use super::udp;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
-use crate::sys::{Errno, Result, fd, socket, unix};
+use crate::sys::{Errno, Result, datagram, fd, socket, unix};
+use crate::wire::Protocol;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,7 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback. Every socket gets the times of `keepalive`.
+/// the loopback. Every TCP socket gets the times of `keepalive`; copies of UDP listeners are `kept`.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
@@ -30,6 +31,7 @@ pub fn serve(
     policy: &Policy,
     keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
+    kept: &mut Kept,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
@@ -60,8 +62,8 @@ pub fn serve(
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            let outcome =
-                carry_out(&request.work, policy, keepalive, addresses.as_deref(), &mut refusals);
+            let workshop = Workshop { policy, keepalive, addresses: addresses.as_deref() };
+            let outcome = workshop.carry_out(&request, kept, &mut refusals);
             *place = answer(request.token, outcome, &mut made).encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
@@ -94,29 +96,60 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
     }
 }
 
-fn carry_out(
-    work: &Work,
-    policy: &Policy,
+/// What requests are carried out with.
+#[derive(Clone, Copy)]
+struct Workshop<'a> {
+    policy: &'a Policy,
     keepalive: Keepalive,
-    addresses: Option<&Addresses>,
-    refusals: &mut Refusals,
-) -> Result<Product> {
-    policy.check(work).inspect_err(|_| match (policy, work) {
-        (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
-        _ => refusals.other(),
-    })?;
-    match *work {
-        Work::Listen(Place { address, .. }) => bound(&address, keepalive).map(Product::Socket),
-        Work::Connect(_, destination) => {
-            let address = resolve(destination, addresses)?;
-            let socket = connecting(&address, keepalive);
-            socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
+    addresses: Option<&'a Addresses>,
+}
+
+impl Workshop<'_> {
+    fn carry_out(
+        self,
+        request: &Request,
+        kept: &mut Kept,
+        refusals: &mut Refusals,
+    ) -> Result<Product> {
+        let Self { policy, keepalive, addresses } = self;
+        policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
+            (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
+                refusals.target(&destination.or_loopback());
+            }
+            _ => refusals.other(),
+        })?;
+        match request.work {
+            Work::Listen(Place { protocol: Protocol::Tcp, address, .. }) => {
+                bound(&address, keepalive).map(Product::Socket)
+            }
+            Work::Listen(Place { protocol: Protocol::Udp, address, .. }) => {
+                udp::listener(&address, request.token, kept).map(Product::Socket)
+            }
+            Work::Reply { place, peer, listener } => {
+                let listener = kept.get(listener, &place.address).ok_or_else(|| {
+                    refusals.other();
+                    Errno(libc::EPERM)
+                })?;
+                udp::reply(&place.address, &peer, listener).map(Product::Socket)
+            }
+            Work::Connect(protocol, destination) => {
+                let address = resolve(destination, addresses)?;
+                let socket = match protocol {
+                    Protocol::Tcp => connecting(&address, keepalive),
+                    Protocol::Udp => udp::connected(&address),
+                };
+                socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
+            }
+            Work::Pick { protocol, address, width, from, .. } => {
+                pick((protocol, address), (width, from), policy, refusals).map(Product::Port)
+            }
+            Work::Release => {
+                kept.release(request.token);
+                Ok(Product::Nothing)
+            }
+            Work::Nothing => Ok(Product::Nothing),
         }
-        Work::Pick { address, width, from, .. } => {
-            pick(address, (width, from), policy, refusals).map(Product::Port)
-        }
-        Work::Reply { .. } => Err(Errno(libc::EPERM)),
-        Work::Release | Work::Nothing => Ok(Product::Nothing),
     }
 }
 
@@ -142,7 +175,7 @@ enum Product {
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
 /// from then until listen(2), so that nobody takes the port in between.
 fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = try_bind(address)?;
+    let socket = try_bind(Protocol::Tcp, address)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
     socket::set_urgent_inline(socket.as_fd())?;
@@ -151,7 +184,10 @@ fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
 }
 
 /// The bind alone, which is all that tells whether a port is free.
-fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
+fn try_bind(protocol: Protocol, address: &SocketAddr) -> Result<OwnedFd> {
+    if protocol == Protocol::Udp {
+        return udp::bound(address);
+    }
     let socket = socket::tcp(address)?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     socket::bind(socket.as_fd(), address)?;
@@ -178,10 +214,8 @@ fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
 
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
     Ok(match (destination, addresses) {
-        (Destination::Named(address), _) => address,
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
-        (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
-        (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
+        _ => destination.or_loopback(),
     })
 }
 
@@ -202,7 +236,7 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 /// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
 /// one of the kernel's choice, then from the lowest on. Each port is looked at once.
 fn pick(
-    address: Option<SocketAddr>,
+    (protocol, address): (Protocol, Option<SocketAddr>),
     (width, from): (u16, u16),
     policy: &Policy,
     refusals: &mut Refusals,
@@ -214,7 +248,7 @@ fn pick(
     }
     let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
     let start = match from {
-        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
+        0 => match given_port(protocol, &at_port(address.unwrap_or(ANY_V4), 0)) {
             Ok(port) => port,
             // There are others than those that the kernel gives away; or Landlock knows the few that
             // are allowed, and 0 is none of them.
@@ -226,7 +260,7 @@ fn pick(
     // What begins below the start may end behind it.
     let wrapped = lowest..=start.saturating_add(width - 1);
     for ports in [start..=u16::MAX, wrapped] {
-        if let Some(port) = free_run(address, width, ports, policy)? {
+        if let Some(port) = free_run((protocol, address), width, ports, policy)? {
             return Ok(port);
         }
     }
@@ -235,22 +269,25 @@ fn pick(
 
 /// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
 /// begins in the lower half of them.
-fn given_port(address: &SocketAddr) -> Result<u16> {
-    let socket = socket::tcp(address)?;
+fn given_port(protocol: Protocol, address: &SocketAddr) -> Result<u16> {
+    let socket = match protocol {
+        Protocol::Tcp => socket::tcp(address)?,
+        Protocol::Udp => datagram::udp(address)?,
+    };
     socket::bind(socket.as_fd(), address)?;
     Ok(socket::local_address(socket.as_fd())?.port())
 }
 
 /// The first run of so many free ports among these; `None` when there is none.
 fn free_run(
-    address: Option<SocketAddr>,
+    (protocol, address): (Protocol, Option<SocketAddr>),
     width: u16,
     ports: RangeInclusive<u16>,
     policy: &Policy,
 ) -> Result<Option<u16>> {
     let mut run = 0;
     for port in ports {
-        let is_free = policy.may_bind(address, port) && is_free(address, port)?;
+        let is_free = policy.may_bind(address, port) && is_free((protocol, address), port)?;
         run = if is_free { run + 1 } else { 0 };
         if run == width {
             return Ok(Some(port - (width - 1)));
@@ -265,7 +302,7 @@ fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address
 }
 
-fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
+fn is_free((protocol, address): (Protocol, Option<SocketAddr>), port: u16) -> Result<bool> {
     let (first, second) = match address {
         Some(address) => (at_port(address, port), None),
         None => (
@@ -273,13 +310,13 @@ fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
             Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         ),
     };
-    match try_bind(&first) {
+    match try_bind(protocol, &first) {
         Ok(_) => {}
         // A low one is not free to everybody.
         Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
         Err(errno) => return Err(errno),
     }
-    match second.map(|address| try_bind(&address)) {
+    match second.map(|address| try_bind(protocol, &address)) {
         // A host without the other family has nothing to be free there.
         None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
         Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),

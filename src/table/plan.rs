@@ -7,7 +7,7 @@
 use super::Table;
 use super::key::{self, Key, keys};
 use super::slots::{Slot, State};
-use super::transaction::Phase;
+use super::transaction::{Phase, Sides};
 use crate::arena::Ref;
 use crate::limits::LOOKS;
 use crate::wire::RuleId;
@@ -131,7 +131,7 @@ impl<D> Table<D> {
         }
         counts.retired += retired;
         self.phase = if over {
-            Phase::Binding { next: 0, asked: 0, counts }
+            Phase::Binding { next: 0, asked: 0, counts, sides: Sides::default() }
         } else {
             Phase::Comparing { next, counts }
         };

@@ -2,7 +2,7 @@
 
 use crate::calls::{KILLED, NOTHING, known};
 use crate::names::number;
-use crate::policy::{ALL, Entry, read};
+use crate::policy::{ALL, Entry, base, read};
 use crate::sealed::{CAME_BACK, end_of_call, end_of_read};
 use pesto::sandbox::seccomp::{
     self, CORE_LINK, CORE_PIDFD, DIRECTORY, GUEST_PIDFD, HOST_PIDFD, OLD_LOG, OWN_PROCESS, Policy,
@@ -55,7 +55,10 @@ fn what_a_role_must_never_do_kills_it() {
         let own = match policy {
             Policy::Core => NEVER_CORE,
             Policy::Supervisor => NEVER_SUPERVISOR,
-            Policy::HostFactory | Policy::GuestFactory => NEVER_FACTORY,
+            Policy::HostFactory
+            | Policy::GuestFactory
+            | Policy::HostFactoryReverse
+            | Policy::GuestFactoryReverse => NEVER_FACTORY,
         };
         // A name without a number is a call that this architecture does not have.
         for syscall in NEVER.iter().chain(own) {
@@ -237,6 +240,16 @@ const NEVER_SO: &[(Policy, &str, usize, [u64; 6], &str)] = &[
     (Policy::GuestFactory, "write", 0, [9, 0, 0, 0, 0, 0], "to a peer or a target"),
     (Policy::GuestFactory, "ppoll", 2, [0x1000, 2, 0x1000, 0, 8, 0], "wakes up by itself"),
     (Policy::GuestFactory, "ppoll", 3, [0x1000, 2, 0, 0x1000, 8, 0], "with other signals blocked"),
+    (Policy::HostFactoryReverse, "connect", 0, [3, 0x1000, 16, 0, 0, 0], "a socket of its own"),
+    (Policy::HostFactoryReverse, "connect", 0, [3, 0x1000, 28, 0, 0, 0], "a socket of its own"),
+    (Policy::HostFactoryReverse, "connect", 0, [4, 0x1000, 16, 0, 0, 0], "a socket of its own"),
+    (Policy::HostFactoryReverse, "connect", 0, [4, 0x1000, 28, 0, 0, 0], "a socket of its own"),
+    (Policy::HostFactoryReverse, "connect", 2, [9, 0x1000, 110, 0, 0, 0], "to an address of another length"),
+    (Policy::GuestFactoryReverse, "bind", 0, [3, 0x1000, 16, 0, 0, 0], "a socket of its own"),
+    (Policy::GuestFactoryReverse, "bind", 0, [4, 0x1000, 28, 0, 0, 0], "a socket of its own"),
+    (Policy::GuestFactoryReverse, "bind", 0, [5, 0x1000, 16, 0, 0, 0], "a socket of its own"),
+    (Policy::GuestFactoryReverse, "bind", 0, [6, 0x1000, 28, 0, 0, 0], "a socket of its own"),
+    (Policy::GuestFactoryReverse, "bind", 2, [9, 0x1000, 110, 0, 0, 0], "to an address of another length"),
     (Policy::Supervisor, "sendto", 4, [LINK, 0, 0, 0x4000, 0x1000, 0], "to an address"),
     (Policy::Supervisor, "sendto", 5, [LINK, 0, 0, 0x4000, 0, 16], "to an address of some length"),
     (Policy::Supervisor, "sendto", 3, [LINK, 0, 0, 0x4001, 0, 0], "marked as urgent"),
@@ -303,16 +316,33 @@ const NO_ENTRY_FOR: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::GuestFactory, "connect", [3, 0x1000, 110, 0, 0, 0], "its channel to a path"),
     (Policy::GuestFactory, "connect", [4, 0x1000, 110, 0, 0, 0], "its link to a path"),
     (Policy::GuestFactory, "connect", [6, 0x1000, 2, 0, 0, 0], "its questions to nobody, or anybody"),
+    (Policy::HostFactory, "connect", [9, 0x1000, 16, 0, 0, 0], "anywhere"),
+    (Policy::HostFactory, "connect", [9, 0x1000, 28, 0, 0, 0], "anywhere"),
+    (Policy::HostFactoryReverse, "connect", [3, 0x1000, 110, 0, 0, 0], "its channel to a path"),
+    (Policy::HostFactoryReverse, "connect", [4, 0x1000, 110, 0, 0, 0], "its link to a path"),
+    (Policy::GuestFactory, "bind", [9, 0x1000, 16, 0, 0, 0], "anything"),
+    (Policy::GuestFactory, "bind", [9, 0x1000, 28, 0, 0, 0], "anything"),
+    (Policy::GuestFactoryReverse, "bind", [3, 0x1000, 110, 0, 0, 0], "its channel to a path"),
+    (Policy::GuestFactoryReverse, "bind", [6, 0x1000, 12, 0, 0, 0], "its questions to a group"),
     (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
     (Policy::Supervisor, "fcntl", [9, 0, 0, 0, 0, 0], "F_DUPFD"),
 ];
 
 /// Every call that is allowed but for one argument.
 fn never_so() -> impl Iterator<Item = (Policy, &'static str, usize, [u64; 6], &'static str)> {
-    let anywhere = ALL.into_iter().flat_map(|(policy, ..)| {
+    let anywhere = ALL.into_iter().filter(|(policy, ..)| base(*policy).is_none());
+    let anywhere = anywhere.flat_map(|(policy, ..)| {
         NEVER_SO_ANYWHERE.iter().map(move |&(call, at, all, form)| (policy, call, at, all, form))
     });
-    NEVER_SO.iter().copied().chain(anywhere)
+    let own = NEVER_SO.iter().copied();
+    own.chain(anywhere)
+        .flat_map(|row| with_more(row.0).map(move |of| (of, row.1, row.2, row.3, row.4)))
+}
+
+/// A policy, and those that add to it: what it may never do they may not either.
+fn with_more(policy: Policy) -> impl Iterator<Item = Policy> {
+    let more = ALL.into_iter().map(|(of, ..)| of).filter(move |of| base(*of) == Some(policy));
+    [policy].into_iter().chain(more)
 }
 
 #[test]
