@@ -31,17 +31,23 @@ pub enum Setting {
     ConnectTimeout,
     /// See [`Patience::half_closed_ms`]; 0: for ever.
     HalfClosedTimeout,
+    /// See [`UdpPatience::unanswered_ms`](crate::relay::udp::UdpPatience).
+    UdpTimeout,
+    /// See [`UdpPatience::answered_ms`](crate::relay::udp::UdpPatience).
+    UdpStreamTimeout,
 }
 
 impl Setting {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::KeepaliveIdle,
         Self::KeepaliveInterval,
         Self::KeepaliveProbes,
         Self::UserTimeout,
         Self::ConnectTimeout,
         Self::HalfClosedTimeout,
+        Self::UdpTimeout,
+        Self::UdpStreamTimeout,
     ];
 
     /// The option, what it may be, and that in words.
@@ -57,6 +63,8 @@ impl Setting {
             Self::HalfClosedTimeout => {
                 ("--half-closed-timeout", 0..=604_800, "0 to 604800 seconds")
             }
+            Self::UdpTimeout => ("--udp-timeout", 1..=86_400, "1 to 86400 seconds"),
+            Self::UdpStreamTimeout => ("--udp-stream-timeout", 1..=86_400, "1 to 86400 seconds"),
         }
     }
 
@@ -111,6 +119,8 @@ impl Given {
                 Setting::HalfClosedTimeout => {
                     patience.half_closed_ms = if ms == 0 { u64::MAX } else { ms };
                 }
+                Setting::UdpTimeout => patience.udp.unanswered_ms = ms,
+                Setting::UdpStreamTimeout => patience.udp.answered_ms = ms,
             }
         }
         times
@@ -121,6 +131,7 @@ impl Given {
 mod tests {
     use super::*;
     use crate::limits::TIMES;
+    use crate::relay::udp::UdpPatience;
 
     #[test]
     fn each_setting_has_its_own_place_and_takes_its_bounds_alone() {
@@ -141,7 +152,8 @@ mod tests {
         }
         assert_eq!(given.words().count(), Setting::ALL.len());
         let keepalive = Keepalive { idle_s: 7, interval_s: 7, probes: 7, unacknowledged_ms: 7000 };
-        let patience = Patience { connect_ms: 7000, half_closed_ms: 7000 };
+        let udp = UdpPatience { unanswered_ms: 7000, answered_ms: 7000 };
+        let patience = Patience { connect_ms: 7000, half_closed_ms: 7000, udp };
         assert_eq!(given.over(TIMES), Times { keepalive, patience });
     }
 

@@ -8,8 +8,10 @@
 pub mod addresses;
 pub mod allowed;
 pub mod channel;
+pub mod kept;
 pub mod message;
 pub mod network;
 pub mod policy;
 mod refusals;
 pub mod server;
+mod udp;

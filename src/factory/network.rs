@@ -32,4 +32,12 @@ impl Network {
             Side::Reverse => Self::Host,
         }
     }
+
+    /// What rules have their listeners there.
+    pub const fn side_of_listeners(self) -> Side {
+        match self {
+            Self::Host => Side::Inbound,
+            Self::Guest => Side::Reverse,
+        }
+    }
 }

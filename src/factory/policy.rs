@@ -33,16 +33,18 @@ impl Policy {
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
-            Work::Listen(place) if is_done(place.protocol) => {
-                self.may_bind(Some(place.address), place.address.port())
-            }
-            Work::Connect(protocol, destination) if is_done(*protocol) => {
-                self.may_connect(*destination)
-            }
+            Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
+            Work::Connect(_, destination) => self.may_connect(*destination),
             // Each port that it looks at is asked for.
-            Work::Pick { protocol, .. } if is_done(*protocol) => self.may_listen(),
-            Work::Nothing => self.may_listen(),
-            _ => false,
+            Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
+            // Beside a listener of its own, which the policy has allowed.
+            Work::Reply { place, peer, .. } => {
+                self.may_listen()
+                    && place.protocol == Protocol::Udp
+                    && !place.address.ip().is_unspecified()
+                    && !peer.ip().is_unspecified()
+                    && place.address.is_ipv4() == peer.is_ipv4()
+            }
         };
         if may { Ok(()) } else { Err(Errno(libc::EPERM)) }
     }
@@ -98,11 +100,6 @@ impl Policy {
         };
         allowed.iter().map(Allowed::first_port).chain(anywhere)
     }
-}
-
-/// What factories do as yet.
-fn is_done(protocol: Protocol) -> bool {
-    protocol == Protocol::Tcp
 }
 
 #[cfg(test)]

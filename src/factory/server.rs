@@ -1,13 +1,15 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
+use super::kept::Kept;
 use super::message::{ANSWER, Answer, BATCH, Destination, Made, Place, REQUEST, Request, Work};
 use super::policy::Policy;
 use super::refusals::Refusals;
+use super::udp;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
-use crate::sys::{Errno, Result, fd, socket, unix};
-use crate::wire::Interface;
+use crate::sys::{Errno, Result, datagram, fd, socket, unix};
+use crate::wire::{Interface, Protocol};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +23,7 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback. Every socket gets the times of `keepalive`.
+/// the loopback. Every TCP socket gets the times of `keepalive`; copies of UDP listeners are `kept`.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
@@ -29,6 +31,7 @@ pub fn serve(
     policy: &Policy,
     keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
+    kept: &mut Kept,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
@@ -59,8 +62,8 @@ pub fn serve(
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            let outcome =
-                carry_out(&request.work, policy, keepalive, addresses.as_deref(), &mut refusals);
+            let workshop = Workshop { policy, keepalive, addresses: addresses.as_deref() };
+            let outcome = workshop.carry_out(&request, kept, &mut refusals);
             *place = answer(request.token, outcome, &mut made).encode();
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
@@ -93,32 +96,60 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
     }
 }
 
-fn carry_out(
-    work: &Work,
-    policy: &Policy,
+/// What requests are carried out with.
+#[derive(Clone, Copy)]
+struct Workshop<'a> {
+    policy: &'a Policy,
     keepalive: Keepalive,
-    addresses: Option<&Addresses>,
-    refusals: &mut Refusals,
-) -> Result<Product> {
-    policy.check(work).inspect_err(|_| match (policy, work) {
-        (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
-        (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
-            refusals.target(&destination.or_loopback());
+    addresses: Option<&'a Addresses>,
+}
+
+impl Workshop<'_> {
+    fn carry_out(
+        self,
+        request: &Request,
+        kept: &mut Kept,
+        refusals: &mut Refusals,
+    ) -> Result<Product> {
+        let Self { policy, keepalive, addresses } = self;
+        policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
+            (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
+                refusals.target(&destination.or_loopback());
+            }
+            _ => refusals.other(),
+        })?;
+        match request.work {
+            Work::Listen(place) => match place.protocol {
+                Protocol::Tcp => bound(&place, keepalive),
+                Protocol::Udp => udp::listener(&place, request.token, kept),
+            }
+            .map(Product::Socket),
+            Work::Reply { place, peer, listener } => {
+                let listener = kept.get(listener, &place.address).ok_or_else(|| {
+                    refusals.other();
+                    Errno(libc::EPERM)
+                })?;
+                udp::reply(&place, &peer, listener).map(Product::Socket)
+            }
+            Work::Connect(protocol, destination) => {
+                let address = resolve(destination, addresses)?;
+                let socket = match protocol {
+                    Protocol::Tcp => connecting(&address, keepalive),
+                    Protocol::Udp => udp::connected(&address),
+                };
+                socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
+            }
+            Work::Pick { protocol, address, interface, width, from } => {
+                let at = Wanted { protocol, address, interface };
+                pick(at, (width, from), policy, refusals).map(Product::Port)
+            }
+            Work::Release => {
+                kept.release(request.token);
+                Ok(Product::Nothing)
+            }
+            Work::Nothing => Ok(Product::Nothing),
         }
-        _ => refusals.other(),
-    })?;
-    match *work {
-        Work::Listen(place) => bound(&place, keepalive).map(Product::Socket),
-        Work::Connect(_, destination) => {
-            let address = resolve(destination, addresses)?;
-            let socket = connecting(&address, keepalive);
-            socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
-        }
-        Work::Pick { address, interface, width, from, .. } => {
-            pick((address, interface), (width, from), policy, refusals).map(Product::Port)
-        }
-        Work::Reply { .. } => Err(Errno(libc::EPERM)),
-        Work::Release | Work::Nothing => Ok(Product::Nothing),
     }
 }
 
@@ -144,7 +175,7 @@ enum Product {
 /// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
 /// from then until listen(2), so that nobody takes the port in between.
 fn bound(place: &Place, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = try_bind(&place.address, place.interface)?;
+    let socket = try_bind(place)?;
     socket::set_reuse_address(socket.as_fd(), false)?;
     socket::set_no_delay(socket.as_fd())?;
     socket::set_urgent_inline(socket.as_fd())?;
@@ -153,18 +184,23 @@ fn bound(place: &Place, keepalive: Keepalive) -> Result<OwnedFd> {
 }
 
 /// The bind alone, which is all that tells whether a port is free.
-fn try_bind(address: &SocketAddr, interface: Option<Interface>) -> Result<OwnedFd> {
-    let socket = held(address, interface)?;
-    socket::set_reuse_address(socket.as_fd(), true)?;
-    socket::bind(socket.as_fd(), address)?;
+fn try_bind(place: &Place) -> Result<OwnedFd> {
+    let socket = held(place)?;
+    if place.protocol == Protocol::Tcp {
+        socket::set_reuse_address(socket.as_fd(), true)?;
+    }
+    socket::bind(socket.as_fd(), &place.address)?;
     Ok(socket)
 }
 
-/// A socket for such an address, held to the interface. Before bind: the kernel looks for others at the
-/// port on that interface alone.
-fn held(address: &SocketAddr, interface: Option<Interface>) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
-    if let Some(interface) = interface {
+/// A socket for a place, held to its interface. Before bind: the kernel looks for others at the port on
+/// that interface alone.
+pub(super) fn held(place: &Place) -> Result<OwnedFd> {
+    let socket = match place.protocol {
+        Protocol::Tcp => socket::tcp(&place.address)?,
+        Protocol::Udp => datagram::udp(&place.address)?,
+    };
+    if let Some(interface) = place.interface {
         socket::hold_to(socket.as_fd(), interface.padded())?;
     }
     Ok(socket)
@@ -212,19 +248,19 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
 /// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
 /// one of the kernel's choice, then from the lowest on. Each port is looked at once.
 fn pick(
-    (address, interface): (Option<SocketAddr>, Option<Interface>),
+    at: Wanted,
     (width, from): (u16, u16),
     policy: &Policy,
     refusals: &mut Refusals,
 ) -> Result<u16> {
     // Not even the kernel is asked for a port of an address where none may be bound.
-    if !(1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
-        refusals.pick(address.map(|address| address.ip()));
+    if !(1..=u16::MAX).any(|port| policy.may_bind(at.address, port)) {
+        refusals.pick(at.address.map(|address| address.ip()));
         return Err(Errno(libc::EPERM));
     }
     let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
     let start = match from {
-        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0), interface) {
+        0 => match given_port(&at.place(at.address.unwrap_or(ANY_V4), 0)) {
             Ok(port) => port,
             // There are others than those that the kernel gives away; or Landlock knows the few that
             // are allowed, and 0 is none of them.
@@ -236,7 +272,7 @@ fn pick(
     // What begins below the start may end behind it.
     let wrapped = lowest..=start.saturating_add(width - 1);
     for ports in [start..=u16::MAX, wrapped] {
-        if let Some(port) = free_run((address, interface), width, ports, policy)? {
+        if let Some(port) = free_run(at, width, ports, policy)? {
             return Ok(port);
         }
     }
@@ -245,22 +281,22 @@ fn pick(
 
 /// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
 /// begins in the lower half of them.
-fn given_port(address: &SocketAddr, interface: Option<Interface>) -> Result<u16> {
-    let socket = held(address, interface)?;
-    socket::bind(socket.as_fd(), address)?;
+fn given_port(place: &Place) -> Result<u16> {
+    let socket = held(place)?;
+    socket::bind(socket.as_fd(), &place.address)?;
     Ok(socket::local_address(socket.as_fd())?.port())
 }
 
 /// The first run of so many free ports among these; `None` when there is none.
 fn free_run(
-    (address, interface): (Option<SocketAddr>, Option<Interface>),
+    at: Wanted,
     width: u16,
     ports: RangeInclusive<u16>,
     policy: &Policy,
 ) -> Result<Option<u16>> {
     let mut run = 0;
     for port in ports {
-        let is_free = policy.may_bind(address, port) && is_free(address, interface, port)?;
+        let is_free = policy.may_bind(at.address, port) && is_free(at, port)?;
         run = if is_free { run + 1 } else { 0 };
         if run == width {
             return Ok(Some(port - (width - 1)));
@@ -269,27 +305,34 @@ fn free_run(
     Ok(None)
 }
 
-/// The same address, scope and all, at another port.
-fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
+/// Where ports are looked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    protocol: Protocol,
+    address: Option<SocketAddr>,
+    interface: Option<Interface>,
 }
 
-fn is_free(address: Option<SocketAddr>, interface: Option<Interface>, port: u16) -> Result<bool> {
-    let (first, second) = match address {
-        Some(address) => (at_port(address, port), None),
-        None => (
-            (Ipv4Addr::UNSPECIFIED, port).into(),
-            Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-        ),
+impl Wanted {
+    /// A port of an address there, scope and all.
+    fn place(self, mut address: SocketAddr, port: u16) -> Place {
+        address.set_port(port);
+        Place { protocol: self.protocol, address, interface: self.interface }
+    }
+}
+
+fn is_free(at: Wanted, port: u16) -> Result<bool> {
+    let (first, second) = match at.address {
+        Some(address) => (address, None),
+        None => (ANY_V4, Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))),
     };
-    match try_bind(&first, interface) {
+    match try_bind(&at.place(first, port)) {
         Ok(_) => {}
         // A low one is not free to everybody.
         Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
         Err(errno) => return Err(errno),
     }
-    match second.map(|address| try_bind(&address, interface)) {
+    match second.map(|address| try_bind(&at.place(address, port))) {
         // A host without the other family has nothing to be free there.
         None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
         Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),

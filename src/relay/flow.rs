@@ -1,6 +1,6 @@
 //! One flow, from accept to its end.
 
-use super::list::{LISTS, Links};
+use super::list::{LISTS, Linked, Links};
 use super::pipes::Pipe;
 use super::pump::{Means, Step, Stop, can_step, give_back, step};
 use crate::arena::Ref;
@@ -210,6 +210,16 @@ pub struct Flow {
     pub(super) moved_ms: u64,
     /// Its places in the lists of [`super::Flows`].
     pub(super) links: [Links; LISTS],
+}
+
+impl Linked for Flow {
+    fn links(&mut self) -> &mut [Links; LISTS] {
+        &mut self.links
+    }
+
+    fn linked(&self) -> &[Links; LISTS] {
+        &self.links
+    }
 }
 
 impl Flow {

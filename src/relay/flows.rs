@@ -11,6 +11,7 @@
 use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{LISTS, Links, List};
 use super::pump::{Means, give_back};
+use super::udp::UdpPatience;
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
 use crate::factory::network::Network;
@@ -50,6 +51,22 @@ pub struct Report {
     pub reached: Option<Reached>,
     /// It is over.
     pub ended: Option<Ending>,
+    /// Datagrams that were lost.
+    pub dropped: u64,
+    /// Datagrams that could not be sent together and were sent one by one.
+    pub singly: u64,
+    /// Of UDP: errors that this side's network has told of, and how many. The flow goes on.
+    pub unreachable: Option<(Leg, u64)>,
+}
+
+impl Report {
+    pub(super) const fn new(origin: Ref, moved: Moved, reached: Option<Reached>) -> Self {
+        Self { origin, moved, reached, ended: None, dropped: 0, singly: 0, unreachable: None }
+    }
+
+    pub(super) const fn ended(origin: Ref, moved: Moved, ending: Ending) -> Self {
+        Self { ended: Some(ending), ..Self::new(origin, moved, None) }
+    }
 }
 
 /// When flows that do not go on are given up.
@@ -59,6 +76,8 @@ pub struct Patience {
     pub connect_ms: u64,
     /// Milliseconds in which a half-closed flow must move something.
     pub half_closed_ms: u64,
+    /// Of UDP flows.
+    pub udp: UdpPatience,
 }
 
 /// All flows.
@@ -242,7 +261,7 @@ impl Flows {
             same => same,
         };
         self.ready.push(&mut self.arena, flow);
-        Some(Report { origin, moved: Moved::default(), reached, ended: None })
+        Some(Report::new(origin, Moved::default(), reached))
     }
 
     fn drive(
@@ -269,7 +288,7 @@ impl Flows {
         }
         let this = arena.get_mut(flow)?;
         let lists = [(holders, this.has_idle_pipe()), (half_closed, this.is_half_closed())];
-        let joins = lists.iter().any(|(list, belongs)| *belongs && !list.holds(this));
+        let joins = lists.iter().any(|(list, belongs)| *belongs && !list.holds(&this.links));
         if joins || moved.to_target + moved.to_client > 0 {
             // Each list is in the order of this time: who gets a new one goes to the end.
             this.moved_ms = now_ms;
@@ -280,7 +299,7 @@ impl Flows {
                 }
             }
         }
-        Some(Report { origin, moved, reached: None, ended: None })
+        Some(Report::new(origin, moved, None))
     }
 
     /// Closes both sockets; all but a clean end is a reset for both peers.
@@ -304,7 +323,7 @@ impl Flows {
                 let _ = socket::reset_on_close(socket.fd.as_fd());
             }
         }
-        Some(Report { origin, moved, reached: None, ended: Some(ending) })
+        Some(Report::ended(origin, moved, ending))
     }
 
     /// Whether a flow may have something to move.
@@ -371,7 +390,7 @@ impl Flows {
             let flow = self.holders.pop(&mut self.arena)?;
             self.release(flow);
         }
-        let Patience { connect_ms, half_closed_ms } = self.patience;
+        let Patience { connect_ms, half_closed_ms, .. } = self.patience;
         let flow = if is_due(self.first_until(&self.unopened, connect_ms)) {
             self.unopened.first(&self.arena)?
         } else if is_due(self.first_until(&self.half_closed, half_closed_ms)) {

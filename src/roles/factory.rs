@@ -3,8 +3,10 @@
 use super::link::{FOLLOWED, Sealed};
 use crate::factory::addresses::Addresses;
 use crate::factory::allowed::few_ports;
+use crate::factory::kept::Kept;
 use crate::factory::policy::Policy as Side;
 use crate::factory::server;
+use crate::limits::MAX_LISTENERS;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::Without;
 use crate::sandbox::landlock::Ports;
@@ -69,6 +71,7 @@ pub fn run(
         (Side::Guest { .. }, None) => Some(hold_numbers(&supervisor)?),
         _ => None,
     };
+    let mut kept = Kept::new(MAX_LISTENERS);
     let (own, others);
     let (policy, bind, connect) = match side {
         Side::Host { bind, connect } => {
@@ -89,7 +92,7 @@ pub fn run(
     let word = Sealed(sandbox::finish(policy, &[], achieved, without)?).encode();
     // Its policy has one way to send. Refused only where the supervisor is gone.
     let followed = message::send(supervisor.as_fd(), &word, &mut Descriptors::new()).is_err()
-        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut());
+        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut(), &mut kept);
     process::exit(if followed { FOLLOWED } else { 1 })
 }
 

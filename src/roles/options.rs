@@ -50,6 +50,9 @@ Times, with their defaults:
   --connect-timeout SECONDS       10: a target that has not answered by then is given up
   --half-closed-timeout SECONDS   3600: a connection is reset of which one direction has ended and
                                   the other has moved nothing for so long; 0: never
+  --udp-timeout SECONDS           30: a UDP peer that no target has answered is forgotten when it is
+                                  silent for so long
+  --udp-stream-timeout SECONDS    120: one that was answered, when both sides are
 
   -h, --help         this text
   -V, --version      the version
@@ -275,6 +278,7 @@ fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
 mod tests {
     use super::*;
     use crate::relay::flows::Patience;
+    use crate::relay::udp::UdpPatience;
     use crate::sys::socket::Keepalive;
 
     fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
@@ -309,17 +313,21 @@ mod tests {
     fn times_are_read_and_the_help_names_each_with_its_default() {
         let words = ["--keepalive-idle=5", "--keepalive-interval", "4", "--keepalive-probes=3"];
         let more = ["--user-timeout=0", "--connect-timeout", "1", "--half-closed-timeout=20"];
+        let udp = ["--udp-timeout=3", "--udp-stream-timeout=7"];
         let needed = ["--control=/c", "--netns-fd=5"];
-        let words: Vec<&str> = needed.into_iter().chain(words).chain(more).collect();
+        let words: Vec<&str> = needed.into_iter().chain(words).chain(more).chain(udp).collect();
         let Ok(Command::Run(options)) = parse_words(&words) else { panic!("a command line") };
         let keepalive = Keepalive { idle_s: 5, interval_s: 4, probes: 3, unacknowledged_ms: 0 };
-        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000 };
+        let udp = UdpPatience { unanswered_ms: 3000, answered_ms: 7000 };
+        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000, udp };
         assert_eq!(options.times, Times { keepalive, patience });
 
         let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = TIMES.keepalive;
-        let Patience { connect_ms, half_closed_ms } = TIMES.patience;
+        let Patience { connect_ms, half_closed_ms, udp } = TIMES.patience;
         let defaults = [idle_s, interval_s, probes].map(|number| number.to_string());
-        let more = [u64::from(unacknowledged_ms), connect_ms, half_closed_ms];
+        let UdpPatience { unanswered_ms, answered_ms } = udp;
+        let ms = u64::from(unacknowledged_ms);
+        let more = [ms, connect_ms, half_closed_ms, unanswered_ms, answered_ms];
         let defaults = defaults.into_iter().chain(more.map(|ms| (ms / 1000).to_string()));
         for (setting, default) in Setting::ALL.into_iter().zip(defaults) {
             let line = HELP.lines().find_map(|line| line.trim().strip_prefix(setting.option()));

@@ -30,7 +30,7 @@ pub use transaction::{Committed, Request, Step};
 
 use crate::arena::{Arena, Ref};
 use crate::sys::Errno;
-use crate::wire::{Rule, RuleId, Which};
+use crate::wire::{Protocol, Rule, RuleId, Which};
 use origins::Origin;
 use retry::Retry;
 use rules::Rules;
@@ -49,11 +49,14 @@ pub trait Effects<D> {
     ///
     /// # Errors
     /// The kernel's answer; the whole commit is then refused.
-    fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+    fn listen(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more: what waits in its backlog is served under the rule
     /// that it had, as flows of this origin; then it will be closed.
-    fn retire(&mut self, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
+    fn retire(&mut self, slot: Ref, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
+
+    /// A socket that a factory made for a slot is not wanted any more: closes it.
+    fn close(&mut self, slot: Ref, key: Key, socket: D);
 
     /// Flows of a rule that was deleted are to end after so many milliseconds: when that is. Their
     /// origin will say so ([`Table::end_of`]).
@@ -213,6 +216,14 @@ impl<D> Table<D> {
     /// Counters of a rule, while it is there.
     pub fn stats_mut(&mut self, stats: Ref) -> Option<&mut Stats> {
         self.rules.stats_mut(stats)
+    }
+
+    /// The counters of the rule of that kind that has most flows.
+    pub fn busiest(&self, protocol: Protocol) -> Option<Ref> {
+        let entries = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
+        let alike = entries.filter(|entry| entry.rule.protocol == protocol);
+        let busy = |stats: &Ref| self.rules.stats(*stats).map_or(0, |stats| stats.connections);
+        alike.map(|entry| entry.stats).max_by_key(busy)
     }
 
     /// What the active table has open.

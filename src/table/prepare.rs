@@ -61,11 +61,11 @@ impl<D> Table<D> {
                 None => Step::Wait,
             },
             Phase::Listening { .. } => self.listen(effects),
-            Phase::GivingUp { .. } => self.give_up(),
+            Phase::GivingUp { .. } => self.give_up(effects),
             Phase::Retiring { .. } => self.retire(effects),
             Phase::Ending { next, counts } => self.end_orphans(next, counts, effects),
-            Phase::Unmarking { next, then } => self.unmark(next, then),
-            Phase::Closing { next } => self.close_some(next),
+            Phase::Unmarking { next, then } => self.unmark(next, then, effects),
+            Phase::Closing { next } => self.close_some(next, effects),
         }
     }
 
@@ -226,15 +226,16 @@ impl<D> Table<D> {
         }
     }
 
-    /// The factory's answer to [`Request::Bind`]. A late one is dropped, and its socket closed.
+    /// The factory's answer to [`Request::Bind`]. A socket that nobody wants any more, or that could not
+    /// be staged, comes back.
     pub fn bound(
         &mut self,
         reference: Ref,
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
-    ) {
+    ) -> Option<D> {
         if self.is_closing() {
-            return;
+            return outcome.ok();
         }
         let slot = match self.slots.get_mut(reference) {
             Some(slot) if matches!(slot.state, State::Asked) => slot,
@@ -243,17 +244,24 @@ impl<D> Table<D> {
             }
             _ => {
                 self.late = self.late.saturating_sub(1);
-                return;
+                return outcome.ok();
             }
         };
         let Phase::Binding { asked, counts, .. } = &mut self.phase else {
             // It is about to go.
             slot.state = State::Wanted;
-            return;
+            return outcome.ok();
         };
         *asked -= 1;
         let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
-        let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));
+        let mut back = None;
+        let staged = outcome.and_then(|socket| match effects.stage(reference, &socket) {
+            Ok(()) => Ok(socket),
+            Err(errno) => {
+                back = Some(socket);
+                Err(errno)
+            }
+        });
         slot.state = match staged {
             Ok(socket) => {
                 counts.new += 1;
@@ -268,6 +276,7 @@ impl<D> Table<D> {
                 State::Failed(errno)
             }
         };
+        back
     }
 
     /// The factory's answer to [`Request::Settle`]: what was bound, nobody else holds any more. So a

@@ -67,19 +67,27 @@ impl<D> Table<D> {
         Step::Wait
     }
 
-    /// The answer to a retry: the listener is there, or still is not.
+    /// The answer to a retry: the listener is there, or still is not. A socket that could not be made to
+    /// listen comes back.
     pub(super) fn retried(
         &mut self,
         reference: Ref,
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
-    ) {
+    ) -> Option<D> {
         self.retry.asked = self.retry.asked.saturating_sub(1);
+        let Some(slot) = self.slots.get_mut(reference) else { return outcome.ok() };
+        let mut back = None;
         let ready = outcome.and_then(|socket| {
-            effects.stage(reference, &socket)?;
-            effects.listen(reference, &socket).map(|()| socket)
+            let staged = effects.stage(reference, &socket);
+            match staged.and_then(|()| effects.listen(reference, slot.key, &socket)) {
+                Ok(()) => Ok(socket),
+                Err(errno) => {
+                    back = Some(socket);
+                    Err(errno)
+                }
+            }
         });
-        let Some(slot) = self.slots.get_mut(reference) else { return };
         slot.state = match ready {
             Ok(socket) => {
                 // What each rule has open is counted behind the round.
@@ -92,5 +100,6 @@ impl<D> Table<D> {
         if self.retry.asked == 0 {
             self.stale = true;
         }
+        back
     }
 }

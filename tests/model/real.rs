@@ -2,6 +2,7 @@
 
 use crate::world::{Made, Ports};
 use pesto::factory::channel::{Channel, Product};
+use pesto::factory::kept::Kept;
 use pesto::factory::message::{Place, Request as Order, Work};
 use pesto::factory::policy::Policy;
 use pesto::factory::server;
@@ -46,7 +47,7 @@ impl Real {
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
             fd::close_all_but(&mut [factory.as_raw_fd()]).expect("to close the others");
             let policy = Policy::Host { bind: Vec::new(), connect: Vec::new() };
-            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None)
+            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, &mut Kept::new(1))
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));

@@ -211,7 +211,11 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
             2,
             "-u 127.0.0.1/18081: this daemon does not forward UDP".to_owned(),
         ),
-        ("-A -T 5432".to_owned(), 2, "-T 5432: this daemon does not lead ports of the".to_owned()),
+        (
+            "-A -T 5432".to_owned(),
+            2,
+            "-T 5432: this daemon leads no port of the container".to_owned(),
+        ),
         ("-A -t auto".to_owned(), 2, "-t auto: this daemon does not know which ports".to_owned()),
         ("-A -t %lo/80".to_owned(), 2, "-t %lo/80: this daemon cannot listen on one".to_owned()),
         ("-A -t 80:x".to_owned(), 1, "-t 80:x: x is not an address".to_owned()),

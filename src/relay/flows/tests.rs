@@ -31,7 +31,11 @@ fn flows(capacity: usize, buffer: usize) -> Flows {
 fn flows_with(capacity: usize, buffer: usize, pipes: usize) -> Flows {
     let pipes = Pipes::new(pipes).expect("pipes");
     let means = Means { buffer: vec![0; buffer].into_boxed_slice(), pipes };
-    Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
+    Flows::new(
+        capacity,
+        means,
+        Patience { connect_ms: 10_000, half_closed_ms: 60_000, ..crate::limits::TIMES.patience },
+    )
 }
 
 fn goal() -> Goal {

@@ -6,6 +6,7 @@
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
 mod clients;
+mod datagrams;
 mod doomed;
 mod interfaces;
 mod listeners;
@@ -24,6 +25,7 @@ use crate::limits::{
 };
 use crate::relay::Leg;
 use crate::relay::flows::Patience;
+use crate::relay::udp::flows::Sockets;
 #[cfg(feature = "dev-sandbox")]
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
@@ -67,6 +69,8 @@ pub struct Core {
     admission: Admission,
     /// A change of the table has more to do at once.
     changing: bool,
+    /// What has ended, and is answered when no factory holds a closed port any more.
+    ended: Option<Step>,
     /// When what could not be bound is tried again.
     retry_ms: Option<u64>,
     /// When what is left of the flows is reset and the core ends.
@@ -102,6 +106,7 @@ impl Core {
             user: process::user_id(),
             admission: Admission::Open,
             changing: false,
+            ended: None,
             retry_ms: None,
             stop_ms: None,
         })
@@ -139,17 +144,20 @@ impl Core {
 
     /// How long there is nothing to do unless something happens; −1 for ever.
     fn timeout_ms(&self) -> i32 {
-        if self.world.flows.has_ready() || self.changing {
+        let Self { world, .. } = self;
+        if world.flows.has_ready() || world.udp.has_ready() || self.changing {
             return 0;
         }
         let deadlines = [
             self.world.flows.deadline_ms(),
+            self.world.udp.deadline_ms(),
             self.world.listeners_due_ms(&self.table),
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
             self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
+            self.stop_ms.and(self.world.udp.busy_until_ms()),
             self.stop_ms,
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
@@ -164,7 +172,11 @@ impl Core {
                 let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
-            Token::Listener(slot) => world.accept_from(table, slot, bits),
+            Token::Listener(slot) => match table.slot(slot).map(|slot| slot.key.protocol) {
+                Some(Protocol::Udp) => world.take_datagrams(table, slot),
+                _ => world.accept_from(table, slot, bits),
+            },
+            Token::UdpFlow(flow, leg) => world.udp.event(flow, leg),
             Token::Client(client) => {
                 if let Some(StopRequest { drain_ms }) =
                     clients.event(client, bits, control, table, world)
@@ -179,7 +191,7 @@ impl Core {
             Token::GuestFactory => self.take_sockets(Network::Guest),
             Token::Supervisor => self.obey(),
             // Never registered with epoll.
-            Token::Pick(_) => {}
+            Token::Pick(_) | Token::Closed(_) => {}
         }
     }
 
@@ -264,7 +276,10 @@ impl Core {
         match (network, Token::decode(token)) {
             (_, Some(Token::Listener(slot))) if listens(self.table.side_of_slot(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                self.table.bound(slot, socket, &mut self.world);
+                if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
+                    drop(late);
+                    self.world.closed(network.side_of_listeners(), slot);
+                }
             }
             (_, Some(Token::Pick(rule))) if listens(self.table.side_of_pick(rule)) => {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
@@ -291,6 +306,16 @@ impl Core {
                 self.world.account(&mut self.table, report);
                 let report = self.world.watch(flow, Leg::Target);
                 self.world.account(&mut self.table, report);
+            }
+            (_, Some(Token::Closed(_))) if matches!(outcome, Ok(Product::Nothing)) => {
+                self.world.closing = self.world.closing.saturating_sub(1);
+            }
+            (_, Some(Token::UdpFlow(flow, leg))) => {
+                let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
+                    self.world.no_local_port += 1;
+                }
+                self.world.udp_socket(&mut self.table, (flow, leg), socket);
             }
             _ => die(b"a factory answered what nobody asked\n"),
         }
@@ -325,15 +350,19 @@ impl Core {
         table.recount();
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
-        while world.flows.has_ready() {
+        while world.flows.has_ready() || world.udp.has_ready() {
             let report = world.flows.drive_ready(now, |origin| table.rule_of(origin));
             world.account(table, report);
+            world.drive_datagrams(table, now);
             if clock::now_us() >= until {
                 break;
             }
         }
         let now = clock::now_ms();
         while let Some(report) = world.flows.expire(now) {
+            world.account(table, Some(report));
+        }
+        while let Some(report) = world.udp.expire(now) {
             world.account(table, Some(report));
         }
         control.expire(now, table);
@@ -345,10 +374,14 @@ impl Core {
         for network in Network::ALL {
             self.ask_targets(network);
         }
+        self.ask_for_udp();
         self.go_on_change(now);
         self.retry(now);
-        if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
-            self.world.flows.reset_all();
+        let World { flows, udp, .. } = &mut self.world;
+        let is_idle = flows.is_empty() && udp.busy_until_ms().is_none_or(|at| at <= now);
+        if self.stop_ms.is_some_and(|at| at <= now || is_idle) {
+            flows.reset_all();
+            udp.end_all();
             process::exit(0);
         }
     }
@@ -373,6 +406,54 @@ impl Core {
         }
     }
 
+    /// Asks for the sockets of new UDP flows, in batches.
+    fn ask_for_udp(&mut self) {
+        loop {
+            while self.host.has_room()
+                && self.guest.has_room()
+                && let Some((flow, sockets)) = self.world.udp.next_to_ask()
+            {
+                let Sockets { side, name, place, destination, wanted } = sockets;
+                let listener = Token::Listener(name.listener).encode();
+                let work = Work::Reply { place, peer: name.peer, listener };
+                let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);
+                let work = Work::Connect(Protocol::Udp, destination);
+                let far = (wanted[1], Network::of_targets(side), Leg::Target, work);
+                for (_, network, leg, work) in [near, far].into_iter().filter(|ask| ask.0) {
+                    let token = Token::UdpFlow(flow, leg).encode();
+                    self.channel(network).push(Request { token, work });
+                }
+            }
+            let mut is_sent = true;
+            for network in Network::ALL {
+                is_sent &= self.channel(network).is_empty() || self.flush(network);
+            }
+            if !is_sent || !self.world.udp.has_to_ask() {
+                return;
+            }
+        }
+    }
+
+    /// Has the factories let go of UDP listeners that are closed. False until they all have.
+    fn let_go(&mut self) -> bool {
+        // What came by such a listener at last has its sockets made before.
+        self.ask_for_udp();
+        while !self.world.udp.has_to_ask() {
+            let Self { host, guest, world, .. } = self;
+            let has_room = |side| match Network::of_listeners(side) {
+                Network::Host => host.has_room(),
+                Network::Guest => guest.has_room(),
+            };
+            let Some((side, slot)) = world.next_closed(has_room) else { break };
+            let token = Token::Closed(slot).encode();
+            self.channel(Network::of_listeners(side)).push(Request { token, work: Work::Release });
+        }
+        for network in Network::ALL {
+            let _ = self.channel(network).is_empty() || self.flush(network);
+        }
+        !self.world.is_closing()
+    }
+
     /// Asks the factory of its side, as soon as there is room in its channel. To the table a request
     /// that is held is asked.
     fn ask(&mut self, request: table::Request) {
@@ -384,9 +465,16 @@ impl Core {
         }
     }
 
-    /// Goes on with a change of the table: asks for what it needs, and answers what has ended.
+    /// Goes on with a change of the table: asks for what it needs, and answers what has ended. Nothing is
+    /// answered as long as a factory holds a port that is closed.
     fn go_on_change(&mut self, now: u64) {
         self.changing = false;
+        if !self.let_go() {
+            return;
+        }
+        if let Some(ended) = self.ended.take() {
+            self.answer(ended, now);
+        }
         let until = clock::now_us() + CHANGE_US;
         loop {
             if let Some(request) = self.held.take() {
@@ -397,12 +485,13 @@ impl Core {
                     Step::Ask(request) => self.ask(request),
                     Step::Wait => break,
                     Step::More => self.changing = clock::now_us() >= until,
-                    ended => {
-                        let Self { table, control, clients, world, .. } = self;
-                        if let Some(answer) = control.ended(ended, now, table) {
-                            clients.answer(answer, control, table, world);
-                        }
-                    }
+                    ended if self.world.is_closing() => self.ended = Some(ended),
+                    ended => self.answer(ended, now),
+                }
+                if self.world.is_closing() {
+                    self.changing = false;
+                    self.let_go();
+                    return;
                 }
             }
             for network in Network::ALL {
@@ -414,6 +503,14 @@ impl Core {
             if self.channel(Network::of_listeners(held.side())).is_blocked() {
                 return;
             }
+        }
+    }
+
+    /// Answers a request of the table that has ended.
+    fn answer(&mut self, ended: Step, now: u64) {
+        let Self { table, control, clients, world, .. } = self;
+        if let Some(answer) = control.ended(ended, now, table) {
+            clients.answer(answer, control, table, world);
         }
     }
 

@@ -25,6 +25,10 @@ pub(super) enum Token {
     Pick(Ref),
     /// A flow's socket; in answers of a factory, the target's.
     Flow(Ref, Leg),
+    /// A UDP flow's socket.
+    UdpFlow(Ref, Leg),
+    /// The listener of a slot, which is closed: in answers of a factory alone.
+    Closed(Ref),
 }
 
 impl Token {
@@ -40,6 +44,9 @@ impl Token {
             Self::Pick(rule) => (6, rule),
             Self::Flow(flow, Leg::Client) => (7, flow),
             Self::Flow(flow, Leg::Target) => (8, flow),
+            Self::UdpFlow(flow, Leg::Client) => (9, flow),
+            Self::UdpFlow(flow, Leg::Target) => (10, flow),
+            Self::Closed(slot) => (11, slot),
         };
         u64::from(tag) | u64::from(index & 0x00ff_ffff) << 32 | kind << 56
     }
@@ -58,6 +65,9 @@ impl Token {
             6 => Self::Pick(place),
             7 => Self::Flow(place, Leg::Client),
             8 => Self::Flow(place, Leg::Target),
+            9 => Self::UdpFlow(place, Leg::Client),
+            10 => Self::UdpFlow(place, Leg::Target),
+            11 => Self::Closed(place),
             _ => return None,
         })
     }
@@ -80,6 +90,9 @@ mod tests {
             Token::Pick(place),
             Token::Flow(place, Leg::Client),
             Token::Flow(place, Leg::Target),
+            Token::UdpFlow(place, Leg::Client),
+            Token::UdpFlow(place, Leg::Target),
+            Token::Closed(place),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

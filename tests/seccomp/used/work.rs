@@ -154,7 +154,8 @@ fn an_interface(run: &Run, files: &Path, [.., core]: Processes) {
     let rule = Rule { interface: Interface::new(b"lo"), ..rule(77, 31977..=31977, 8000) };
     Client::open(&run.socket).change(&[insert(rule)]);
     until("a look at it", || {
-        let device = [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| word as u64);
+        let device =
+            [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| u64::from(word.cast_unsigned()));
         let is_it = |made: &Made| made.syscall == "getsockopt" && made.arguments[1..3] == device;
         so_far(files, core).iter().any(is_it).then_some(())
     });
