@@ -329,9 +329,10 @@ impl Daemon {
             Step::Wait => return false,
             Step::More => {}
             Step::Ask(asked) => {
-                if let Asked::Bind { address, .. } = asked {
-                    let same = |other: &Asked| matches!(other, Asked::Bind { address: at, .. } if *at == address);
-                    assert!(!self.asked.iter().any(same), "{address} may be bound already");
+                if let Asked::Bind { key, .. } = asked {
+                    let same =
+                        |other: &Asked| matches!(other, Asked::Bind { key: at, .. } if *at == key);
+                    assert!(!self.asked.iter().any(same), "{key:?} may be bound already");
                 }
                 self.asked.push(asked);
             }
@@ -365,7 +366,7 @@ impl Daemon {
     /// The factory's answer to a request.
     fn answer(&mut self, asked: Asked, how: u8) {
         match asked {
-            Asked::Bind { slot, address } => {
+            Asked::Bind { slot, key } => {
                 let tried_again = self.table.slot(slot).map(|slot| &slot.state);
                 if matches!(tried_again, Some(State::Retried(_))) {
                     self.space.may = May::Listen;
@@ -373,7 +374,7 @@ impl Daemon {
                 }
                 let outcome = match how {
                     0xff => Err(Errno(libc::EMFILE)),
-                    _ => self.space.bind(address),
+                    _ => self.space.bind(key.socket_address()),
                 };
                 self.table.bound(slot, outcome, &mut self.space);
                 self.space.may = May::Nothing;

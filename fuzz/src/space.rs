@@ -236,6 +236,7 @@ impl Facts for Space {
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
             no_local_port: 0,
+            sent_singly: 0,
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Activity {
     pub bytes_to_client: u64,
     /// Bytes of both that were not copied on their way.
     pub bytes_spliced: u64,
+    /// Datagrams that were not passed on.
+    pub dropped_datagrams: u64,
     /// Sockets that listen, and wait until there may be more connections.
     pub waiting_listeners: u32,
 }
@@ -164,6 +166,7 @@ impl Activity {
             bytes_to_target: counters.bytes_to_target,
             bytes_to_client: counters.bytes_to_client,
             bytes_spliced: counters.bytes_spliced,
+            dropped_datagrams: counters.dropped,
             waiting_listeners: counters.waiting_listeners,
         }
     }

@@ -50,6 +50,7 @@ impl Facts for World {
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
             no_local_port: 13,
+            sent_singly: 0,
         }
     }
 

@@ -171,6 +171,8 @@ fields! {
     88 bytes_spliced: u64,
     /// Sockets that listen, and are not looked at until there is room for more flows.
     96 waiting_listeners: u32,
+    /// Datagrams that were not passed on.
+    104 dropped: u64,
 }
 
 fields! {
@@ -343,4 +345,6 @@ fields! {
     56 sandbox: SandboxMode,
     /// Connects to targets for which there was no free port in the container's network.
     64 no_local_port: u64,
+    /// Datagrams that went out one by one, though they were received together and could be sent so.
+    72 sent_singly: u64,
 }

@@ -85,6 +85,7 @@ pub fn status() -> DaemonStatus {
         landlock_abi: 0,
         sandbox: SandboxMode::Strict,
         no_local_port: 13,
+        sent_singly: 14,
     }
 }
 

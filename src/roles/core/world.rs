@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) longest_turn_us: u64,
     /// Connects that failed for want of a local port.
     pub(super) no_local_port: u64,
+    /// Datagrams that could not be sent together.
+    sent_singly: u64,
     /// What is counted of all rules that there ever were; [`Facts::totals`] adds what is known elsewhere.
     pub(super) totals: Stats,
 }
@@ -114,6 +116,7 @@ impl World {
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
             no_local_port: 0,
+            sent_singly: 0,
             totals: Stats::default(),
         })
     }
@@ -149,6 +152,7 @@ impl World {
     /// Counts what happened to a flow.
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
+        self.sent_singly += report.singly;
         tally(&mut self.totals, &report);
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
@@ -223,6 +227,7 @@ impl Facts for World {
             landlock_abi: self.achieved.landlock_abi,
             sandbox: self.sandbox,
             no_local_port: self.no_local_port,
+            sent_singly: self.sent_singly,
         }
     }
 

@@ -161,6 +161,7 @@ fn counters() -> Counters {
         bytes_to_target: 10,
         bytes_to_client: 11,
         bytes_spliced: 12,
+        dropped: 13,
         waiting_listeners: 13,
     }
 }
@@ -181,5 +182,6 @@ fn daemon_status() -> DaemonStatus {
         landlock_abi: 13,
         sandbox: SandboxMode::Container,
         no_local_port: 14,
+        sent_singly: 15,
     }
 }
