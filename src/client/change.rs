@@ -9,6 +9,7 @@ mod difference;
 mod draft;
 mod limit;
 mod lost;
+mod reach;
 mod refusal;
 mod remove;
 mod switch;
@@ -25,6 +26,7 @@ use super::session::Session;
 use crate::wire::{
     Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
+use reach::Reach;
 use refusal::{conflict, refused};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -109,6 +111,7 @@ pub fn make(
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
     let mut lost = Vec::new();
+    let reach = Reach::of(session);
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
@@ -116,6 +119,7 @@ pub fn make(
             return Err(moved(terms, generation));
         }
         let mut draft = Draft::new(hello, snapshot.rules);
+        draft.reach = reach.clone();
         edit(&mut draft)?;
         draft.give_up(&lost)?;
         let mut draft = draft.settle()?;
@@ -183,6 +187,7 @@ fn nothing_to_do(
 pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<Done, Error> {
     let snapshot = session.snapshot()?;
     let mut draft = Draft::new(hello, snapshot.rules);
+    draft.reach = Reach::of(session);
     edit(&mut draft)?;
     let draft = draft.settle()?;
     if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {

@@ -2,7 +2,6 @@
 
 use super::kept::Kept;
 use super::message::Place;
-use super::server::held;
 use crate::sys::{Errno, Result, datagram, socket};
 use core::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,13 +9,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
 /// was a rule for it. A copy is kept.
 pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
-    let address = &place.address;
-    let socket = held(place)?;
+    let (socket, address) = (place.socket()?, &place.address);
     datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
     datagram::drop_all(socket.as_fd())?;
     socket::bind(socket.as_fd(), address)?;
     let copy = socket.try_clone()?;
     kept.keep(token, *address, copy).map_err(|_| Errno(libc::ENFILE))?;
+    Ok(socket)
+}
+
+/// A bound socket, which tells that a port is free.
+pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
+    let socket = place.socket()?;
+    socket::bind(socket.as_fd(), &place.address)?;
     Ok(socket)
 }
 
@@ -26,12 +31,11 @@ pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<Own
 /// has it for the time of the bind alone, and as long as it has not, nobody else can bind the port. Until
 /// the socket is connected it would take what other peers send: that is lost.
 pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let address = &place.address;
-    let socket = held(place)?;
+    let socket = place.socket()?;
     datagram::drop_all(socket.as_fd())?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     socket::set_reuse_address(listener, true)?;
-    let bound = socket::bind(socket.as_fd(), address);
+    let bound = socket::bind(socket.as_fd(), &place.address);
     socket::set_reuse_address(listener, false)?;
     bound?;
     socket::connect(socket.as_fd(), peer)?;

@@ -1,5 +1,6 @@
 //! What a daemon is made to do, so that it makes every call that it ever makes.
 
+use super::datagrams;
 use super::trace::{Made, so_far, strace};
 use crate::client::{Client, insert, rule};
 use crate::support::ends::{pidfd, signal};
@@ -59,6 +60,7 @@ pub fn whole_life(files: &Path) -> Processes {
     let listener = inside.listen("127.0.0.1", 8000);
     connections(&inside, &listener);
     changes(run, &listener);
+    datagrams::inbound(&inside);
     clients(run);
     an_interface(run, files, processes);
     small_buffers(run, &listener, || {
@@ -253,6 +255,7 @@ pub fn reverse_rules(files: &Path) -> Processes {
         // curl(1): a reset, if it was not quicker than curl.
         assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
     }
+    datagrams::reverse(&mut client, &container, 40000);
     signal(&pidfd(supervisor), libc::SIGTERM);
     assert!(crate::support::wait(&mut child).success());
     processes
