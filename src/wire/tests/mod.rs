@@ -82,12 +82,12 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
             Answer::Rule(ReadRule { generation: 7, rules: 2, index: 1, rule: rule() }),
             (0..112).collect(),
         ),
-        (Opcode::Counters, Answer::Counters(counters()), (0..100).collect()),
+        (Opcode::Counters, Answer::Counters(counters()), (0..100).chain(104..112).collect()),
         (Opcode::Counters, Answer::NoCounters(NoCounters { generation: 7, id }), (0..12).collect()),
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
         (Opcode::Insert, Answer::Invalid(Field::Ports), (0..4).collect()),
-        (Opcode::Status, Answer::Status(daemon_status()), (0..57).chain(64..72).collect()),
+        (Opcode::Status, Answer::Status(daemon_status()), (0..57).chain(64..80).collect()),
     ];
     let no_entry = NoEntry { generation: 7, total: 1, index: 1 };
     for to in [Opcode::Read, Opcode::Failure] {

@@ -4,6 +4,7 @@
 //! Calls are seen by strace, from the daemon's start on: its processes let nobody trace them later.
 //! What the vDSO answers is no call. PESTO_TEST_PROGRAMS names the folder of a release build, to try that.
 
+mod datagrams;
 mod trace;
 mod work;
 

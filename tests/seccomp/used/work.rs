@@ -1,5 +1,6 @@
 //! What a daemon is made to do, so that it makes every call that it ever makes.
 
+use super::datagrams;
 use super::trace::{Made, so_far, strace};
 use crate::client::{Client, insert, rule};
 use crate::support::ends::{pidfd, signal};
@@ -58,6 +59,7 @@ pub fn whole_life(files: &Path) -> Processes {
     let listener = inside.listen("127.0.0.1", 8000);
     connections(&inside, &listener);
     changes(run, &listener);
+    datagrams::inbound(&inside);
     clients(run);
     small_buffers(run, &listener, || {
         let [.., core] = processes;
@@ -236,6 +238,7 @@ pub fn reverse_rules(files: &Path) -> Processes {
         // curl(1): a reset, if it was not quicker than curl.
         assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
     }
+    datagrams::reverse(&mut client, &container, 40000);
     signal(&pidfd(supervisor), libc::SIGTERM);
     assert!(crate::support::wait(&mut child).success());
     processes
