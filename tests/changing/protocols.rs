@@ -78,7 +78,7 @@ fn datagrams_come_in_and_connections_go_out_by_what_was_asked_for() {
     assert_eq!(run.stdout.next(), "up");
     let peer = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     peer.connect(("127.0.0.1", run.port())).expect("an address");
-    peer.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    peer.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
     let ask = |words: &str| {
         peer.send(words.as_bytes()).expect("it is there");
         let mut answer = [0; 100];
