@@ -8,7 +8,9 @@
 pub mod addresses;
 pub mod allowed;
 pub mod channel;
+pub mod listening;
 pub mod message;
+mod netlink;
 pub mod policy;
 mod refusals;
 pub mod server;

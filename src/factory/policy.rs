@@ -42,7 +42,11 @@ impl Policy {
                 Self::Host { .. },
                 Work::Pick { protocol: Protocol::Tcp, interface: None, .. } | Work::Nothing,
             ) => Ok(()),
-            (Self::Guest, Work::Connect(Protocol::Tcp, destination)) => match destination {
+            // It tells no more than a connect would.
+            (
+                Self::Guest,
+                Work::Connect(Protocol::Tcp, destination) | Work::Listening { destination, .. },
+            ) => match destination {
                 Destination::Named(address) if address.ip().is_unspecified() => {
                     Err(Errno(libc::EPERM))
                 }
@@ -105,7 +109,9 @@ mod tests {
             assert_eq!(host.check(&work), Ok(()));
             assert_eq!(Policy::Guest.check(&work), Err(Errno(libc::EPERM)));
         }
-        for work in [connect, automatic] {
+        let named = Destination::Named(address);
+        let asked = Work::Listening { protocol: Protocol::Udp, destination: named, count: 1 };
+        for work in [connect, automatic, asked] {
             assert_eq!(Policy::Guest.check(&work), Ok(()));
             assert_eq!(host.check(&work), Err(Errno(libc::EPERM)));
         }

@@ -1,6 +1,7 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
+use super::listening::{Listening, Question};
 use super::message::{
     ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
 };
@@ -22,7 +23,8 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback. Every socket gets the times of `keepalive`.
+/// the loopback. Every socket gets the times of `keepalive`. Which ports somebody listens on `listening` knows;
+/// without it that is EOPNOTSUPP.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
@@ -30,6 +32,7 @@ pub fn serve(
     policy: &Policy,
     keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
+    mut listening: Option<&mut Listening>,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
@@ -55,14 +58,32 @@ pub fn serve(
             return false;
         }
         let (places, _) = answers.as_chunks_mut::<ANSWER>();
-        for (entry, place) in entries.iter().zip(places) {
+        for (at, (entry, place)) in entries.iter().zip(&mut *places).enumerate() {
             let Some(request) = Request::parse(entry) else {
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
             let outcome =
                 carry_out(&request.work, policy, keepalive, addresses.as_deref(), &mut refusals);
+            let outcome = match (outcome, &mut listening) {
+                // Answered below, with all others of the packet; until then its place holds the token.
+                (Ok(Product::Question(question)), Some(listening)) => {
+                    listening.push(at, question);
+                    Ok(Product::Nothing)
+                }
+                (outcome, _) => outcome,
+            };
             *place = answer(request.token, outcome, &mut made).encode();
+        }
+        if let Some(listening) = listening.as_mut().filter(|listening| !listening.is_empty()) {
+            listening.answer(|at, ports| {
+                if let Some(place) = places.get_mut(at)
+                    && let Some(Answer { token, .. }) = Answer::parse(place)
+                {
+                    let outcome = ports.map(Made::Listening);
+                    *place = Answer { token, outcome }.encode();
+                }
+            });
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -112,6 +133,17 @@ fn carry_out(
             let socket = connecting(&address, keepalive);
             socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
         }
+        Work::Listening { protocol, destination, count } => {
+            let addresses = match destination {
+                Destination::Named(address) => [Some(address), None],
+                // Whichever family a connection begins with, it turns to the other one.
+                Destination::Automatic(family, port) => [
+                    Some(resolve(destination, addresses)?),
+                    Some(resolve(Destination::Automatic(family.other(), port), addresses)?),
+                ],
+            };
+            Ok(Product::Question(Question { protocol, addresses, count }))
+        }
         Work::Pick { address, width, from, .. } => {
             pick(address, (width, from), policy, refusals).map(Product::Port)
         }
@@ -125,6 +157,8 @@ fn answer(token: u64, outcome: Result<Product>, made: &mut Descriptors) -> Answe
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
         Product::Nothing => Ok(Made::Nothing),
+        // There is nobody to answer it.
+        Product::Question(_) => Err(Errno(libc::EOPNOTSUPP)),
         Product::Socket(socket) => match made.push(socket) {
             Ok(()) => Ok(Made::Socket),
             Err(_) => Err(Errno(libc::EMFILE)),
@@ -136,6 +170,7 @@ fn answer(token: u64, outcome: Result<Product>, made: &mut Descriptors) -> Answe
 enum Product {
     Socket(OwnedFd),
     Port(u16),
+    Question(Question),
     Nothing,
 }
 

@@ -45,7 +45,7 @@ impl Real {
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
             fd::close_all_but(&mut [factory.as_raw_fd()]).expect("to close the others");
             let policy = Policy::Host { allowed: Vec::new() };
-            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None)
+            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, None)
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
@@ -86,6 +86,7 @@ impl Real {
                     Product::Socket(socket) => Made::Socket(socket),
                     Product::Port(port) => Made::Port(port),
                     Product::Nothing => Made::Nothing,
+                    Product::Listening(_) => unreachable!("nobody asked"),
                 }));
             }
         }

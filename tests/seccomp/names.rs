@@ -77,6 +77,7 @@ const OWN: &[(&str, u32)] = &[
     ("LINK", seccomp::LINK),
     ("NEWS", seccomp::NEWS),
     ("QUESTIONS", seccomp::QUESTIONS),
+    ("SOCKETS", seccomp::SOCKETS),
     ("HOST_CHANNEL", seccomp::HOST_CHANNEL),
     ("GUEST_CHANNEL", seccomp::GUEST_CHANNEL),
     ("LARGE_PIPE", limits::PIPE_SIZES[0]),
