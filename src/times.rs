@@ -14,6 +14,8 @@ pub struct Times {
     pub keepalive: Keepalive,
     /// For every flow: the core does.
     pub patience: Patience,
+    /// From one question whether a target listens to the next, where a listener depends on it.
+    pub if_listening_ms: u64,
 }
 
 /// An option that sets one.
@@ -31,17 +33,20 @@ pub enum Setting {
     ConnectTimeout,
     /// See [`Patience::half_closed_ms`]; 0: for ever.
     HalfClosedTimeout,
+    /// See [`Times::if_listening_ms`].
+    IfListeningInterval,
 }
 
 impl Setting {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KeepaliveIdle,
         Self::KeepaliveInterval,
         Self::KeepaliveProbes,
         Self::UserTimeout,
         Self::ConnectTimeout,
         Self::HalfClosedTimeout,
+        Self::IfListeningInterval,
     ];
 
     /// The option, what it may be, and that in words.
@@ -56,6 +61,10 @@ impl Setting {
             Self::ConnectTimeout => ("--connect-timeout", 1..=3600, "1 to 3600 seconds"),
             Self::HalfClosedTimeout => {
                 ("--half-closed-timeout", 0..=604_800, "0 to 604800 seconds")
+            }
+            // More often it would be most of what a daemon does, less often nobody would wait for it.
+            Self::IfListeningInterval => {
+                ("--if-listening-interval", 10..=60_000, "10 to 60000 milliseconds")
             }
         }
     }
@@ -98,7 +107,7 @@ impl Given {
     /// What holds where these are given and all others stay as in `times`.
     #[must_use]
     pub fn over(self, mut times: Times) -> Times {
-        let Times { keepalive, patience } = &mut times;
+        let Times { keepalive, patience, if_listening_ms } = &mut times;
         for (setting, value) in Setting::ALL.into_iter().zip(self.0) {
             let Some(value) = value else { continue };
             let ms = 1000 * u64::from(value);
@@ -111,6 +120,7 @@ impl Given {
                 Setting::HalfClosedTimeout => {
                     patience.half_closed_ms = if ms == 0 { u64::MAX } else { ms };
                 }
+                Setting::IfListeningInterval => *if_listening_ms = u64::from(value),
             }
         }
         times
@@ -129,7 +139,7 @@ mod tests {
             assert_eq!(setting as usize, at);
             let (option, bounds, wanted) = setting.facts();
             let (least, most) = bounds.into_inner();
-            let of = wanted.trim_end_matches(" seconds");
+            let of = wanted.trim_end_matches(" seconds").trim_end_matches(" milliseconds");
             assert_eq!(of, format!("{least} to {most}"), "{option}");
             for number in [least, most] {
                 assert_eq!(setting.parse(&number.to_string()), Some(number), "{option}");
@@ -142,7 +152,7 @@ mod tests {
         assert_eq!(given.words().count(), Setting::ALL.len());
         let keepalive = Keepalive { idle_s: 7, interval_s: 7, probes: 7, unacknowledged_ms: 7000 };
         let patience = Patience { connect_ms: 7000, half_closed_ms: 7000 };
-        assert_eq!(given.over(TIMES), Times { keepalive, patience });
+        assert_eq!(given.over(TIMES), Times { keepalive, patience, if_listening_ms: 7 });
     }
 
     #[test]

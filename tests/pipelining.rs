@@ -41,6 +41,7 @@ fn table(generation: u64, rules: &[Rule], request: Request) -> Answer {
             bytes_to_client: 0,
             bytes_spliced: 0,
             waiting_listeners: 0,
+            paused_listeners: 0,
         }),
         Request::Begin { .. } | Request::Insert { .. } => {
             Answer::Done(TableState { generation, rules: total })

@@ -166,6 +166,7 @@ fn counters() -> Counters {
         bytes_to_client: (1 << 40) + 1,
         bytes_spliced: 1 << 40,
         waiting_listeners: 2,
+        paused_listeners: 1,
     }
 }
 

@@ -254,6 +254,10 @@ pub struct Times {
     /// 0: never; 0 to 604800 [default: 3600]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::HalfClosedTimeout))]
     pub half_closed_timeout: Option<u32>,
+    /// In milliseconds: so often it is asked whether somebody listens where rules lead that listen only
+    /// then; 10 to 60000 [default: 100]
+    #[arg(long, value_name = "MS", value_parser = seconds(Setting::IfListeningInterval))]
+    pub if_listening_interval: Option<u32>,
 }
 
 /// Reads one as the daemon does.
@@ -272,6 +276,7 @@ impl From<Times> for Given {
                 Setting::UserTimeout => times.user_timeout,
                 Setting::ConnectTimeout => times.connect_timeout,
                 Setting::HalfClosedTimeout => times.half_closed_timeout,
+                Setting::IfListeningInterval => times.if_listening_interval,
             };
         }
         given

@@ -48,6 +48,7 @@ fn counted(generation: u64, id: RuleId, listeners: Listeners, stats: &Stats) -> 
         bytes_to_client: stats.bytes_to_client,
         bytes_spliced: stats.bytes_spliced,
         waiting_listeners: stats.waiting,
+        paused_listeners: listeners.paused,
     })
 }
 

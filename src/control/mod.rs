@@ -354,7 +354,6 @@ impl From<table::Refusal> for Refusal {
 fn is_supported(rule: &Rule) -> bool {
     rule.side == Side::Inbound
         && rule.protocol == Protocol::Tcp
-        && !rule.if_listening
         && !rule.transparent
         && rule.interface.is_none()
 }

@@ -73,6 +73,10 @@ impl Effects<Socket> for World {
         self.kernel.listen(slot, socket)
     }
 
+    fn shut(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.shut(slot, socket)
+    }
+
     fn retire(&mut self, key: Key, socket: &Socket, was: &Entry, origin: Ref) -> Retired {
         self.kernel.retire(key, socket, was, origin)
     }
@@ -397,7 +401,6 @@ fn what_this_daemon_cannot_do_is_unsupported_and_changes_nothing() {
     let rules = [
         Rule { side: Side::Reverse, ..plain },
         Rule { protocol: Protocol::Udp, ..plain },
-        Rule { if_listening: true, ..plain },
         Rule { transparent: true, ..plain },
         Rule { interface: crate::wire::Interface::new(b"eth0"), ..plain },
     ];

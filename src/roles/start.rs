@@ -12,7 +12,6 @@ use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
 use crate::factory::policy::Policy as Side;
-use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::{SUFFIX, VARIABLE, Without};
 use crate::sandbox::seccomp::Policy;
@@ -222,7 +221,7 @@ fn fork_all(
     let (guest_link, guest_supervisor) = pair(Blocking::No)?;
     let (core_link, core_supervisor) = pair(Blocking::No)?;
 
-    let Times { keepalive, patience } = options.times;
+    let keepalive = options.times.keepalive;
     let keep = [host_channel.as_raw_fd(), host_supervisor.as_raw_fd()];
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
@@ -246,7 +245,7 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, patience, (options.sandbox, without), parent)
+        run_core(ends, limit, options.times, (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])
 }
@@ -289,7 +288,7 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 fn run_core(
     ends: core::Ends,
     limit: usize,
-    patience: Patience,
+    times: Times,
     (mode, without): (SandboxMode, Without),
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -299,7 +298,7 @@ fn run_core(
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
     let said = if without == Without::NOTHING { mode } else { SandboxMode::Development };
-    let core = Core::new(ends, limit, patience, said).doing("make its event loop")?;
+    let core = Core::new(ends, limit, times, said).doing("make its event loop")?;
     let (namespaces, refused) = match sandbox::leave(mode, without) {
         Ok(layers) => (layers, None),
         Err(failure) => (Layers(0), Some(failure)),

@@ -4,6 +4,7 @@
 //! and closed, and flows go over to the rule that their listener has now. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
 //! what was bound, STOP all.
 
+use super::listening::is_conditional;
 use super::plan::Counts;
 use super::slots::State;
 use super::transaction::{Committed, Phase, Step, Then};
@@ -30,6 +31,13 @@ impl<D> Table<D> {
                 slot.state = before;
                 return 0;
             };
+            let rule = slot.shadow.and_then(|at| table.rules.get(at)).map(|entry| &entry.rule);
+            if rule.is_some_and(is_conditional) {
+                // Until it was asked about: nobody is to reach it for nothing.
+                slot.state = State::Paused(socket);
+                table.conditional.new = true;
+                return 0;
+            }
             slot.state = match effects.listen(at, &socket) {
                 Ok(()) => State::Listening(socket),
                 Err(errno) => {
@@ -62,8 +70,8 @@ impl<D> Table<D> {
         let Phase::GivingUp { mut next, counts } = self.phase else { return Step::Wait };
         let over = self.walk(&mut next, |table, at| {
             let Some(slot) = table.slots.get_mut(at) else { return 0 };
-            let is_new = slot.active.is_none()
-                && matches!(slot.state, State::Bound(_) | State::Listening(_));
+            let is_new =
+                slot.active.is_none() && (slot.is_held() || matches!(slot.state, State::Bound(_)));
             if is_new {
                 slot.state = State::Wanted;
             }
@@ -106,7 +114,7 @@ impl<D> Table<D> {
                     State::Failed(Errno(libc::ECANCELED))
                 }
                 state if stays => state,
-                State::Listening(socket) => State::Leaving(socket),
+                State::Listening(socket) | State::Paused(socket) => State::Leaving(socket),
                 state => {
                     if matches!(state, State::Retried(_)) {
                         self.retry.forget();
@@ -118,6 +126,8 @@ impl<D> Table<D> {
         }
         self.rules.swap();
         self.generation += 1;
+        let mut active = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
+        self.conditional.any = active.any(|entry| is_conditional(&entry.rule));
         self.count_listeners();
         self.collect_failures(Which::Active);
         self.shadow_failures.clear();
@@ -151,7 +161,7 @@ impl<D> Table<D> {
             self.phase = Phase::Ending { next: 0, counts };
             return Step::More;
         }
-        self.committed(counts)
+        self.await_inquiry(counts)
     }
 
     /// One slot: where its flows belong, and if it leaves, its backlog (all of it, if `patient`) and its
@@ -168,8 +178,15 @@ impl<D> Table<D> {
             State::Leaving(socket) => Some(socket),
             State::Wanted => None,
             state => {
+                let is_paused = matches!(state, State::Paused(_));
                 slot.state = state;
                 self.settle(at, effects);
+                let rule = active.and_then(|at| self.rules.get(at)).map(|entry| &entry.rule);
+                if is_paused && !rule.is_some_and(is_conditional) {
+                    // Its rule before was.
+                    self.resume(at, effects);
+                    return Some(Retired { taken: 0, over: true });
+                }
                 return None;
             }
         };
@@ -207,9 +224,10 @@ impl<D> Table<D> {
             let Some(slot) = table.remove_slot(at) else { return 0 };
             // What listens for a commit that was not done is not counted.
             table.listeners.open -= u32::from(slot.active.is_some() && slot.is_open());
-            let holds =
-                |state| matches!(state, State::Bound(_) | State::Listening(_) | State::Leaving(_));
-            usize::from(holds(slot.state))
+            let is_paused = slot.active.is_some() && slot.is_held() && !slot.is_open();
+            table.listeners.paused -= u32::from(is_paused);
+            let holds = slot.is_held() || matches!(slot.state, State::Bound(_) | State::Leaving(_));
+            usize::from(holds)
         });
         self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
         self.stale = over;

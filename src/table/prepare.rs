@@ -51,12 +51,15 @@ impl<D> Table<D> {
                 }
                 None => self.prepared(counts),
             },
-            Phase::Settling { over: false, .. } => Step::Wait,
+            Phase::Settling { over: false, .. } | Phase::Inquiring { over: false, .. } => {
+                Step::Wait
+            }
             Phase::Settling { counts, over: true } => self.prepared(counts),
             Phase::Listening { .. } => self.listen(effects),
             Phase::GivingUp { .. } => self.give_up(),
             Phase::Retiring { .. } => self.retire(effects),
             Phase::Ending { next, counts } => self.end_orphans(next, counts, effects),
+            Phase::Inquiring { counts, over: true } => self.committed(counts),
             Phase::Unmarking { next, then } => self.unmark(next, then),
             Phase::Closing { next } => self.close_some(next),
         }

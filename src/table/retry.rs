@@ -1,5 +1,6 @@
 //! What could not be bound, and was committed all the same, is tried again from time to time.
 
+use super::listening::is_conditional;
 use super::slots::State;
 use super::transaction::{Request, Step};
 use super::{Effects, Table};
@@ -75,17 +76,26 @@ impl<D> Table<D> {
         effects: &mut impl Effects<D>,
     ) {
         self.retry.asked = self.retry.asked.saturating_sub(1);
+        let slot = self.slots.get(reference);
+        let rule = slot.and_then(|slot| self.rules.get(slot.active?)).map(|entry| &entry.rule);
+        let is_conditional = rule.is_some_and(is_conditional);
         let ready = outcome.and_then(|socket| {
             effects.stage(reference, &socket)?;
-            effects.listen(reference, &socket).map(|()| socket)
+            if is_conditional {
+                // Until the next question.
+                return Ok(State::Paused(socket));
+            }
+            effects.listen(reference, &socket).map(|()| State::Listening(socket))
         });
         let Some(slot) = self.slots.get_mut(reference) else { return };
         slot.state = match ready {
-            Ok(socket) => {
+            Ok(state) => {
                 // What each rule has open is counted behind the round.
-                self.listeners.open += 1;
+                let paused = u32::from(is_conditional);
+                self.listeners.open += 1 - paused;
+                self.listeners.paused += paused;
                 self.listeners.failed = self.listeners.failed.saturating_sub(1);
-                State::Listening(socket)
+                state
             }
             Err(errno) => State::Failed(errno),
         };

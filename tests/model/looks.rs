@@ -111,6 +111,7 @@ impl Reference {
             bytes_to_client: 0,
             bytes_spliced: 0,
             waiting_listeners: 0,
+            paused_listeners: 0,
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod clients;
 mod doomed;
+mod inquiry;
 mod listeners;
 mod token;
 mod waiting;
@@ -21,14 +22,15 @@ use crate::limits::{
     MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
-use crate::relay::flows::Patience;
 #[cfg(feature = "dev-sandbox")]
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Key, Step, Table};
-use crate::wire::{Protocol, SandboxMode};
+use crate::times::Times;
+use crate::wire::{self, Protocol, SandboxMode};
 use clients::{Clients, StopRequest};
+use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
 use world::{EDGES, INPUT, World};
@@ -61,6 +63,7 @@ pub struct Core {
     guest: Box<Channel>,
     user: u32,
     admission: Admission,
+    inquiry: Inquiry,
     /// A change of the table has more to do at once.
     changing: bool,
     /// When what could not be bound is tried again.
@@ -77,7 +80,7 @@ impl Core {
     pub fn new(
         ends: Ends,
         descriptor_limit: usize,
-        patience: Patience,
+        times: Times,
         sandbox: SandboxMode,
     ) -> Result<Self> {
         let epoll = Epoll::new()?;
@@ -88,13 +91,14 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX, MAX_FLOWS),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, patience, sandbox)?,
+            world: World::new(epoll, descriptor_limit, times.patience, sandbox)?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
             guest: Box::new(Channel::new(ends.guest)),
             user: process::user_id(),
             admission: Admission::Open,
+            inquiry: Inquiry::new(times.if_listening_ms),
             changing: false,
             retry_ms: None,
             stop_ms: None,
@@ -142,6 +146,7 @@ impl Core {
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
+            self.inquiry.due_ms(&self.table),
             self.retry_ms,
             self.stop_ms,
         ];
@@ -172,7 +177,7 @@ impl Core {
             Token::GuestFactory => self.take_sockets(Side::Guest),
             Token::Supervisor => self.obey(),
             // Never registered with epoll.
-            Token::Pick(_) => {}
+            Token::Pick(_) | Token::Question(_) => {}
         }
     }
 
@@ -263,6 +268,10 @@ impl Core {
             (Side::Host, Some(Token::HostFactory)) if matches!(outcome, Ok(Product::Nothing)) => {
                 self.table.settled();
             }
+            (_, Some(Token::Question(question))) => {
+                let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
+                self.inquiry.answered(question, ports);
+            }
             (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
@@ -322,12 +331,28 @@ impl Core {
         world.resume_listeners(table, now);
         world.end_doomed(table, now);
         self.resume_admission(now);
+        self.inquire(now);
         self.ask_guest();
         self.go_on_change(now);
         self.retry(now);
         if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
             self.world.flows.reset_all();
             process::exit(0);
+        }
+    }
+
+    /// Acts on what was heard of targets, and asks about them.
+    fn inquire(&mut self, now: u64) {
+        let Self { table, world, inquiry, host, guest, .. } = self;
+        inquiry.go_on(table, world, now);
+        while host.has_room()
+            && guest.has_room()
+            && let Some((place, question)) = inquiry.next(table, &mut world.doubts)
+        {
+            let channel =
+                if question.side == wire::Side::Inbound { &mut *guest } else { &mut *host };
+            let token = Token::Question(place).encode();
+            channel.push(Request { token, work: inquiry::work(&question) });
         }
     }
 
@@ -449,7 +474,7 @@ fn host_request(request: table::Request) -> Request {
 
 /// Descriptors of listeners, now and soon.
 fn sockets_of(table: &Table<OwnedFd>) -> usize {
-    table.listeners().open as usize + table.other_sockets()
+    table.listeners().held() as usize + table.other_sockets()
 }
 
 /// Something that cannot be has happened.
@@ -462,6 +487,13 @@ impl Product {
     fn socket(self) -> Option<OwnedFd> {
         match self {
             Self::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn listening(self) -> Option<u32> {
+        match self {
+            Self::Listening(ports) => Some(ports),
             _ => None,
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Token {
     Listener(Ref),
     /// A rule whose ports are to be picked.
     Pick(Ref),
+    /// A question whether somebody listens.
+    Question(Ref),
     /// A flow's socket; in answers of a factory, the target's.
     Flow(Ref, Leg),
 }
@@ -40,6 +42,7 @@ impl Token {
             Self::Pick(rule) => (6, rule),
             Self::Flow(flow, Leg::Client) => (7, flow),
             Self::Flow(flow, Leg::Target) => (8, flow),
+            Self::Question(question) => (9, question),
         };
         u64::from(tag) | u64::from(index & 0x00ff_ffff) << 32 | kind << 56
     }
@@ -58,6 +61,7 @@ impl Token {
             6 => Self::Pick(place),
             7 => Self::Flow(place, Leg::Client),
             8 => Self::Flow(place, Leg::Target),
+            9 => Self::Question(place),
             _ => return None,
         })
     }
@@ -80,6 +84,7 @@ mod tests {
             Token::Pick(place),
             Token::Flow(place, Leg::Client),
             Token::Flow(place, Leg::Target),
+            Token::Question(place),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

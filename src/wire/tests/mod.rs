@@ -82,7 +82,7 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
             Answer::Rule(ReadRule { generation: 7, rules: 2, index: 1, rule: rule() }),
             (0..112).collect(),
         ),
-        (Opcode::Counters, Answer::Counters(counters()), (0..100).collect()),
+        (Opcode::Counters, Answer::Counters(counters()), (0..104).collect()),
         (Opcode::Counters, Answer::NoCounters(NoCounters { generation: 7, id }), (0..12).collect()),
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
@@ -162,6 +162,7 @@ fn counters() -> Counters {
         bytes_to_client: 11,
         bytes_spliced: 12,
         waiting_listeners: 13,
+        paused_listeners: 14,
     }
 }
 
