@@ -46,6 +46,12 @@ pub const FLOW_DESCRIPTORS: usize = 64;
 /// Bytes moved at a time in one direction of a flow. One buffer for all flows.
 pub const COPY_BUFFER: usize = 256 * 1024;
 
+/// Datagrams taken from a UDP socket at a time, or runs of them that the kernel has joined.
+pub const BATCH: usize = 32;
+
+/// Room for one of these: whatever a UDP socket can bring. × 32 = 2 MiB, touched as it is used.
+pub const DATAGRAM: usize = 64 * 1024;
+
 /// Pipes for bulk data, at most: fewer where few descriptors are allowed ([`DESCRIPTORS_PER_PIPE`]).
 /// 2 descriptors and some 3 KiB of kernel memory each.
 pub const PIPES: usize = 64;

@@ -8,6 +8,7 @@
 #![allow(clippy::missing_errors_doc, reason = "the errors of a wrapper are its manual page's")]
 
 pub mod clock;
+pub mod datagram;
 pub mod epoll;
 pub mod fd;
 pub mod fs;

@@ -11,10 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// EAFNOSUPPORT on a host without the family; EMFILE, ENFILE, ENOBUFS, ENOMEM.
 pub fn tcp(address: &SocketAddr) -> Result<OwnedFd> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    open(address, libc::SOCK_STREAM, libc::IPPROTO_TCP)
+}
+
+/// A socket of the address's family, non-blocking and close-on-exec.
+pub(super) fn open(address: &SocketAddr, kind: i32, protocol: i32) -> Result<OwnedFd> {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: takes integers, returns a descriptor.
-    let fd = check(unsafe { libc::socket(domain, kind, libc::IPPROTO_TCP) })?;
+    let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     if address.is_ipv6() {
@@ -224,11 +229,16 @@ pub fn interface_name(index: u32) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn set_flag(socket: BorrowedFd<'_>, level: i32, name: i32, on: bool) -> Result<()> {
+pub(super) fn set_flag(socket: BorrowedFd<'_>, level: i32, name: i32, on: bool) -> Result<()> {
     set_option(socket, level, name, &libc::c_int::from(on))
 }
 
-fn set_option<T>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> Result<()> {
+pub(super) fn set_option<T>(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> Result<()> {
     let value: *const T = value;
     // SAFETY: the kernel reads `size_of::<T>()` bytes from a valid address.
     check(unsafe {
@@ -268,7 +278,7 @@ fn to_raw(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     (unsafe { storage.assume_init() }, len)
 }
 
-fn from_raw(storage: &libc::sockaddr_storage) -> Result<SocketAddr> {
+pub(super) fn from_raw(storage: &libc::sockaddr_storage) -> Result<SocketAddr> {
     let raw: *const libc::sockaddr_storage = storage;
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {

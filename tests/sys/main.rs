@@ -3,6 +3,7 @@
 //! A kernel on which one of these fails is one that the daemon has not been made for.
 
 mod alone;
+mod datagrams;
 mod descriptors;
 mod files;
 mod listening;
@@ -10,4 +11,5 @@ mod netlink;
 mod packets;
 mod passing;
 mod processes;
+mod sharing;
 mod streams;

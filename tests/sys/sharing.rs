@@ -1,0 +1,161 @@
+//! UDP ports with more than one socket: a listener's and its flows', and what others can take of them.
+
+use crate::alone::output;
+use crate::datagrams::{NOTHING, address_of, any_port, batch, bound, receive};
+use pesto::sys::{Errno, Result, datagram, socket};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+
+const TAKEN: Errno = Errno(libc::EADDRINUSE);
+
+/// Whether the kernel gives the port to a process of the same user, without and with options that ask
+/// it to share.
+fn third_process_is_refused(address: SocketAddr) {
+    let bind = "import errno, socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+for options in [], [socket.SO_REUSEADDR], [socket.SO_REUSEPORT], [socket.SO_REUSEADDR, socket.SO_REUSEPORT]:
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    for option in options:
+        s.setsockopt(socket.SOL_SOCKET, option, 1)
+    try:
+        s.bind((sys.argv[1], int(sys.argv[2])))
+        sys.exit(f'bound with {options}')
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise";
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let done = output(Command::new("python3").args(["-c", bind, &ip, &port]));
+    assert!(done.status.success(), "{address}: {done:?}");
+}
+
+/// What may be switched on for two sockets while one is bound beside the other.
+type Sharing = fn(BorrowedFd<'_>, bool) -> Result<()>;
+
+/// A second socket on a port that is bound. Sharing is off for the first one afterwards, and for the second if
+/// it is not `kept`.
+fn beside(first: &OwnedFd, address: SocketAddr, sharing: Sharing, kept: bool) -> Result<OwnedFd> {
+    let second = datagram::udp(&address)?;
+    sharing(first.as_fd(), true)?;
+    sharing(second.as_fd(), true)?;
+    let bound = socket::bind(second.as_fd(), &address);
+    sharing(first.as_fd(), false)?;
+    sharing(second.as_fd(), kept)?;
+    bound.map(|()| second)
+}
+
+#[test]
+fn two_may_share_a_port_for_the_moment_of_a_bind_and_then_nobody_else_may() {
+    for sharing in [datagram::set_reuse_port, socket::set_reuse_address] {
+        for (any, ip) in [("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+            let first = bound(any_port(any));
+            let port = address_of(&first).port();
+            let wide = SocketAddr::new(any_port(any).ip(), port);
+            let narrow = SocketAddr::new(any_port(ip).ip(), port);
+            third_process_is_refused(narrow);
+            let alone = datagram::udp(&narrow).expect("a socket");
+            assert_eq!(socket::bind(alone.as_fd(), &narrow), Err(TAKEN));
+            let second = beside(&first, narrow, sharing, false).expect("both ask for it");
+            for address in [wide, narrow] {
+                third_process_is_refused(address);
+            }
+            let sender = bound(any_port(ip));
+            socket::connect(sender.as_fd(), &narrow).expect("connect");
+            datagram::send(sender.as_fd(), b"x").expect("room");
+            let mut batch = batch();
+            assert_eq!(receive(&mut batch, &second, true), 1, "the narrower one is served");
+            assert_eq!(batch.receive(first.as_fd(), true), Err(NOTHING));
+            // A third one would need all there are to share. With SO_REUSEPORT the kernel asks only the one that it
+            // comes upon first, so that is not for many.
+            socket::set_reuse_address(first.as_fd(), true).expect("SO_REUSEADDR");
+            assert_eq!(socket::bind(alone.as_fd(), &narrow), Err(TAKEN));
+            socket::set_reuse_address(alone.as_fd(), true).expect("SO_REUSEADDR");
+            assert_eq!(socket::bind(alone.as_fd(), &narrow), Err(TAKEN));
+        }
+    }
+}
+
+/// A listener, and a socket for each of its peers under it: those may share the port for good, since the
+/// listener does not; the kernel gives each peer's datagrams to its own.
+#[test]
+fn port_of_a_listener_with_many_flows_is_nobody_elses() {
+    let asked =
+        [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::", "::1"), ("::1", "::1")];
+    for (any, ip) in asked {
+        let listener = bound(any_port(any));
+        let port = address_of(&listener).port();
+        let local = SocketAddr::new(any_port(ip).ip(), port);
+        let flow_of = |peer: &OwnedFd| {
+            let flow = beside(&listener, local, socket::set_reuse_address, true).expect("a flow");
+            socket::connect(flow.as_fd(), &address_of(peer)).expect("connect");
+            socket::connect(peer.as_fd(), &local).expect("connect");
+            flow
+        };
+        let peers: Vec<_> = (0..50).map(|_| bound(any_port(ip))).collect();
+        let flows: Vec<_> = peers.iter().map(flow_of).collect();
+        third_process_is_refused(local);
+        third_process_is_refused(SocketAddr::new(any_port(any).ip(), port));
+
+        let mut batch = batch();
+        for (peer, number) in peers.iter().zip(0..) {
+            datagram::send(peer.as_fd(), &[number]).expect("room");
+        }
+        for (flow, number) in flows.iter().zip(0..) {
+            assert_eq!(receive(&mut batch, flow, true), 1);
+            assert_eq!(batch.message(0).bytes, [number]);
+        }
+        assert_eq!(batch.receive(listener.as_fd(), true), Err(NOTHING));
+
+        // The listener gone, a flow has its peer still, whoever takes the port.
+        drop(listener);
+        let other = datagram::udp(&local).expect("a socket");
+        socket::set_reuse_address(other.as_fd(), true).expect("SO_REUSEADDR");
+        socket::bind(other.as_fd(), &local).expect("nobody minds");
+        for (peer, flow) in peers.iter().zip(&flows) {
+            datagram::send(peer.as_fd(), b"z").expect("room");
+            assert_eq!(receive(&mut batch, flow, true), 1);
+        }
+        assert_eq!(batch.receive(other.as_fd(), true), Err(NOTHING));
+    }
+}
+
+/// Between bind and connect a flow's socket gets what others send, and keeps it; unless it has a filter.
+#[test]
+fn socket_that_is_bound_and_not_yet_connected_takes_what_is_not_its_peers() {
+    for filtered in [false, true] {
+        let listener = bound(any_port("0.0.0.0"));
+        let local = SocketAddr::new(any_port("127.0.0.1").ip(), address_of(&listener).port());
+        let (peer, other) = (bound(any_port("127.0.0.1")), bound(any_port("127.0.0.1")));
+        socket::connect(other.as_fd(), &local).expect("connect");
+        let flow = datagram::udp(&local).expect("a socket");
+        if filtered {
+            datagram::drop_all(flow.as_fd()).expect("a filter");
+        }
+        socket::set_reuse_address(listener.as_fd(), true).expect("SO_REUSEADDR");
+        socket::set_reuse_address(flow.as_fd(), true).expect("SO_REUSEADDR");
+        socket::bind(flow.as_fd(), &local).expect("both ask for it");
+        datagram::send(other.as_fd(), b"x").expect("room");
+        socket::connect(flow.as_fd(), &address_of(&peer)).expect("connect");
+        if filtered {
+            datagram::drop_none(flow.as_fd()).expect("the filter");
+        }
+        let mut batch = batch();
+        assert_eq!(batch.receive(listener.as_fd(), true), Err(NOTHING));
+        let received = batch.receive(flow.as_fd(), true);
+        assert_eq!(received, if filtered { Err(NOTHING) } else { Ok(1) });
+        datagram::send(other.as_fd(), b"y").expect("room");
+        assert_eq!(receive(&mut batch, &listener, true), 1, "once it is connected");
+    }
+}
+
+/// Why no listener's may stay on.
+#[test]
+fn port_is_anybodys_where_sharing_stays_on() {
+    for sharing in [datagram::set_reuse_port, socket::set_reuse_address] {
+        let first = bound(any_port("127.0.0.1"));
+        sharing(first.as_fd(), true).expect("an option");
+        let second = datagram::udp(&address_of(&first)).expect("a socket");
+        sharing(second.as_fd(), true).expect("an option");
+        assert_eq!(socket::bind(second.as_fd(), &address_of(&first)), Ok(()));
+    }
+}
