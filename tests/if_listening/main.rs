@@ -4,6 +4,9 @@
 #[path = "../transactions/client.rs"]
 mod client;
 mod following;
+mod hammer;
+#[path = "../transactions/kernel.rs"]
+mod kernel;
 mod many;
 #[path = "../support/mod.rs"]
 mod support;
