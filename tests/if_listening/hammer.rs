@@ -22,7 +22,7 @@ const STEPS: u64 = 80;
 const STEADY: u16 = 9000;
 
 /// What the load says when it is over.
-const LAST: &[u8; 5] = b"over!";
+const LAST: [u8; 5] = *b"over!";
 
 /// A rule that comes, goes and changes, and its target.
 #[derive(Debug)]
@@ -81,14 +81,13 @@ impl Cell {
             return is_taken(address);
         }
         are_soon(client, self.id, (1, 0));
-        match &self.server {
-            Some(server) => drop(is_served(address, server)),
-            None => {
-                // It listens, whatever its target does.
-                let mut stream = TcpStream::connect(address).expect("it listens");
-                let end = stream.read(&mut [0]).expect_err("no byte, and no end");
-                assert_eq!(end.kind(), ErrorKind::ConnectionReset);
-            }
+        if let Some(server) = &self.server {
+            is_served(address, server);
+        } else {
+            // It listens, whatever its target does.
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            let end = stream.read(&mut [0]).expect_err("no byte, and no end");
+            assert_eq!(end.kind(), ErrorKind::ConnectionReset);
         }
     }
 }
@@ -109,7 +108,7 @@ fn load(
                     break;
                 }
             }
-            if message.starts_with(LAST) {
+            if message.starts_with(&LAST) {
                 return;
             }
         }
@@ -117,7 +116,7 @@ fn load(
     let over = Arc::clone(over);
     let connect = move || {
         while !over.load(Ordering::Relaxed) {
-            exchange(b"hello");
+            exchange(*b"hello");
             done.fetch_add(1, Ordering::Relaxed);
         }
         exchange(LAST);
@@ -125,13 +124,13 @@ fn load(
     [std::thread::spawn(connect), std::thread::spawn(serve)]
 }
 
-fn exchange(words: &[u8; 5]) {
+fn exchange(words: [u8; 5]) {
     let mut stream = TcpStream::connect(host(STEADY)).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.write_all(words).expect("it is taken");
+    stream.write_all(&words).expect("it is taken");
     let mut word = [0; 5];
     stream.read_exact(&mut word).expect("it comes back");
-    assert_eq!(&word, words);
+    assert_eq!(word, words);
     stream.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(stream.read(&mut word).expect("an end in good order"), 0);
 }
@@ -154,7 +153,9 @@ fn targets_come_and_go_and_nobody_else_notices() {
             cell.is_as_it_should_be(&mut client);
             assert!(threads.iter().all(|thread| !thread.is_finished()), "the load has ended");
         }
-        cells.iter().for_each(|cell| cell.is_as_it_should_be(&mut client));
+        for cell in &cells {
+            cell.is_as_it_should_be(&mut client);
+        }
         assert_eq!(listeners(&mut client, 1), (1, 0));
         assert_eq!((listener(STEADY), Lost::now()), (socket, lost));
         over.store(true, Ordering::Relaxed);
