@@ -2,7 +2,8 @@
 //!
 //! Every policy is compiled for all architectures, so that a name which one of them lacks shows on
 //! whichever it is built. A build with debug assertions gets the entries of seccomp/debug.json in
-//! every policy: std makes calls there that it does not make in a release.
+//! every policy: std makes calls there that it does not make in a release. What a factory may do beside
+//! where there are reverse rules is a list of its own, and with it one more program.
 //!
 //! A program asks for the calls in the order in which its policy first names them, and only then for
 //! the arguments of the one that it is: what is frequent and near the top costs least.
@@ -16,7 +17,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-const POLICIES: [&str; 4] = ["supervisor", "core", "host-factory", "guest-factory"];
+/// The programs: the policy that each is made of, and entries beside.
+const POLICIES: [(&str, Option<&str>); 6] = [
+    ("supervisor", None),
+    ("core", None),
+    ("host-factory", None),
+    ("guest-factory", None),
+    ("host-factory", Some("host-factory-reverse")),
+    ("guest-factory", Some("guest-factory-reverse")),
+];
 
 /// What the policies are for, and the file of the programs for it.
 const ARCHITECTURES: [(TargetArch, &str); 2] =
@@ -39,11 +48,14 @@ fn main() {
     let target = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo names the target");
     let out = env::var("OUT_DIR").expect("cargo names the output folder");
     let debug = env::var_os("CARGO_CFG_DEBUG_ASSERTIONS").is_some();
-    let policies = POLICIES.map(|name| policy(name, debug));
+    let policies = POLICIES.map(|(name, more)| policy(name, more, debug));
     let mut is_known = false;
     for (arch, file) in ARCHITECTURES {
-        let source: String =
-            POLICIES.iter().zip(&policies).map(|(name, text)| program(name, text, arch)).collect();
+        let source: String = POLICIES
+            .iter()
+            .zip(&policies)
+            .map(|(&(name, more), text)| program(name, more, text, arch))
+            .collect();
         let mut files = vec![file];
         // The other one is for the tests alone.
         if TargetArch::try_from(target.as_str()) == Ok(arch) {
@@ -58,9 +70,13 @@ fn main() {
 }
 
 /// A policy as the compiler takes it, but for the order.
-fn policy(name: &str, debug: bool) -> Value {
+fn policy(name: &str, more: Option<&str>, debug: bool) -> Value {
     let mut policy = read(&format!("seccomp/{name}.json"));
     if let Some(entries) = policy[name]["filter"].as_array_mut() {
+        if let Some(more) = more {
+            let more = read(&format!("seccomp/{more}.json"));
+            entries.extend(more.as_array().into_iter().flatten().cloned());
+        }
         if debug {
             entries.extend(read("seccomp/debug.json").as_array().into_iter().flatten().cloned());
         }
@@ -74,8 +90,9 @@ fn policy(name: &str, debug: bool) -> Value {
 }
 
 /// A policy compiled, as a constant.
-fn program(name: &str, policy: &Value, arch: TargetArch) -> String {
+fn program(name: &str, more: Option<&str>, policy: &Value, arch: TargetArch) -> String {
     let program = ordered(name, policy, arch);
+    let name = more.unwrap_or(name);
     let constant = name.to_uppercase().replace('-', "_");
     let mut source = format!(
         "/// seccomp/{name}.json, compiled.\npub(super) static {constant}: [sock_filter; {}] = [\n",

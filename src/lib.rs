@@ -10,6 +10,7 @@ pub mod arena;
 pub mod client;
 pub mod control;
 pub mod factory;
+pub mod index;
 pub mod limits;
 pub mod relay;
 pub mod roles;

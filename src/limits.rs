@@ -1,6 +1,7 @@
 //! Every capacity there is, with its cost. Memory is reserved at start and touched when first used.
 
 use crate::relay::flows::Patience;
+use crate::relay::udp::UdpPatience;
 use crate::sys::socket::Keepalive;
 use crate::times::Times;
 use static_assertions::const_assert;
@@ -26,6 +27,35 @@ pub const MAX_FAILURES: usize = 1024;
 /// Flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 200 bytes = 13 MiB at most, with
 /// 40 more if their listeners are gone, and 7.5 KiB of kernel memory for each that is open.
 pub const MAX_FLOWS: usize = 65_536;
+
+/// UDP flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 330 bytes = 21 MiB at most, with
+/// 40 more as above, and some 3 KiB of kernel memory for each.
+pub const MAX_UDP_FLOWS: usize = 65_536;
+
+/// Places of the index of their names: at most half of them are in use. × 4 bytes = 512 KiB.
+pub const UDP_INDEX: usize = 2 * MAX_UDP_FLOWS;
+
+/// Datagrams that are received with one call, and what the longest may have, in bytes: 2 MiB, of which a page is touched for
+/// each short one.
+pub const UDP_BATCH: usize = 32;
+/// See [`UDP_BATCH`].
+pub const UDP_DATAGRAM: usize = 65_536;
+
+/// First datagrams of flows that can wait for the target's socket: so many of up to so many bytes, so many
+/// longer ones, and so many of one flow. 256 KiB and 1 MiB.
+pub const WAITING_DATAGRAMS: usize = 128;
+/// See [`WAITING_DATAGRAMS`].
+pub const WAITING_SIZE: usize = 2048;
+/// See [`WAITING_DATAGRAMS`].
+pub const WAITING_LARGE: usize = 16;
+/// See [`WAITING_DATAGRAMS`].
+pub const WAITING_PER_FLOW: u32 = 16;
+
+/// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
+pub const UDP_QUIET_MS: u64 = 1000;
+
+/// Silent flows that are looked at for one that makes room for a new peer.
+pub const EVICTION_LOOKS: usize = 256;
 
 /// Control clients at a time.
 pub const MAX_CLIENTS: usize = 8;
@@ -101,12 +131,17 @@ pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 
 /// Unless the command line says otherwise: a peer that says nothing for a minute is asked whether it
 /// is there, and given up a minute later; so is a target that has not answered a connect in ten seconds,
-/// and a half-closed flow that has moved nothing for an hour. No TCP_USER_TIMEOUT: the kernel counts
+/// and a half-closed flow that has moved nothing for an hour. Of UDP, who has not been answered is forgotten
+/// after half a minute of silence, and who has been after two (RFC 4787, REQ-5). No TCP_USER_TIMEOUT: the kernel counts
 /// its own questions to a full receiver, answered or not, so a reader that pauses would be cut off. Nothing tells of
 /// a service that begins to listen, so it is asked for ten times a second where rules depend on it.
 pub const TIMES: Times = Times {
     keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 0 },
-    patience: Patience { connect_ms: 10_000, half_closed_ms: 3_600_000 },
+    patience: Patience {
+        connect_ms: 10_000,
+        half_closed_ms: 3_600_000,
+        udp: UdpPatience { unanswered_ms: 30_000, answered_ms: 120_000 },
+    },
     if_listening_ms: 100,
 };
 
@@ -126,6 +161,9 @@ pub const ROUNDS: u32 = 80;
 
 /// How long steps of a change follow each other before others have their turn.
 pub const CHANGE_US: u64 = 1000;
+
+/// How often listeners that are held to an interface are asked whether it is still there.
+pub const INTERFACES_MS: u64 = 1000;
 
 /// How often what could not be bound is tried again, and how many sockets at most at a time.
 pub const RETRY_MS: u64 = 1000;

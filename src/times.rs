@@ -33,19 +33,25 @@ pub enum Setting {
     ConnectTimeout,
     /// See [`Patience::half_closed_ms`]; 0: for ever.
     HalfClosedTimeout,
+    /// See [`UdpPatience::unanswered_ms`](crate::relay::udp::UdpPatience).
+    UdpTimeout,
+    /// See [`UdpPatience::answered_ms`](crate::relay::udp::UdpPatience).
+    UdpStreamTimeout,
     /// See [`Times::if_listening_ms`].
     IfListeningInterval,
 }
 
 impl Setting {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::KeepaliveIdle,
         Self::KeepaliveInterval,
         Self::KeepaliveProbes,
         Self::UserTimeout,
         Self::ConnectTimeout,
         Self::HalfClosedTimeout,
+        Self::UdpTimeout,
+        Self::UdpStreamTimeout,
         Self::IfListeningInterval,
     ];
 
@@ -62,6 +68,8 @@ impl Setting {
             Self::HalfClosedTimeout => {
                 ("--half-closed-timeout", 0..=604_800, "0 to 604800 seconds")
             }
+            Self::UdpTimeout => ("--udp-timeout", 1..=86_400, "1 to 86400 seconds"),
+            Self::UdpStreamTimeout => ("--udp-stream-timeout", 1..=86_400, "1 to 86400 seconds"),
             // More often it would be most of what a daemon does, less often nobody would wait for it.
             Self::IfListeningInterval => {
                 ("--if-listening-interval", 10..=60_000, "10 to 60000 milliseconds")
@@ -120,6 +128,8 @@ impl Given {
                 Setting::HalfClosedTimeout => {
                     patience.half_closed_ms = if ms == 0 { u64::MAX } else { ms };
                 }
+                Setting::UdpTimeout => patience.udp.unanswered_ms = ms,
+                Setting::UdpStreamTimeout => patience.udp.answered_ms = ms,
                 Setting::IfListeningInterval => *if_listening_ms = u64::from(value),
             }
         }
@@ -131,6 +141,7 @@ impl Given {
 mod tests {
     use super::*;
     use crate::limits::TIMES;
+    use crate::relay::udp::UdpPatience;
 
     #[test]
     fn each_setting_has_its_own_place_and_takes_its_bounds_alone() {
@@ -151,7 +162,8 @@ mod tests {
         }
         assert_eq!(given.words().count(), Setting::ALL.len());
         let keepalive = Keepalive { idle_s: 7, interval_s: 7, probes: 7, unacknowledged_ms: 7000 };
-        let patience = Patience { connect_ms: 7000, half_closed_ms: 7000 };
+        let udp = UdpPatience { unanswered_ms: 7000, answered_ms: 7000 };
+        let patience = Patience { connect_ms: 7000, half_closed_ms: 7000, udp };
         assert_eq!(given.over(TIMES), Times { keepalive, patience, if_listening_ms: 7 });
     }
 

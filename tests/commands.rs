@@ -236,15 +236,6 @@ fn malformed_spec_is_a_usage_error_that_names_it() {
 }
 
 #[test]
-fn protocol_that_is_not_forwarded_yet_is_refused_before_anything_changes() {
-    let run = empty();
-    let (status, said) = failed(run.pesto(&["add", "-p", "127.0.0.1::53/tcp,udp"]));
-    assert_eq!(status, 2);
-    assert!(said.contains("127.0.0.1::53/tcp,udp") && said.contains("UDP"), "{said}");
-    assert!(specs(&run).is_empty());
-}
-
-#[test]
 fn no_daemon_is_said_with_the_way_to_one() {
     let folder = Folder::new();
     let path = folder.join("none.sock");

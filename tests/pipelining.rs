@@ -40,6 +40,7 @@ fn table(generation: u64, rules: &[Rule], request: Request) -> Answer {
             bytes_to_target: 0,
             bytes_to_client: 0,
             bytes_spliced: 0,
+            dropped: 0,
             waiting_listeners: 0,
             paused_listeners: 0,
         }),

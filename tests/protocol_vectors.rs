@@ -165,6 +165,7 @@ fn counters() -> Counters {
         bytes_to_target: 1 << 40,
         bytes_to_client: (1 << 40) + 1,
         bytes_spliced: 1 << 40,
+        dropped: 19,
         waiting_listeners: 2,
         paused_listeners: 1,
     }
@@ -186,6 +187,7 @@ fn daemon_status() -> DaemonStatus {
         landlock_abi: 7,
         sandbox: SandboxMode::Container,
         no_local_port: 12,
+        sent_singly: 13,
     }
 }
 

@@ -332,9 +332,10 @@ impl Daemon {
             Step::Wait => return false,
             Step::More => {}
             Step::Ask(asked) => {
-                if let Asked::Bind { address, .. } = asked {
-                    let same = |other: &Asked| matches!(other, Asked::Bind { address: at, .. } if *at == address);
-                    assert!(!self.asked.iter().any(same), "{address} may be bound already");
+                if let Asked::Bind { key, .. } = asked {
+                    let same =
+                        |other: &Asked| matches!(other, Asked::Bind { key: at, .. } if *at == key);
+                    assert!(!self.asked.iter().any(same), "{key:?} may be bound already");
                 }
                 self.asked.push(asked);
             }
@@ -368,7 +369,7 @@ impl Daemon {
     /// The factory's answer to a request.
     fn answer(&mut self, asked: Asked, how: u8) {
         match asked {
-            Asked::Bind { slot, address } => {
+            Asked::Bind { slot, key } => {
                 let tried_again = self.table.slot(slot).map(|slot| &slot.state);
                 if matches!(tried_again, Some(State::Retried(_))) {
                     self.space.may = May::Listen;
@@ -376,7 +377,7 @@ impl Daemon {
                 }
                 let outcome = match how {
                     0xff => Err(Errno(libc::EMFILE)),
-                    _ => self.space.bind(address),
+                    _ => self.space.bind(key.socket_address()),
                 };
                 self.table.bound(slot, outcome, &mut self.space);
                 self.space.may = May::Nothing;
@@ -391,7 +392,7 @@ impl Daemon {
                 };
                 self.table.picked(rule, port);
             }
-            Asked::Settle => self.table.settled(),
+            Asked::Settle(side) => self.table.settled(side),
         }
     }
 

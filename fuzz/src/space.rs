@@ -163,7 +163,7 @@ impl Effects<Socket> for Space {
         Ok(())
     }
 
-    fn listen(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+    fn listen(&mut self, slot: Ref, _: Key, socket: &Socket) -> Result<(), Errno> {
         assert_ne!(self.may, May::Nothing, "a peer could connect before a commit");
         if self.listen_error {
             self.refused = true;
@@ -181,7 +181,7 @@ impl Effects<Socket> for Space {
         panic!("no rule depends on its target");
     }
 
-    fn retire(&mut self, key: Key, socket: &Socket, _: &Entry, _: Ref) -> Retired {
+    fn retire(&mut self, _: Ref, key: Key, socket: &Socket, _: &Entry, _: Ref) -> Retired {
         assert_eq!(self.may, May::Commit, "a listener goes without a commit");
         let address = self.change(socket, |state| {
             assert!(matches!(state, State::Listening(..)), "it listened");
@@ -191,6 +191,8 @@ impl Effects<Socket> for Space {
         self.retired.push(address);
         Retired { taken: 0, over: true }
     }
+
+    fn close(&mut self, _: Ref, _: Key, _: Socket) {}
 
     fn end_flows(&mut self, _: u64) -> u64 {
         panic!("there are no flows");
@@ -238,6 +240,7 @@ impl Facts for Space {
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
             no_local_port: 0,
+            sent_singly: 0,
         }
     }
 

@@ -6,7 +6,7 @@
 use fuzz::bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pesto::client::spec::{Spec, Wish, of_rule};
-use pesto::wire::{Ports, Rule, RuleId, TargetAddress};
+use pesto::wire::{Interface, Ports, Rule, RuleId, Side, TargetAddress};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -16,15 +16,17 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn check_text(text: &str) {
-    match text.parse::<Spec>() {
-        Ok(spec) => {
-            assert_eq!(spec.words, text);
-            assert!(!spec.wishes.is_empty());
-            for wish in spec.wishes {
-                check_wish(&wish);
+    for side in [Side::Inbound, Side::Reverse] {
+        match Spec::of(side, text) {
+            Ok(spec) => {
+                assert_eq!(spec.words, text);
+                assert!(!spec.wishes.is_empty());
+                for wish in spec.wishes {
+                    check_wish(&wish);
+                }
             }
+            Err(problem) => assert!(!problem.to_string().is_empty()),
         }
-        Err(problem) => assert!(!problem.to_string().is_empty()),
     }
 }
 
@@ -32,14 +34,16 @@ fn check_wish(wish: &Wish) {
     let rule = wish.rule(RuleId(1));
     assert_eq!(rule.checked(), Ok(rule));
     let printed = of_rule(&rule);
-    let again = printed.parse::<Spec>();
+    let again = Spec::of(wish.side, &printed);
     assert_eq!(again.map(|spec| spec.wishes), Ok(vec![*wish]), "{printed}");
 }
 
 /// Any rule that this client could have made.
 fn check_value(bytes: &mut Bytes<'_>) {
     let Ok(rule) = bytes.rule().checked() else { return };
-    let Rule { protocol, bind, ports, .. } = rule;
+    let Rule { side, protocol, bind, ports, .. } = rule;
+    let interface = Interface::new(bytes.take(usize::from(bytes.byte() % 16)));
+    let if_listening = bytes.byte() & 1 != 0;
     let Some(target) = pesto::wire::PortRange::from_width(rule.target.first_port, ports.width())
     else {
         return;
@@ -57,5 +61,5 @@ fn check_value(bytes: &mut Bytes<'_>) {
         Ports::Pick { .. } => Ports::Pick { width: target.width() },
         fixed @ Ports::Fixed(_) => fixed,
     };
-    check_wish(&Wish { protocol, bind, ports, address, target });
+    check_wish(&Wish { side, protocol, bind, interface, ports, address, target, if_listening });
 }

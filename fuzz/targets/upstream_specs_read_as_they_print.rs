@@ -31,9 +31,11 @@ fn value(bytes: &mut Bytes<'_>) -> Spec {
         // It belongs to an interface, which is its scope.
         Bind::V6 { address, scope } if address.is_unicast_link_local() => {
             let bind = Bind::V6 { address, scope: scope.max(1) };
-            Listen { bind, interface: None }
+            Listen { bind: Some(bind), interface: None }
         }
-        bind => Listen { bind, interface },
+        // No address, and every one.
+        Bind::Any if name & 1 == 0 => Listen { bind: None, interface },
+        bind => Listen { bind: Some(bind), interface },
     };
     let mut entries = vec![entry(bytes)];
     while !bytes.is_empty() && entries.len() < 8 {

@@ -134,6 +134,9 @@ pub struct Run {
     /// A port to forward; may be given several times
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
+    /// A port of the container that leads to one of the host; may be given several times
+    #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]
+    pub reverse: Vec<Spec>,
     /// Which daemon.
     #[command(flatten)]
     pub which: Which,
@@ -146,6 +149,10 @@ pub struct Run {
     /// The only addresses and ports that the daemon may ever bind; may be given several times
     #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
     pub allow_bind: Vec<Allowed>,
+    /// Where ports of the container may ever lead on the host and beyond, beside what -r asks for
+    /// now; may be given several times
+    #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
+    pub allow_reverse: Vec<Allowed>,
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,
@@ -167,6 +174,9 @@ pub struct Attach {
     /// A port to forward; may be given several times
     #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
+    /// A port of the container that leads to one of the host; may be given several times
+    #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]
+    pub reverse: Vec<Spec>,
     /// A word of yours that stays with these ports: 24 bytes at most
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
@@ -188,6 +198,10 @@ pub struct Attach {
     /// The only addresses and ports that the daemon may ever bind; may be given several times
     #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
     pub allow_bind: Vec<Allowed>,
+    /// Where ports of the container may ever lead on the host and beyond, beside what -r asks for
+    /// now; may be given several times
+    #[arg(long, value_name = "ADDRESS[/PREFIX][:PORT[-END]]")]
+    pub allow_reverse: Vec<Allowed>,
     /// How much of the daemon's sandbox must be there
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub sandbox: Sandbox,
@@ -254,6 +268,13 @@ pub struct Times {
     /// 0: never; 0 to 604800 [default: 3600]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::HalfClosedTimeout))]
     pub half_closed_timeout: Option<u32>,
+    /// Forget a UDP peer that was not answered and is silent for so long; 1 to 86400 [default: 30]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::UdpTimeout))]
+    pub udp_timeout: Option<u32>,
+    /// Forget a UDP peer that was answered, when both sides are silent for so long; 1 to 86400
+    /// [default: 120]
+    #[arg(long, value_name = "S", value_parser = seconds(Setting::UdpStreamTimeout))]
+    pub udp_stream_timeout: Option<u32>,
     /// In milliseconds: so often it is asked whether somebody listens where rules lead that listen only
     /// then; 10 to 60000 [default: 100]
     #[arg(long, value_name = "MS", value_parser = seconds(Setting::IfListeningInterval))]
@@ -276,6 +297,8 @@ impl From<Times> for Given {
                 Setting::UserTimeout => times.user_timeout,
                 Setting::ConnectTimeout => times.connect_timeout,
                 Setting::HalfClosedTimeout => times.half_closed_timeout,
+                Setting::UdpTimeout => times.udp_timeout,
+                Setting::UdpStreamTimeout => times.udp_stream_timeout,
                 Setting::IfListeningInterval => times.if_listening_interval,
             };
         }

@@ -9,9 +9,11 @@ mod difference;
 mod draft;
 mod limit;
 mod lost;
+mod reach;
 mod refusal;
 mod remove;
 mod switch;
+mod twins;
 mod whole;
 
 pub use draft::{Deed, Draft, Verb};
@@ -22,8 +24,9 @@ use super::failure::{self, Failed};
 use super::instance::advised;
 use super::session::Session;
 use crate::wire::{
-    Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
+use reach::Reach;
 use refusal::{conflict, refused};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -92,7 +95,7 @@ enum Again {
     /// A port that had been picked was taken before it was bound.
     Pick(Error),
     /// Ports that are asked for as far as they can be had, and cannot.
-    Lost(Vec<Failure>, Error),
+    Lost(Vec<lost::Lost>, Error),
 }
 
 /// Changes the table.
@@ -107,7 +110,8 @@ pub fn make(
 ) -> Result<Done, Error> {
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
-    let mut lost: Vec<Failure> = Vec::new();
+    let mut lost = Vec::new();
+    let reach = Reach::of(session);
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
@@ -115,15 +119,19 @@ pub fn make(
             return Err(moved(terms, generation));
         }
         let mut draft = Draft::new(hello, snapshot.rules);
+        draft.reach = reach.clone();
         edit(&mut draft)?;
         draft.give_up(&lost)?;
-        let draft = draft.settle()?;
+        let mut draft = draft.settle()?;
         if draft.requests.is_empty() {
             return nothing_to_do(session, terms, generation, draft);
         }
-        let again = match attempt(session, hello, terms, generation, &draft)? {
-            Ok(done) => return Ok(done),
+        let again = match twins::pick(session, generation, &mut draft)? {
             Err(again) => again,
+            Ok(()) => match attempt(session, hello, terms, generation, &draft)? {
+                Ok(done) => return Ok(done),
+                Err(again) => again,
+            },
         };
         let out_of_patience = Instant::now() >= patience;
         match again {
@@ -158,7 +166,7 @@ fn nothing_to_do(
     let Settled { deeds, names, .. } = draft;
     let kept = deeds.iter().filter(|deed| deed.verb == Verb::Kept && deed.rule.active);
     let kept: Vec<RuleId> = kept.map(|deed| deed.rule.id).collect();
-    let failed = failure::still_failing(session, &kept, |id| names.of(id))?;
+    let failed = failure::still_failing(session, &kept, |id| names.call(id))?;
     match failed {
         Some(failed) if !terms.allow_failed => {
             let message = format!("{}\n{IS_KEPT}", failed.error.message);
@@ -179,6 +187,7 @@ fn nothing_to_do(
 pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<Done, Error> {
     let snapshot = session.snapshot()?;
     let mut draft = Draft::new(hello, snapshot.rules);
+    draft.reach = Reach::of(session);
     edit(&mut draft)?;
     let draft = draft.settle()?;
     if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {
@@ -227,6 +236,8 @@ struct Settled {
     names: draft::Names,
     /// Rules that are asked for as far as they can be had.
     optional: HashSet<RuleId>,
+    /// Rules that are to have the same ports, which are to be picked.
+    twins: Vec<Vec<RuleId>>,
 }
 
 fn attempt(
@@ -298,7 +309,7 @@ fn commit(
             }
             // A listen that failed although its bind did not.
             Answer::Plan(_) if !allow_failed => {
-                let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
+                let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.call(id))?;
                 if !terms.allow_failed {
                     return Err(failed.error);
                 }
@@ -347,14 +358,8 @@ fn not_prepared(
             Err(limit::error(draft, (needed, available), hello, &session.status()?))
         }
         Outcome::Done | Outcome::Failed => {
-            let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.of(id))?;
-            let picked = |id: &RuleId| {
-                draft.requests.iter().any(|request| {
-                    matches!(request, Request::Insert { rule, .. }
-                        if rule.id == *id && matches!(rule.ports, Ports::Pick { .. }))
-                })
-            };
-            if failed.all_taken && failed.rules.iter().all(picked) {
+            let failed = failure::of_binds(session, Which::Shadow, |id| draft.names.call(id))?;
+            if failed.all_taken && failed.rules.iter().all(|&id| draft.is_picked(id)) {
                 return Ok(Err(Again::Pick(failed.error)));
             }
             match lost::ports(session, draft, &failed)? {
@@ -364,3 +369,6 @@ fn not_prepared(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

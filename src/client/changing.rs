@@ -18,7 +18,7 @@ use super::session::Session;
 /// # Errors
 /// Nothing was added; or not all of it could be bound, which was allowed.
 pub fn add(args: &Add) -> Result<u8, Error> {
-    let done = make(&args.change, &|draft| draft.add(&args.what.publish, args.what.label))?;
+    let done = make(&args.change, &|draft| draft.add(&args.what.specs(), args.what.label))?;
     tell(&output::report(&done, args.change.json)?, done)
 }
 
@@ -28,7 +28,7 @@ pub fn add(args: &Add) -> Result<u8, Error> {
 /// Nothing was removed.
 pub fn remove(args: &Rm) -> Result<u8, Error> {
     let how = Removal::from(&args.how);
-    let done = make(&args.change, &|draft| draft.remove(&args.what.publish, args.what.label, how))?;
+    let done = make(&args.change, &|draft| draft.remove(&args.what.specs(), args.what.label, how))?;
     report(&args.change, done)
 }
 
@@ -38,7 +38,7 @@ pub fn remove(args: &Rm) -> Result<u8, Error> {
 /// Nothing was switched; or not all of it could be bound, which was allowed.
 pub fn switch(args: &Switch, active: bool) -> Result<u8, Error> {
     let done =
-        make(&args.change, &|draft| draft.switch(&args.what.publish, args.what.label, active))?;
+        make(&args.change, &|draft| draft.switch(&args.what.specs(), args.what.label, active))?;
     report(&args.change, done)
 }
 

@@ -133,6 +133,8 @@ struct Status {
     longest_turn_us: u32,
     clients: u32,
     no_local_port: u64,
+    dropped_datagrams: u64,
+    datagrams_sent_singly: u64,
     sandbox: &'static str,
     layers: Vec<&'static str>,
     missing_layers: Vec<&'static str>,
@@ -170,6 +172,8 @@ impl Status {
             longest_turn_us: status.longest_turn_us,
             clients: status.clients,
             no_local_port: status.no_local_port,
+            dropped_datagrams: totals.dropped,
+            datagrams_sent_singly: status.sent_singly,
             sandbox: match status.sandbox {
                 SandboxMode::Strict => "strict",
                 SandboxMode::Container => "container",
@@ -239,6 +243,10 @@ impl Status {
             ("features", self.features.join(", ")),
         ] {
             let _ = writeln!(text, "{name:13} {value}");
+        }
+        if self.dropped_datagrams > 0 {
+            let dropped = format!("{} datagrams", self.dropped_datagrams);
+            let _ = writeln!(text, "{:13} {dropped}", "lost");
         }
         if self.no_local_port > 0 {
             let _ = writeln!(text, "{:13} {}", "no free port", no_local_port(self.no_local_port));

@@ -2,10 +2,13 @@
 
 use super::args::Sandbox;
 use super::error::Error;
+use crate::client::spec::Spec;
 use crate::factory::allowed::Allowed;
 use crate::sys::process::{self, Child, Fork};
 use crate::sys::{Errno, clock, fd};
 use crate::times::Given;
+use crate::wire::Address;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +46,8 @@ pub struct Launch<'a> {
     pub tune_namespace: bool,
     /// Where alone it may bind listeners.
     pub allow_bind: &'a [Allowed],
+    /// Where its ports in the container may lead.
+    pub allow_reverse: &'a [Allowed],
     /// How long it lets peers take.
     pub times: Given,
     /// Whether it outlives its caller.
@@ -56,6 +61,28 @@ pub enum Life {
     Child,
     /// Nobody's.
     Detached,
+}
+
+/// What a daemon must be allowed for these reverse specs, and what else the user allows.
+#[must_use]
+pub fn reachable(specs: &[Spec], allowed: &[Allowed]) -> Vec<Allowed> {
+    let mut all = allowed.to_vec();
+    for wish in specs.iter().flat_map(|spec| &spec.wishes) {
+        let addresses = match wish.address.address() {
+            Some(Address::V4(address)) => vec![IpAddr::V4(address)],
+            Some(Address::V6 { address, .. }) => vec![IpAddr::V6(address)],
+            // Either of them is tried.
+            None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        };
+        for address in addresses {
+            let (first, last) = (wish.target.first().get(), wish.target.last().get());
+            let one = Allowed::only(address, first, last);
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    all
 }
 
 /// The daemon's program: beside this one, or else in PATH.
@@ -107,6 +134,9 @@ impl Daemon {
         }
         for allowed in launch.allow_bind {
             words.push(c_string(format!("--allow-bind={allowed}").as_bytes())?);
+        }
+        for allowed in launch.allow_reverse {
+            words.push(c_string(format!("--allow-reverse={allowed}").as_bytes())?);
         }
         for word in launch.times.words() {
             words.push(c_string(word.as_bytes())?);
@@ -286,4 +316,36 @@ fn c_string(bytes: &[u8]) -> Result<CString, Error> {
 
 fn number(option: &str, fd: BorrowedFd<'_>) -> Result<CString, Error> {
     c_string(format!("{option}={}", fd.as_raw_fd()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_is_allowed_to_reach_what_reverse_specs_name_and_no_more() {
+        let specs: Vec<Spec> = [
+            "5432:5433/tcp,udp",
+            "[::1]:1-9:11-19",
+            "1:192.0.2.7:2",
+            "[::1]:1:[fd00::2]:2",
+            "3:auto:4",
+            "*:5000:5433",
+        ]
+        .map(|words| Spec::reverse(words).expect(words))
+        .to_vec();
+        let given: Vec<Allowed> = vec!["10.0.0.0/8:80".parse().expect("an entry")];
+        let expected = [
+            "10.0.0.0/8:80",
+            "127.0.0.1:5433",
+            "127.0.0.1:11-19",
+            "192.0.2.7:2",
+            "[fd00::2]:2",
+            "127.0.0.1:4",
+            "[::1]:4",
+        ];
+        let expected = expected.map(|words| words.parse().expect(words));
+        assert_eq!(reachable(&specs, &given), expected);
+        assert!(reachable(&[], &[]).is_empty());
+    }
 }

@@ -5,10 +5,10 @@ mod holder;
 use super::error::{Error, Exit};
 use super::forward::FailedPorts;
 use super::session::Session;
-use super::spec;
+use super::spec::{self, protocol_name, side_name};
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
-use crate::wire::{Address, Failure, RuleId, Which};
+use crate::wire::{Address, Failure, Protocol, Rule, RuleId, Side, Which};
 use holder::Holders;
 use serde::Serialize;
 
@@ -18,12 +18,44 @@ const MOST: u32 = 20;
 const KEPT: u32 = MAX_FAILURES as u32;
 
 const BOUND: &str = "; the daemon was started with --allow-bind, which does not allow that";
+const ALLOWED: &str = "; the daemon was not started with that allowed: start it again with -r, or \
+                       with --allow-reverse ADDRESS:PORT (pesto run, pesto attach)";
+
+/// What the user calls a rule, and the rule itself.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// The user's words.
+    pub words: String,
+    /// `None` if it is gone meanwhile.
+    pub rule: Option<Rule>,
+}
+
+impl Called {
+    fn side(&self) -> Side {
+        self.rule.map_or(Side::Inbound, |rule| rule.side)
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.rule.map_or(Protocol::Tcp, |rule| rule.protocol)
+    }
+
+    const fn forbidden(&self) -> &'static str {
+        match self.rule {
+            Some(Rule { side: Side::Reverse, .. }) => ALLOWED,
+            _ => BOUND,
+        }
+    }
+}
 
 /// Ports in a row that could not be bound, and for which rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailedBind {
     /// What the user calls the rule.
     pub rule: String,
+    /// `inbound`, or `reverse`: they are the container's.
+    pub side: &'static str,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
     /// Which ports, and why.
     #[serde(flatten)]
     pub ports: FailedPorts,
@@ -75,7 +107,7 @@ impl Failed {
 pub fn of_binds(
     session: &mut Session,
     table: Which,
-    call: impl Fn(RuleId) -> String,
+    call: impl Fn(RuleId) -> Called,
 ) -> Result<Failed, Error> {
     let (failures, total) = session.failures(table, KEPT)?;
     Ok(told(session, &failures, total, call))
@@ -88,7 +120,7 @@ pub fn of_binds(
 pub fn still_failing(
     session: &mut Session,
     rules: &[RuleId],
-    call: impl Fn(RuleId) -> String,
+    call: impl Fn(RuleId) -> Called,
 ) -> Result<Option<Failed>, Error> {
     if rules.is_empty() {
         return Ok(None);
@@ -103,7 +135,7 @@ fn told(
     session: &Session,
     failures: &[Failure],
     total: u32,
-    call: impl Fn(RuleId) -> String,
+    call: impl Fn(RuleId) -> Called,
 ) -> Failed {
     let taken = |failure: &Failure| failure.errno == libc::EADDRINUSE.unsigned_abs();
     let holders = if failures.iter().any(taken) {
@@ -122,9 +154,10 @@ fn told(
     }
     let of_one = failures.chunk_by(|one, other| one.rule == other.rule);
     let failed = of_one.flat_map(|chunk| {
-        let rule = call(chunk[0].rule);
+        let called = call(chunk[0].rule);
+        let (side, protocol) = (side_name(called.side()), protocol_name(called.protocol()));
         let folded = FailedPorts::fold(chunk.iter()).into_iter();
-        folded.map(move |ports| FailedBind { rule: rule.clone(), ports })
+        folded.map(move |ports| FailedBind { rule: called.words.clone(), side, protocol, ports })
     });
     Failed {
         error: Error { failed: failed.collect(), ..Error::new(Exit::BindFailed, lines.join("\n")) },
@@ -135,27 +168,47 @@ fn told(
     }
 }
 
-fn line(words: &str, failure: &Failure, holders: &Holders) -> String {
+fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
+    let words = &called.words;
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
-        let mend = if errno.0 == libc::EPERM { BOUND } else { "" };
+        let mend = if errno.0 == libc::EPERM { called.forbidden() } else { "" };
         return format!("{words}: no free port at {address}: {errno}{mend}");
     };
-    let mend = match holders.of(failure) {
+    let mend = match holders.of(failure, called) {
         Some(name) if errno.0 == libc::EADDRINUSE => format!(
             "; your daemon {name} has it (`pesto list -n {name}` shows for what), choose another port"
         ),
-        _ => mend(errno, failure.address, port),
+        _ => mend(errno, failure.address, port, called),
     };
-    format!("{words}: cannot listen on {address}:{port}: {errno}{mend}")
+    let udp = if called.protocol() == Protocol::Udp { "/udp" } else { "" };
+    let inside = if called.side() == Side::Reverse { " in the container" } else { "" };
+    format!("{words}: cannot listen on {address}:{port}{udp}{inside}: {errno}{mend}")
 }
 
 /// What to do about it, if there is something to do.
-fn mend(errno: Errno, address: Address, port: u16) -> String {
+fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
+    let letter = match called.protocol() {
+        Protocol::Tcp => 't',
+        Protocol::Udp => 'u',
+    };
     match errno.0 {
+        libc::EADDRINUSE if called.side() == Side::Reverse => {
+            "; a program in the container has it, choose another port".to_owned()
+        }
+        libc::EADDRNOTAVAIL if called.side() == Side::Reverse => {
+            "; the container has no such address, `ip address` in there lists those that it has"
+                .to_owned()
+        }
+        libc::EACCES if called.side() == Side::Reverse => {
+            "; the daemon may bind no port below net.ipv4.ip_unprivileged_port_start in there; \
+             choose a higher one"
+                .to_owned()
+        }
+        libc::ENODEV => "; there is no such interface, `ip link` lists those that are".to_owned(),
         libc::EADDRINUSE => format!(
-            "; another program has it (as root, `ss -tlnp 'sport = {port}'` shows which), choose another port"
+            "; another program has it (as root, `ss -{letter}lnp 'sport = {port}'` shows which), choose another port"
         ),
         libc::EADDRNOTAVAIL => {
             "; no interface of this host has that address, `ip address` lists those that do"
@@ -169,7 +222,7 @@ fn mend(errno: Errno, address: Address, port: u16) -> String {
             "; a link-local address needs its interface, as in [fe80::1%eth0]".to_owned()
         }
         libc::EAFNOSUPPORT => "; this host has no IPv6, write an IPv4 address".to_owned(),
-        libc::EPERM => BOUND.to_owned(),
+        libc::EPERM => called.forbidden().to_owned(),
         libc::EMFILE | libc::ENFILE => {
             "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
         }

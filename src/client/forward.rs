@@ -3,7 +3,7 @@
 use super::label;
 use super::spec::{self, target};
 use crate::sys::Errno;
-use crate::wire::{Counters, Failure, Port, Ports, Rule, Side};
+use crate::wire::{Address, Counters, Failure, Port, Ports, Rule, Side};
 use serde::Serialize;
 use std::fmt;
 
@@ -18,15 +18,15 @@ pub struct Forward {
     pub protocol: &'static str,
     /// The address that it listens on; null for every address of both families.
     pub address: Option<String>,
-    /// The first port that it listens on.
+    /// The first port on the host: that it listens on, or leads to if it is reverse.
     pub host_port: u16,
     /// How many ports there are.
     pub ports: u16,
-    /// The address that it connects to; null for the container's own.
+    /// The address that it connects to; null for the other side's own.
     pub target_address: Option<String>,
-    /// Where the first port leads; the others follow in step.
+    /// The first port in the container; the others are in step.
     pub container_port: u16,
-    /// As one would write it with `-p`.
+    /// As one would write it with `-p`, or with `-r` if it is reverse.
     pub spec: String,
     /// Its owner's word for it; null without one.
     pub label: Option<String>,
@@ -43,6 +43,8 @@ pub struct Forward {
     pub activity: Option<Activity>,
     #[serde(skip)]
     listens_on: Vec<String>,
+    #[serde(skip)]
+    target: String,
 }
 
 /// What a rule is doing.
@@ -77,6 +79,8 @@ pub struct Activity {
     pub bytes_to_client: u64,
     /// Bytes of both that were not copied on their way.
     pub bytes_spliced: u64,
+    /// Datagrams that were not passed on.
+    pub dropped_datagrams: u64,
     /// Sockets that listen, and wait until there may be more connections.
     pub waiting_listeners: u32,
 }
@@ -85,26 +89,28 @@ impl Forward {
     /// A rule, with its counters where they were asked for.
     #[must_use]
     pub fn new(rule: &Rule, counters: Option<&Counters>) -> Self {
-        let host_port = match rule.ports {
+        let listens = match rule.ports {
             Ports::Fixed(range) => range.first().get(),
             Ports::Pick { .. } => 0,
         };
+        let leads = rule.target.first_port.get();
+        let (host_port, container_port) = match rule.side {
+            Side::Inbound => (listens, leads),
+            Side::Reverse => (leads, listens),
+        };
         Self {
             id: rule.id.0,
-            side: match rule.side {
-                Side::Inbound => "inbound",
-                Side::Reverse => "reverse",
-            },
+            side: spec::side_name(rule.side),
             protocol: spec::protocol_name(rule.protocol),
-            address: rule.bind.address().map(|address| without_brackets(&spec::written(address))),
+            address: rule.bind.address().map(|address| bare(&own(rule.side, address))),
             host_port,
             ports: rule.ports.width().get(),
             target_address: rule
                 .target
                 .address
                 .address()
-                .map(|one| without_brackets(&target::written(one))),
-            container_port: rule.target.first_port.get(),
+                .map(|address| bare(&others(rule.side, address))),
+            container_port,
             spec: spec::of_rule(rule),
             label: label::text(rule.label),
             active: rule.active,
@@ -115,6 +121,7 @@ impl Forward {
             transparent: rule.transparent,
             activity: counters.map(|counters| Activity::new(rule, counters)),
             listens_on: listens_on(rule),
+            target: target(rule),
         }
     }
 
@@ -130,15 +137,8 @@ impl Forward {
     }
 
     /// `80/tcp`: where it leads.
-    pub fn target(&self) -> String {
-        let ports = spec::ports_text(self.container_port, self.ports);
-        match &self.target_address {
-            Some(address) if address.contains(':') => {
-                format!("[{address}]:{ports}/{}", self.protocol)
-            }
-            Some(address) => format!("{address}:{ports}/{}", self.protocol),
-            None => format!("{ports}/{}", self.protocol),
-        }
+    pub fn target(&self) -> &str {
+        &self.target
     }
 }
 
@@ -166,24 +166,67 @@ impl Activity {
             bytes_to_target: counters.bytes_to_target,
             bytes_to_client: counters.bytes_to_client,
             bytes_spliced: counters.bytes_spliced,
+            dropped_datagrams: counters.dropped,
             waiting_listeners: counters.waiting_listeners,
         }
     }
 }
 
-fn without_brackets(address: &str) -> String {
+fn bare(address: &str) -> String {
     address.trim_matches(['[', ']']).to_owned()
 }
 
+/// An address where a rule of that side listens.
+fn own(side: Side, address: Address) -> String {
+    match side {
+        Side::Inbound => spec::written(address),
+        Side::Reverse => target::written(address),
+    }
+}
+
+/// An address where a rule of that side leads.
+fn others(side: Side, address: Address) -> String {
+    match side {
+        Side::Inbound => target::written(address),
+        Side::Reverse => spec::written(address),
+    }
+}
+
+/// What is there only on one side is named with it, where that is not the usual one.
 fn listens_on(rule: &Rule) -> Vec<String> {
     let ports = match rule.ports {
         Ports::Fixed(range) => spec::ports_text(range.first().get(), range.width().get()),
         Ports::Pick { .. } => "?".to_owned(),
     };
+    let inside = match rule.side {
+        Side::Inbound => "",
+        Side::Reverse => "container ",
+    };
+    let dev = rule.interface.map(|name| format!("%{}", String::from_utf8_lossy(name.name())));
+    let dev = dev.unwrap_or_default();
+    let place = |address: &str| match address.strip_suffix(']') {
+        Some(address) => format!("{inside}{address}{dev}]:{ports}"),
+        None => format!("{inside}{address}{dev}:{ports}"),
+    };
     match rule.bind.address() {
-        None => vec![format!("0.0.0.0:{ports}"), format!("[::]:{ports}")],
-        Some(address) => vec![format!("{}:{ports}", spec::written(address))],
+        None => vec![place("0.0.0.0"), place("[::]")],
+        Some(address) => vec![place(&own(rule.side, address))],
     }
+}
+
+fn target(rule: &Rule) -> String {
+    let address = rule.target.address.address().map(|one| others(rule.side, one) + ":");
+    let ports = spec::ports_text(rule.target.first_port.get(), rule.ports.width().get());
+    format!(
+        "{}{}{ports}/{}{}",
+        match rule.side {
+            Side::Inbound => "",
+            Side::Reverse => "host ",
+        },
+        address.unwrap_or_default(),
+        spec::protocol_name(rule.protocol),
+        if rule.if_listening { " if listening" } else { "" }
+    )
 }
 
 /// Ports in a row that could not be bound, for one reason.
@@ -207,10 +250,8 @@ impl FailedPorts {
     pub fn fold<'a>(failures: impl Iterator<Item = &'a Failure>) -> Vec<Self> {
         let mut folded: Vec<Self> = Vec::new();
         for failure in failures {
-            let (address, port) = (
-                without_brackets(&spec::written(failure.address)),
-                failure.port.map_or(0, Port::get),
-            );
+            let (address, port) =
+                (bare(&spec::written(failure.address)), failure.port.map_or(0, Port::get));
             // The two families of any address take turns.
             let neighbour = folded.iter_mut().rev().take(2).find(|ports| {
                 ports.address == address
@@ -289,9 +330,24 @@ mod tests {
             ("[::1]:53:53/udp", "[::1]:53 -> 53/udp"),
             ("[::]:8000-8001:10.0.2.100:90-91", "[::]:8000-8001 -> 10.0.2.100:90-91/tcp"),
             ("127.0.0.1:80:[fe80::1%3]:80", "127.0.0.1:80 -> [fe80::1%3]:80/tcp"),
+            ("80:81/udp,dev=eth0", "0.0.0.0%eth0:80, [::%eth0]:80 -> 81/udp"),
+            ("0.0.0.0:80:81,if-listening", "0.0.0.0:80 -> 81/tcp if listening"),
         ] {
             let spec: spec::Spec = words.parse().expect("a spec");
             assert_eq!(Forward::new(&spec.wishes[0].rule(RuleId(1)), None).line(), line);
+        }
+        for (words, line) in [
+            ("5432:5433", "container 127.0.0.1:5432 -> host 127.0.0.1:5433/tcp"),
+            ("[::1]:53:192.0.2.7:54/udp", "container [::1]:53 -> host 192.0.2.7:54/udp"),
+            ("*:1:auto:2", "container 0.0.0.0:1, container [::]:1 -> host 2/tcp"),
+        ] {
+            let spec = spec::Spec::reverse(words).expect("a spec");
+            let forward = Forward::new(&spec.wishes[0].rule(RuleId(1)), None);
+            assert_eq!(forward.line(), line);
+            let (container, host) = (spec.wishes[0].ports, spec.wishes[0].target.first().get());
+            let Ports::Fixed(container) = container else { panic!("{words}") };
+            assert_eq!(forward.container_port, container.first().get());
+            assert_eq!(forward.host_port, host);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::failure::FailedBind;
 use super::forward::Forward;
 use super::{label, spec};
 use crate::sys::Errno;
-use crate::wire::{Bind, Rule};
+use crate::wire::{Bind, Rule, Side};
 use core::net::Ipv4Addr;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -174,7 +174,9 @@ pub fn differences(done: &Done, json: bool) -> Result<String, Error> {
 /// everywhere because no address was given says so, and how it would be otherwise.
 #[must_use]
 pub fn lines(done: &Done) -> String {
-    let is_wide = |deed: &Deed| deed.verb == Verb::Added && deed.rule.bind == Bind::Any;
+    let is_wide = |deed: &Deed| {
+        deed.verb == Verb::Added && deed.rule.bind == Bind::Any && deed.rule.interface.is_none()
+    };
     let first_wide = done.deeds.iter().position(is_wide);
     let mut text = String::new();
     for (at, deed) in done.deeds.iter().enumerate() {
@@ -186,8 +188,12 @@ pub fn lines(done: &Done) -> String {
         let _ = write!(text, "{verb}{}{}", line_of(&deed.rule), failure(done, deed));
         if first_wide == Some(at) {
             let own = Rule { bind: Bind::V4(Ipv4Addr::LOCALHOST), ..deed.rule };
-            let spec = spec::of_rule(&own);
-            let _ = write!(text, " (every interface of this host; for itself alone: -p {spec})");
+            let narrow = spec::option_of(&own);
+            let whose = match own.side {
+                Side::Inbound => "this host",
+                Side::Reverse => "the container",
+            };
+            let _ = write!(text, " (every interface of {whose}; for itself alone: {narrow})");
         }
         text.push('\n');
     }

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::spec;
 use super::split::fixed;
 use crate::limits::MAX_FAILURES;
-use crate::wire::{Address, Bind, Port, Protocol, Rule, Side, Which};
+use crate::wire::{Address, Bind, Port, Protocol, Rule, RuleId, Side, Which};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 use std::fmt;
@@ -53,6 +53,7 @@ struct Published {
     protocol: &'static str,
     address: Address,
     host_port: u16,
+    rule: RuleId,
 }
 
 impl Published {
@@ -77,6 +78,7 @@ fn published(rules: &[Rule], wanted: Option<ContainerPort>) -> Vec<Published> {
                     protocol,
                     address,
                     host_port: host.get(),
+                    rule: rule.id,
                 }));
             }
         }
@@ -111,7 +113,7 @@ struct Entry {
 
 impl From<&Published> for Entry {
     fn from(published: &Published) -> Self {
-        let &Published { container_port, protocol, address, host_port } = published;
+        let &Published { container_port, protocol, address, host_port, .. } = published;
         let address = spec::written(address).trim_matches(['[', ']']).to_owned();
         Self { container_port, protocol, address, host_port }
     }
@@ -131,7 +133,9 @@ pub fn port(args: args::Port) -> Result<(), Error> {
     let (failures, _) = session.failures(Which::Active, most)?;
     all.retain(|one| {
         let is_same = |port: Port| port.get() == one.host_port;
-        !failures.iter().any(|it| it.address == one.address && it.port.is_some_and(is_same))
+        !failures.iter().any(|it| {
+            it.rule == one.rule && it.address == one.address && it.port.is_some_and(is_same)
+        })
     });
     if let (Some(wanted), true) = (args.container, all.is_empty()) {
         let name = instance::name_of(&path);
@@ -155,4 +159,35 @@ pub fn port(args: args::Port) -> Result<(), Error> {
         };
     }
     print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::spec::Spec;
+
+    fn rules(specs: &[&str]) -> Vec<Rule> {
+        let rules = specs.iter().zip(1..).map(|(words, id)| {
+            let spec = match words.strip_prefix("-r ") {
+                Some(words) => Spec::reverse(words),
+                None => words.parse(),
+            };
+            spec.expect(words).wishes[0].rule(RuleId(id))
+        });
+        rules.collect()
+    }
+
+    #[test]
+    fn container_port_is_asked_for_by_its_protocol_and_reverse_ones_are_none() {
+        let rules = rules(&["127.0.0.1:53:53", "127.0.0.1:54:53/udp", "-r 53:55", "-r 55:53"]);
+        let places = |word: &str| {
+            let all = published(&rules, Some(word.parse().expect(word)));
+            all.iter().map(Published::place).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(places("53"), "127.0.0.1:53");
+        assert_eq!(places("53/udp"), "127.0.0.1:54");
+        assert_eq!(places("55"), "");
+        let all: Vec<_> = published(&rules, None).iter().map(|one| one.protocol).collect();
+        assert_eq!(all, ["tcp", "udp"]);
+    }
 }

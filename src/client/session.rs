@@ -262,6 +262,12 @@ impl Session {
         }
     }
 
+    /// The process that made the daemon's socket, if it is in sight.
+    #[must_use]
+    pub fn process(&self) -> Option<i32> {
+        unix::peer(self.socket.as_fd()).ok().map(|peer| peer.pid).filter(|pid| *pid > 0)
+    }
+
     /// What becomes readable when the daemon has ended, its files removed: a pidfd of the process
     /// that made its socket. Where that is not in sight (another PID namespace), the connection.
     ///

@@ -47,6 +47,7 @@ fn counted(generation: u64, id: RuleId, listeners: Listeners, stats: &Stats) -> 
         bytes_to_target: stats.bytes_to_target,
         bytes_to_client: stats.bytes_to_client,
         bytes_spliced: stats.bytes_spliced,
+        dropped: stats.dropped,
         waiting_listeners: stats.waiting,
         paused_listeners: listeners.paused,
     })

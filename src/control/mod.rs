@@ -13,8 +13,8 @@ mod tests;
 use crate::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use crate::table::{self, Committed, Counts, Effects, Stats, Step, Table};
 use crate::wire::{
-    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, Frame, Hello, Opcode, Outcome, Plan, Protocol,
-    Refusal, Reject, Request, Rule, Side, TableState, Which,
+    Answer, Broken, Cause, DaemonStatus, FRAME_SIZE, Features, Frame, Hello, Opcode, Outcome, Plan,
+    Protocol, Refusal, Reject, Request, Rule, Side, TableState, Which,
 };
 
 /// A client's place, below [`MAX_CLIENTS`].
@@ -264,7 +264,7 @@ impl Control {
                 let deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
                 self.owner = Some(Owner { place, pending: None, deadline_ms });
             }
-            Request::Insert { rule, replace } if is_supported(&rule) => {
+            Request::Insert { rule, replace } if is_supported(&rule, world.hello().features) => {
                 table.insert(rule, replace)?;
             }
             Request::Delete { id, flows } => table.delete(id, flows)?,
@@ -350,12 +350,26 @@ impl From<table::Refusal> for Refusal {
     }
 }
 
-/// What this daemon can do as yet: TCP from the host into the container.
-fn is_supported(rule: &Rule) -> bool {
-    rule.side == Side::Inbound
-        && rule.protocol == Protocol::Tcp
-        && !rule.transparent
-        && rule.interface.is_none()
+/// Whether a daemon that can do this can do what a rule asks for.
+fn is_supported(rule: &Rule, can: Features) -> bool {
+    let protocol = match rule.protocol {
+        Protocol::Tcp => Features::TCP,
+        Protocol::Udp => Features::UDP,
+    };
+    let wanted = [
+        (rule.side == Side::Reverse, Features::REVERSE),
+        (rule.if_listening, Features::IF_LISTENING),
+        (rule.transparent, Features::TRANSPARENT),
+        (rule.interface.is_some(), Features::INTERFACE),
+    ];
+    // As yet the container alone is asked who listens, and datagrams are not refused.
+    let is_asked_for = rule.side == Side::Inbound && rule.protocol == Protocol::Tcp;
+    if rule.if_listening && !is_asked_for {
+        return false;
+    }
+    let has_all =
+        wanted.into_iter().all(|(is_wanted, feature)| !is_wanted || can.contains(feature));
+    has_all && can.contains(protocol)
 }
 
 fn state<D>(table: &Table<D>) -> TableState {

@@ -50,6 +50,7 @@ impl Facts for World {
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
             no_local_port: 13,
+            sent_singly: 0,
         }
     }
 
@@ -69,17 +70,26 @@ impl Effects<Socket> for World {
         self.kernel.stage(slot, socket)
     }
 
-    fn listen(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
-        self.kernel.listen(slot, socket)
+    fn listen(&mut self, slot: Ref, key: Key, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.listen(slot, key, socket)
     }
 
     fn shut(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
         self.kernel.shut(slot, socket)
     }
 
-    fn retire(&mut self, key: Key, socket: &Socket, was: &Entry, origin: Ref) -> Retired {
-        self.kernel.retire(key, socket, was, origin)
+    fn retire(
+        &mut self,
+        slot: Ref,
+        key: Key,
+        socket: &Socket,
+        was: &Entry,
+        origin: Ref,
+    ) -> Retired {
+        self.kernel.retire(slot, key, socket, was, origin)
     }
+
+    fn close(&mut self, _: Ref, _: Key, _: Socket) {}
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         self.kernel.end_flows(after_ms)
@@ -400,7 +410,7 @@ fn what_this_daemon_cannot_do_is_unsupported_and_changes_nothing() {
     let plain = rule(1, "127.0.0.1", range(80, 80));
     let rules = [
         Rule { side: Side::Reverse, ..plain },
-        Rule { protocol: Protocol::Udp, ..plain },
+        Rule { if_listening: true, ..plain },
         Rule { transparent: true, ..plain },
         Rule { interface: crate::wire::Interface::new(b"eth0"), ..plain },
     ];

@@ -33,6 +33,13 @@ impl Allowed {
             && masked(address, self.prefix) == masked(self.network, self.prefix)
     }
 
+    /// These ports of one address.
+    #[must_use]
+    pub const fn only(address: IpAddr, first_port: u16, last_port: u16) -> Self {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Self { network: address, prefix, first_port, last_port }
+    }
+
     /// The lowest port.
     #[must_use]
     pub const fn first_port(&self) -> u16 {

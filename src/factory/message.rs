@@ -69,6 +69,22 @@ pub enum Destination {
     Automatic(Family, u16),
 }
 
+impl Destination {
+    /// That address; the loopback of its family, where nothing is known of the network's own.
+    #[must_use]
+    pub const fn or_loopback(self) -> SocketAddr {
+        match self {
+            Self::Named(address) => address,
+            Self::Automatic(Family::V4, port) => {
+                SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+            }
+            Self::Automatic(Family::V6, port) => {
+                SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0))
+            }
+        }
+    }
+}
+
 /// Where a socket is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -8,9 +8,15 @@
 pub mod addresses;
 pub mod allowed;
 pub mod channel;
+pub mod kept;
 pub mod listening;
 pub mod message;
 mod netlink;
+pub mod network;
+mod pick;
+mod place;
 pub mod policy;
 mod refusals;
 pub mod server;
+mod tcp;
+mod udp;

@@ -12,13 +12,18 @@ const UNPRIVILEGED: u16 = 1024;
 /// On which side of the daemon a factory stands, and so what it may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// In the host's network: binds listeners; connects nowhere.
+    /// In the host's network.
     Host {
-        /// Where alone; without any, wherever its user may.
-        allowed: Vec<Allowed>,
+        /// Where alone listeners may be; without any, wherever its user may have them.
+        bind: Vec<Allowed>,
+        /// What targets of reverse rules may be; without any, none.
+        connect: Vec<Allowed>,
     },
-    /// In the container's network: connects to targets; binds nothing.
-    Guest,
+    /// In the container's network: connects to any target.
+    Guest {
+        /// Whether there may be reverse rules: only then it binds, and then anything.
+        reverse: bool,
+    },
 }
 
 impl Policy {
@@ -27,32 +32,38 @@ impl Policy {
     /// # Errors
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
-        match (self, work) {
-            (Self::Host { .. }, Work::Listen(place))
-                if place.protocol == Protocol::Tcp && place.interface.is_none() =>
-            {
-                if self.may_bind(Some(place.address), place.address.port()) {
-                    Ok(())
-                } else {
-                    Err(Errno(libc::EPERM))
-                }
+        let may = match work {
+            Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
+            Work::Connect(_, destination) => self.may_connect(*destination),
+            // It tells no more than a connect would.
+            Work::Listening { destination, .. } => {
+                matches!(self, Self::Guest { .. }) && self.may_connect(*destination)
             }
             // Each port that it looks at is asked for.
-            (
-                Self::Host { .. },
-                Work::Pick { protocol: Protocol::Tcp, interface: None, .. } | Work::Nothing,
-            ) => Ok(()),
-            // It tells no more than a connect would.
-            (
-                Self::Guest,
-                Work::Connect(Protocol::Tcp, destination) | Work::Listening { destination, .. },
-            ) => match destination {
-                Destination::Named(address) if address.ip().is_unspecified() => {
-                    Err(Errno(libc::EPERM))
-                }
-                _ => Ok(()),
-            },
-            _ => Err(Errno(libc::EPERM)),
+            Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
+            // Beside a listener of its own, which the policy has allowed.
+            Work::Reply { place, peer, .. } => {
+                self.may_listen()
+                    && place.protocol == Protocol::Udp
+                    && !place.address.ip().is_unspecified()
+                    && !peer.ip().is_unspecified()
+                    && place.address.is_ipv4() == peer.is_ipv4()
+            }
+        };
+        if may { Ok(()) } else { Err(Errno(libc::EPERM)) }
+    }
+
+    /// Whether it makes listeners at all.
+    const fn may_listen(&self) -> bool {
+        matches!(self, Self::Host { .. } | Self::Guest { reverse: true })
+    }
+
+    /// Whether clients may have it connect somewhere where it may not: a core that asks is still ours.
+    #[must_use]
+    pub const fn may_be_asked_to_connect(&self) -> bool {
+        match self {
+            Self::Host { connect, .. } => !connect.is_empty(),
+            Self::Guest { .. } => false,
         }
     }
 
@@ -60,17 +71,27 @@ impl Policy {
     #[must_use]
     pub fn may_bind(&self, address: Option<SocketAddr>, port: u16) -> bool {
         match self {
-            Self::Host { allowed } => allows(allowed, address, port),
-            Self::Guest => false,
+            Self::Host { bind, .. } => allows(bind, address, port),
+            Self::Guest { reverse } => *reverse,
         }
     }
 
-    /// Whose system call filter goes with it.
+    /// Whether targets may be there. Unspecified addresses lead elsewhere than they say.
+    fn may_connect(&self, destination: Destination) -> bool {
+        let address = destination.or_loopback();
+        let is_allowed = match self {
+            Self::Host { connect, .. } => connect.iter().any(|entry| entry.contains(&address)),
+            Self::Guest { .. } => true,
+        };
+        is_allowed && !address.ip().to_canonical().is_unspecified()
+    }
+
+    /// Which of the daemon's processes it is.
     #[cfg(feature = "dev-sandbox")]
     pub const fn process(&self) -> crate::sandbox::seccomp::Policy {
         match self {
             Self::Host { .. } => crate::sandbox::seccomp::Policy::HostFactory,
-            Self::Guest => crate::sandbox::seccomp::Policy::GuestFactory,
+            Self::Guest { .. } => crate::sandbox::seccomp::Policy::GuestFactory,
         }
     }
 
@@ -78,9 +99,8 @@ impl Policy {
     /// may bind.
     pub fn first_ports(&self) -> impl Iterator<Item = u16> {
         let (allowed, anywhere) = match self {
-            Self::Host { allowed } if allowed.is_empty() => ([].as_slice(), Some(UNPRIVILEGED)),
-            Self::Host { allowed } => (allowed.as_slice(), None),
-            Self::Guest => ([].as_slice(), None),
+            Self::Host { bind, .. } if !bind.is_empty() => (bind.as_slice(), None),
+            _ => ([].as_slice(), Some(UNPRIVILEGED)),
         };
         allowed.iter().map(Allowed::first_port).chain(anywhere)
     }
@@ -91,42 +111,82 @@ mod tests {
     use super::*;
     use crate::factory::message::{Family, Place};
 
+    const REFUSED: Result<(), Errno> = Err(Errno(libc::EPERM));
+
+    fn allowed(entries: &[&str]) -> Vec<Allowed> {
+        entries.iter().map(|words| words.parse().expect("an entry")).collect()
+    }
+
+    fn listen(address: &str) -> Work {
+        Work::Listen(Place::tcp(address.parse().expect("an address")))
+    }
+
+    fn connect(address: &str) -> Work {
+        let address = address.parse().expect("an address");
+        Work::Connect(Protocol::Tcp, Destination::Named(address))
+    }
+
+    const fn automatic(family: Family, port: u16) -> Work {
+        Work::Connect(Protocol::Tcp, Destination::Automatic(family, port))
+    }
+
+    const PICK: Work =
+        Work::Pick { protocol: Protocol::Tcp, address: None, interface: None, width: 1, from: 0 };
+
     #[test]
-    fn each_side_does_only_its_own_work() {
-        let address = "127.0.0.1:80".parse().expect("an address");
-        let listen = Work::Listen(Place::tcp(address));
-        let pick = Work::Pick {
-            protocol: Protocol::Tcp,
-            address: None,
-            interface: None,
-            width: 1,
-            from: 0,
-        };
-        let connect = Work::Connect(Protocol::Tcp, Destination::Named(address));
-        let automatic = Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V6, 80));
-        let host = Policy::Host { allowed: vec![] };
-        for work in [listen, pick] {
+    fn without_reverse_rules_each_side_does_only_its_own_work() {
+        let host = Policy::Host { bind: vec![], connect: vec![] };
+        let guest = Policy::Guest { reverse: false };
+        for work in [listen("127.0.0.1:80"), PICK, Work::Nothing] {
             assert_eq!(host.check(&work), Ok(()));
-            assert_eq!(Policy::Guest.check(&work), Err(Errno(libc::EPERM)));
+            assert_eq!(guest.check(&work), REFUSED);
         }
-        let named = Destination::Named(address);
-        let asked = Work::Listening { protocol: Protocol::Udp, destination: named, count: 1 };
-        for work in [connect, automatic, asked] {
-            assert_eq!(Policy::Guest.check(&work), Ok(()));
-            assert_eq!(host.check(&work), Err(Errno(libc::EPERM)));
+        let destination = Destination::Automatic(Family::V4, 80);
+        let asked = Work::Listening { protocol: Protocol::Udp, destination, count: 1 };
+        for work in [connect("127.0.0.1:80"), automatic(Family::V6, 80), asked] {
+            assert_eq!(guest.check(&work), Ok(()));
+            assert_eq!(host.check(&work), REFUSED);
+        }
+    }
+
+    #[test]
+    fn with_reverse_rules_the_guest_binds_anything_and_the_host_connects_where_it_is_allowed_to() {
+        let guest = Policy::Guest { reverse: true };
+        for work in [listen("0.0.0.0:80"), listen("[::1]:1"), PICK, Work::Nothing] {
+            assert_eq!(guest.check(&work), Ok(()));
+        }
+        let connect_to = allowed(&["127.0.0.1:8000-8999", "10.0.0.0/8", "[::1]:80"]);
+        let host = Policy::Host { bind: vec![], connect: connect_to };
+        for address in ["127.0.0.1:8080", "10.1.2.3:1", "[::1]:80"] {
+            assert_eq!(host.check(&connect(address)), Ok(()), "{address}");
+        }
+        for address in ["127.0.0.1:80", "127.0.0.2:8080", "11.0.0.1:80", "[::1]:81", "[::2]:80"] {
+            assert_eq!(host.check(&connect(address)), REFUSED, "{address}");
+        }
+        // An automatic target is the loopback of its family, and no more allowed than that.
+        assert_eq!(host.check(&automatic(Family::V4, 8080)), Ok(()));
+        assert_eq!(host.check(&automatic(Family::V4, 80)), REFUSED);
+        assert_eq!(host.check(&automatic(Family::V6, 80)), Ok(()));
+        assert_eq!(host.check(&automatic(Family::V6, 8080)), REFUSED);
+    }
+
+    #[test]
+    fn nobody_connects_to_an_unspecified_address() {
+        let host = Policy::Host { bind: vec![], connect: allowed(&["0.0.0.0", "::"]) };
+        for policy in [host, Policy::Guest { reverse: true }, Policy::Guest { reverse: false }] {
+            assert_eq!(policy.check(&connect("127.0.0.1:80")), Ok(()));
+            for address in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
+                assert_eq!(policy.check(&connect(address)), REFUSED, "{address}");
+            }
         }
     }
 
     #[test]
     fn host_binds_where_it_is_allowed_to() {
-        let allowed = vec!["127.0.0.1:8000-8999".parse().expect("an entry")];
-        let host = Policy::Host { allowed };
-        let listen = |address: &str| {
-            host.check(&Work::Listen(Place::tcp(address.parse().expect("an address"))))
-        };
-        assert_eq!(listen("127.0.0.1:8080"), Ok(()));
+        let host = Policy::Host { bind: allowed(&["127.0.0.1:8000-8999"]), connect: vec![] };
+        assert_eq!(host.check(&listen("127.0.0.1:8080")), Ok(()));
         for address in ["127.0.0.1:80", "127.0.0.2:8080", "0.0.0.0:8080", "[::1]:8080"] {
-            assert_eq!(listen(address), Err(Errno(libc::EPERM)), "{address}");
+            assert_eq!(host.check(&listen(address)), REFUSED, "{address}");
         }
     }
 }

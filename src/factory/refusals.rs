@@ -1,9 +1,9 @@
 //! Tells of what a factory was asked for against its policy.
 //!
-//! There are two kinds. A listener outside of `--allow-bind` is what a client may ask for, and ordinary;
-//! any other work that a policy refuses is nothing that a core asks for while it is ours. Each kind has a
+//! There are three kinds. A listener outside of `--allow-bind`, and a target outside of
+//! `--allow-reverse` where that is given, are what a client may ask for, and ordinary; any other work that a policy refuses is nothing that a core asks for while it is ours. Each kind has a
 //! line when its number is a power of two: whoever asks on and on gets 64 lines at most, fills no
-//! log, and does not hide the other kind. Nothing is allocated: the factory is sealed.
+//! log, and does not hide another kind. Nothing is allocated: the factory is sealed.
 
 use crate::sys::fd;
 use core::fmt::{self, Write};
@@ -13,6 +13,7 @@ use core::net::{IpAddr, SocketAddr};
 #[derive(Debug, Default)]
 pub struct Refusals {
     listeners: u64,
+    targets: u64,
     others: u64,
 }
 
@@ -33,6 +34,13 @@ impl Refusals {
             number,
             format_args!("no port of {place} is within --allow-bind: refused ({number})\n"),
         );
+    }
+
+    /// It was asked to connect to a target on the host that is not allowed.
+    pub fn target(&mut self, address: &SocketAddr) {
+        self.targets += 1;
+        let number = self.targets;
+        say(number, format_args!("{address} is not within --allow-reverse: refused ({number})\n"));
     }
 
     /// It was asked for what is never its work.

@@ -1,21 +1,20 @@
 //! The factory's own end: one batch in, one batch out, until the core is gone.
 
 use super::addresses::Addresses;
+use super::kept::Kept;
 use super::listening::{Listening, Question};
-use super::message::{
-    ANSWER, Answer, BATCH, Destination, Family, Made, Place, REQUEST, Request, Work,
-};
+use super::message::{ANSWER, Answer, BATCH, Destination, Made, REQUEST, Request, Work};
+use super::pick::{Spot, pick};
 use super::policy::Policy;
 use super::refusals::Refusals;
+use super::tcp;
+use super::udp;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
-use crate::sys::{Errno, Result, fd, socket, unix};
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
-use core::ops::RangeInclusive;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// Where a pick looks that is for every address; so for IPv6 as well.
-const ANY_V4: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+use crate::sys::{Errno, Result, fd, unix};
+use crate::wire::Protocol;
+use core::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// The core has ended with answers that it had not read.
 const GONE: Errno = Errno(libc::ECONNRESET);
@@ -23,8 +22,8 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback. Every socket gets the times of `keepalive`. Which ports somebody listens on `listening` knows;
-/// without it that is EOPNOTSUPP.
+/// the loopback. Every TCP socket gets the times of `keepalive`; copies of UDP listeners are `kept`. Which
+/// ports somebody listens on `listening` knows; without it that is EOPNOTSUPP.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
@@ -33,6 +32,7 @@ pub fn serve(
     keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
     mut listening: Option<&mut Listening>,
+    kept: &mut Kept,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
     let mut answers = [0; BATCH * ANSWER];
@@ -63,8 +63,8 @@ pub fn serve(
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
-            let outcome =
-                carry_out(&request.work, policy, keepalive, addresses.as_deref(), &mut refusals);
+            let workshop = Workshop { policy, keepalive, addresses: addresses.as_deref() };
+            let outcome = workshop.carry_out(&request, kept, &mut refusals);
             let outcome = match (outcome, &mut listening) {
                 // Answered below, with all others of the packet; until then its place holds the token.
                 (Ok(Product::Question(question)), Some(listening)) => {
@@ -115,40 +115,70 @@ fn reply(channel: BorrowedFd<'_>, answers: &mut [u8], made: &mut Descriptors) ->
     }
 }
 
-fn carry_out(
-    work: &Work,
-    policy: &Policy,
+/// What requests are carried out with.
+#[derive(Clone, Copy)]
+struct Workshop<'a> {
+    policy: &'a Policy,
     keepalive: Keepalive,
-    addresses: Option<&Addresses>,
-    refusals: &mut Refusals,
-) -> Result<Product> {
-    policy.check(work).inspect_err(|_| match (policy, work) {
-        (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
-        _ => refusals.other(),
-    })?;
-    match *work {
-        Work::Listen(Place { address, .. }) => bound(&address, keepalive).map(Product::Socket),
-        Work::Connect(_, destination) => {
-            let address = resolve(destination, addresses)?;
-            let socket = connecting(&address, keepalive);
-            socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
+    addresses: Option<&'a Addresses>,
+}
+
+impl Workshop<'_> {
+    fn carry_out(
+        self,
+        request: &Request,
+        kept: &mut Kept,
+        refusals: &mut Refusals,
+    ) -> Result<Product> {
+        let Self { policy, keepalive, addresses } = self;
+        policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
+            (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
+                refusals.target(&destination.or_loopback());
+            }
+            _ => refusals.other(),
+        })?;
+        match request.work {
+            Work::Listen(place) => match place.protocol {
+                Protocol::Tcp => tcp::listener(&place, keepalive).map(Product::Socket),
+                Protocol::Udp => udp::listener(&place, request.token, kept).map(Product::Socket),
+            },
+            Work::Reply { place, peer, listener } => {
+                let listener = kept.get(listener, &place.address).ok_or_else(|| {
+                    refusals.other();
+                    Errno(libc::EPERM)
+                })?;
+                udp::reply(&place, &peer, listener).map(Product::Socket)
+            }
+            Work::Connect(protocol, destination) => {
+                let address = resolve(destination, addresses)?;
+                let socket = match protocol {
+                    Protocol::Tcp => tcp::connecting(&address, keepalive),
+                    Protocol::Udp => udp::connected(&address),
+                };
+                socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
+            }
+            Work::Listening { protocol, destination, count } => {
+                let addresses = match destination {
+                    Destination::Named(address) => [Some(address), None],
+                    // Whichever family a connection begins with, it turns to the other one.
+                    Destination::Automatic(family, port) => {
+                        let other = Destination::Automatic(family.other(), port);
+                        [Some(resolve(destination, addresses)?), Some(resolve(other, addresses)?)]
+                    }
+                };
+                Ok(Product::Question(Question { protocol, addresses, count }))
+            }
+            Work::Pick { protocol, address, interface, width, from } => {
+                let spot = Spot { protocol, address, interface };
+                pick(spot, (width, from), policy, refusals).map(Product::Port)
+            }
+            Work::Release => {
+                kept.release(request.token);
+                Ok(Product::Nothing)
+            }
+            Work::Nothing => Ok(Product::Nothing),
         }
-        Work::Listening { protocol, destination, count } => {
-            let addresses = match destination {
-                Destination::Named(address) => [Some(address), None],
-                // Whichever family a connection begins with, it turns to the other one.
-                Destination::Automatic(family, port) => [
-                    Some(resolve(destination, addresses)?),
-                    Some(resolve(Destination::Automatic(family.other(), port), addresses)?),
-                ],
-            };
-            Ok(Product::Question(Question { protocol, addresses, count }))
-        }
-        Work::Pick { address, width, from, .. } => {
-            pick(address, (width, from), policy, refusals).map(Product::Port)
-        }
-        Work::Reply { .. } => Err(Errno(libc::EPERM)),
-        Work::Release | Work::Nothing => Ok(Product::Nothing),
     }
 }
 
@@ -174,49 +204,10 @@ enum Product {
     Nothing,
 }
 
-/// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
-/// from then until listen(2), so that nobody takes the port in between.
-fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = try_bind(address)?;
-    socket::set_reuse_address(socket.as_fd(), false)?;
-    socket::set_no_delay(socket.as_fd())?;
-    socket::set_urgent_inline(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), keepalive)?;
-    Ok(socket)
-}
-
-/// The bind alone, which is all that tells whether a port is free.
-fn try_bind(address: &SocketAddr) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
-    socket::set_reuse_address(socket.as_fd(), true)?;
-    socket::bind(socket.as_fd(), address)?;
-    Ok(socket)
-}
-
-fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
-    socket::set_no_delay(socket.as_fd())?;
-    socket::set_urgent_inline(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), keepalive)?;
-    match socket::connect(socket.as_fd(), address) {
-        Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}
-        Err(errno) => return Err(errno),
-    }
-    // Where nobody listens the kernel may choose the target's own port for the source, and then the
-    // socket is connected to itself (simultaneous open, RFC 9293 section 3.5).
-    if socket::local_address(socket.as_fd()).is_ok_and(|local| local == *address) {
-        socket::reset_on_close(socket.as_fd())?;
-        return Err(Errno(libc::ECONNREFUSED));
-    }
-    Ok(socket)
-}
-
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
     Ok(match (destination, addresses) {
-        (Destination::Named(address), _) => address,
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
-        (Destination::Automatic(Family::V4, port), None) => (Ipv4Addr::LOCALHOST, port).into(),
-        (Destination::Automatic(Family::V6, port), None) => (Ipv6Addr::LOCALHOST, port).into(),
+        _ => destination.or_loopback(),
     })
 }
 
@@ -231,93 +222,5 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
             Errno(libc::ENETUNREACH)
         }
         _ => errno,
-    }
-}
-
-/// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
-/// one of the kernel's choice, then from the lowest on. Each port is looked at once.
-fn pick(
-    address: Option<SocketAddr>,
-    (width, from): (u16, u16),
-    policy: &Policy,
-    refusals: &mut Refusals,
-) -> Result<u16> {
-    // Not even the kernel is asked for a port of an address where none may be bound.
-    if !(1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
-        refusals.pick(address.map(|address| address.ip()));
-        return Err(Errno(libc::EPERM));
-    }
-    let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
-    let start = match from {
-        0 => match given_port(&at_port(address.unwrap_or(ANY_V4), 0)) {
-            Ok(port) => port,
-            // There are others than those that the kernel gives away; or Landlock knows the few that
-            // are allowed, and 0 is none of them.
-            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => lowest,
-            Err(errno) => return Err(errno),
-        },
-        from => from,
-    };
-    // What begins below the start may end behind it.
-    let wrapped = lowest..=start.saturating_add(width - 1);
-    for ports in [start..=u16::MAX, wrapped] {
-        if let Some(port) = free_run(address, width, ports, policy)? {
-            return Ok(port);
-        }
-    }
-    Err(Errno(libc::EADDRINUSE))
-}
-
-/// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
-/// begins in the lower half of them.
-fn given_port(address: &SocketAddr) -> Result<u16> {
-    let socket = socket::tcp(address)?;
-    socket::bind(socket.as_fd(), address)?;
-    Ok(socket::local_address(socket.as_fd())?.port())
-}
-
-/// The first run of so many free ports among these; `None` when there is none.
-fn free_run(
-    address: Option<SocketAddr>,
-    width: u16,
-    ports: RangeInclusive<u16>,
-    policy: &Policy,
-) -> Result<Option<u16>> {
-    let mut run = 0;
-    for port in ports {
-        let is_free = policy.may_bind(address, port) && is_free(address, port)?;
-        run = if is_free { run + 1 } else { 0 };
-        if run == width {
-            return Ok(Some(port - (width - 1)));
-        }
-    }
-    Ok(None)
-}
-
-/// The same address, scope and all, at another port.
-fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
-}
-
-fn is_free(address: Option<SocketAddr>, port: u16) -> Result<bool> {
-    let (first, second) = match address {
-        Some(address) => (at_port(address, port), None),
-        None => (
-            (Ipv4Addr::UNSPECIFIED, port).into(),
-            Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-        ),
-    };
-    match try_bind(&first) {
-        Ok(_) => {}
-        // A low one is not free to everybody.
-        Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
-        Err(errno) => return Err(errno),
-    }
-    match second.map(|address| try_bind(&address)) {
-        // A host without the other family has nothing to be free there.
-        None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
-        Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),
-        Some(Err(errno)) => Err(errno),
     }
 }

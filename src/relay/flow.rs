@@ -1,10 +1,11 @@
 //! One flow, from accept to its end.
 
-use super::list::{LISTS, Links};
+use super::list::{LISTS, Linked, Links};
 use super::pipes::Pipe;
 use super::pump::{Means, Step, Stop, can_step, give_back, step};
 use crate::arena::Ref;
 use crate::factory::message::{Destination, Family};
+use crate::factory::network::Network;
 use crate::sys::{Errno, socket};
 use crate::table::socket_address;
 use crate::wire::TargetAddress;
@@ -116,6 +117,8 @@ pub struct Answered {
 /// Where a flow is to be connected to, and what was tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal {
+    /// In this network.
+    pub(super) network: Network,
     /// The rule's word.
     address: TargetAddress,
     port: u16,
@@ -128,9 +131,10 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The target of a rule; an automatic one is tried with the family first that answered such
-    /// a client last, or else with the client's own.
+    /// The target of a rule, in a network; an automatic one is tried with the family first that
+    /// answered such a client last, or else with the client's own.
     pub const fn new(
+        network: Network,
         address: TargetAddress,
         port: u16,
         client: Family,
@@ -140,7 +144,7 @@ impl Goal {
             Some(family) => family,
             None => client,
         };
-        Self { address, port, client, family, turned: false }
+        Self { network, address, port, client, family, turned: false }
     }
 
     /// What the factory is asked for.
@@ -161,12 +165,16 @@ impl Goal {
 
     /// After a connect failed: whether there is another address to try, and then that is the goal.
     ///
-    /// Nobody listens there, or there is no way there: on these alone the other family may do
-    /// better.
+    /// Nobody listens there, there is no way there, or it is not allowed to be led there: on these
+    /// alone the other family may do better.
     pub fn turn(&mut self, errno: Errno) -> bool {
         let hopeful = matches!(
             errno.0,
-            libc::ECONNREFUSED | libc::ENETUNREACH | libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT
+            libc::ECONNREFUSED
+                | libc::ENETUNREACH
+                | libc::EADDRNOTAVAIL
+                | libc::EAFNOSUPPORT
+                | libc::EPERM
         );
         if self.address != TargetAddress::Automatic || self.turned || !hopeful {
             return false;
@@ -202,6 +210,16 @@ pub struct Flow {
     pub(super) moved_ms: u64,
     /// Its places in the lists of [`super::Flows`].
     pub(super) links: [Links; LISTS],
+}
+
+impl Linked for Flow {
+    fn links(&mut self) -> &mut [Links; LISTS] {
+        &mut self.links
+    }
+
+    fn linked(&self) -> &[Links; LISTS] {
+        &self.links
+    }
 }
 
 impl Flow {

@@ -1,7 +1,7 @@
 //! All flows, and which of them wait for what.
 //!
 //! Lists run through them, each with a link of its own in a flow: those whose target's socket must be
-//! asked for; those that may have something to move, into which an event only puts its flow, and where
+//! asked for, of either factory; those that may have something to move, into which an event only puts its flow, and where
 //! who has moved something waits behind all others for the next turn; and three for deadlines, those
 //! first whose turn is next: flows that are not open yet, half-closed ones, and holders of pipes.
 //!
@@ -11,8 +11,10 @@
 use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{LISTS, Links, List};
 use super::pump::{Means, give_back};
+use super::udp::UdpPatience;
 use crate::arena::{Arena, Ref};
 use crate::factory::message::Destination;
+use crate::factory::network::Network;
 use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,6 +51,22 @@ pub struct Report {
     pub reached: Option<Reached>,
     /// It is over.
     pub ended: Option<Ending>,
+    /// Datagrams that were lost.
+    pub dropped: u64,
+    /// Datagrams that could not be sent together and were sent one by one.
+    pub singly: u64,
+    /// Of UDP: errors that this side's network has told of, and how many. The flow goes on.
+    pub unreachable: Option<(Leg, u64)>,
+}
+
+impl Report {
+    pub(super) const fn new(origin: Ref, moved: Moved, reached: Option<Reached>) -> Self {
+        Self { origin, moved, reached, ended: None, dropped: 0, singly: 0, unreachable: None }
+    }
+
+    pub(super) const fn ended(origin: Ref, moved: Moved, ending: Ending) -> Self {
+        Self { ended: Some(ending), ..Self::new(origin, moved, None) }
+    }
 }
 
 /// When flows that do not go on are given up.
@@ -58,6 +76,8 @@ pub struct Patience {
     pub connect_ms: u64,
     /// Milliseconds in which a half-closed flow must move something.
     pub half_closed_ms: u64,
+    /// Of UDP flows.
+    pub udp: UdpPatience,
 }
 
 /// All flows.
@@ -66,7 +86,8 @@ pub struct Flows {
     arena: Arena<Flow>,
     means: Means,
     patience: Patience,
-    asking: List,
+    /// Of the host's factory, and of the guest's.
+    asking: [List; 2],
     ready: List,
     unopened: List,
     half_closed: List,
@@ -78,12 +99,12 @@ pub struct Flows {
 impl Flows {
     /// Room for `capacity` flows.
     pub fn new(capacity: usize, means: Means, patience: Patience) -> Self {
-        let [asking, ready, unopened, half_closed, holders] = core::array::from_fn(List::new);
+        let [host, guest, ready, unopened, half_closed, holders] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
             means,
             patience,
-            asking,
+            asking: [host, guest],
             ready,
             unopened,
             half_closed,
@@ -127,7 +148,7 @@ impl Flows {
             links: [Links::UNLINKED; LISTS],
         };
         let flow = self.arena.insert(flow).map_err(|flow| flow.client.fd)?;
-        self.asking.push(&mut self.arena, flow);
+        self.asking[goal.network as usize].push(&mut self.arena, flow);
         self.unopened.push(&mut self.arena, flow);
         Ok(flow)
     }
@@ -144,9 +165,14 @@ impl Flows {
         }
     }
 
-    /// The next flow whose target's socket is to be asked for.
-    pub fn next_to_ask(&mut self) -> Option<(Ref, Destination)> {
-        let flow = self.asking.pop(&mut self.arena)?;
+    /// The network that a flow leads to; `None`: it is over.
+    pub fn network(&self, flow: Ref) -> Option<Network> {
+        self.arena.get(flow).map(|flow| flow.goal.network)
+    }
+
+    /// The next flow whose target's socket is to be asked for in a network.
+    pub fn next_to_ask(&mut self, network: Network) -> Option<(Ref, Destination)> {
+        let flow = self.asking[network as usize].pop(&mut self.arena)?;
         let state = self.arena.get_mut(flow)?;
         state.phase = Phase::Asked;
         Some((flow, state.goal.destination()))
@@ -177,7 +203,8 @@ impl Flows {
         let state = self.arena.get_mut(flow)?;
         state.phase = Phase::Asking;
         if state.goal.turn(errno) {
-            self.asking.push(&mut self.arena, flow);
+            let network = state.goal.network;
+            self.asking[network as usize].push(&mut self.arena, flow);
             return None;
         }
         let ending = if errno.0 == libc::ETIMEDOUT { Ending::TimedOut } else { Ending::Refused };
@@ -234,7 +261,7 @@ impl Flows {
             same => same,
         };
         self.ready.push(&mut self.arena, flow);
-        Some(Report { origin, moved: Moved::default(), reached, ended: None })
+        Some(Report::new(origin, Moved::default(), reached))
     }
 
     fn drive(
@@ -261,7 +288,7 @@ impl Flows {
         }
         let this = arena.get_mut(flow)?;
         let lists = [(holders, this.has_idle_pipe()), (half_closed, this.is_half_closed())];
-        let joins = lists.iter().any(|(list, belongs)| *belongs && !list.holds(this));
+        let joins = lists.iter().any(|(list, belongs)| *belongs && !list.holds(&this.links));
         if joins || moved.to_target + moved.to_client > 0 {
             // Each list is in the order of this time: who gets a new one goes to the end.
             this.moved_ms = now_ms;
@@ -272,7 +299,7 @@ impl Flows {
                 }
             }
         }
-        Some(Report { origin, moved, reached: None, ended: None })
+        Some(Report::new(origin, moved, None))
     }
 
     /// Closes both sockets; all but a clean end is a reset for both peers.
@@ -281,7 +308,8 @@ impl Flows {
         if matches!(arena.get(flow)?.phase, Phase::Asked) {
             self.late += 1;
         }
-        for list in [asking, ready, unopened, half_closed, holders] {
+        let [host, guest] = asking;
+        for list in [host, guest, ready, unopened, half_closed, holders] {
             list.remove(arena, flow);
         }
         let Flow { mut client, phase, origin, .. } = arena.remove(flow)?;
@@ -295,7 +323,7 @@ impl Flows {
                 let _ = socket::reset_on_close(socket.fd.as_fd());
             }
         }
-        Some(Report { origin, moved, reached: None, ended: Some(ending) })
+        Some(Report::ended(origin, moved, ending))
     }
 
     /// Whether a flow may have something to move.
@@ -362,7 +390,7 @@ impl Flows {
             let flow = self.holders.pop(&mut self.arena)?;
             self.release(flow);
         }
-        let Patience { connect_ms, half_closed_ms } = self.patience;
+        let Patience { connect_ms, half_closed_ms, .. } = self.patience;
         let flow = if is_due(self.first_until(&self.unopened, connect_ms)) {
             self.unopened.first(&self.arena)?
         } else if is_due(self.first_until(&self.half_closed, half_closed_ms)) {

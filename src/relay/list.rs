@@ -1,10 +1,17 @@
 //! First-in-first-out lists through the flows themselves: no memory of their own.
 
-use super::flow::Flow;
 use crate::arena::{Arena, Ref};
 
 /// How many lists there can be.
-pub(super) const LISTS: usize = 5;
+pub(super) const LISTS: usize = 6;
+
+/// What can be in lists.
+pub(super) trait Linked {
+    /// Its neighbours in each.
+    fn links(&mut self) -> &mut [Links; LISTS];
+    /// The same, to look at.
+    fn linked(&self) -> &[Links; LISTS];
+}
 
 /// No neighbour on this side.
 const NONE: u32 = u32::MAX;
@@ -41,13 +48,28 @@ impl List {
         Self { which, first: NONE, last: NONE }
     }
 
-    pub(super) fn first(&self, flows: &Arena<Flow>) -> Option<Ref> {
+    pub(super) fn first(&self, flows: &Arena<impl Linked>) -> Option<Ref> {
         flows.at(self.first)
     }
 
+    pub(super) fn last(&self, flows: &Arena<impl Linked>) -> Option<Ref> {
+        flows.at(self.last)
+    }
+
+    /// All flows in it, the first one first.
+    pub(super) fn iter<'a, F: Linked>(
+        &self,
+        flows: &'a Arena<F>,
+    ) -> impl Iterator<Item = Ref> + 'a {
+        let which = self.which;
+        core::iter::successors(self.first(flows), move |&flow| {
+            flows.at(flows.get(flow)?.linked()[which].behind)
+        })
+    }
+
     /// Whether a flow is in it.
-    pub(super) const fn holds(&self, flow: &Flow) -> bool {
-        flow.links[self.which].is_linked()
+    pub(super) const fn holds(&self, links: &[Links; LISTS]) -> bool {
+        links[self.which].is_linked()
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -55,7 +77,7 @@ impl List {
     }
 
     /// Adds a flow at the end; one that is in the list already stays where it is.
-    pub(super) fn push(&mut self, flows: &mut Arena<Flow>, flow: Ref) {
+    pub(super) fn push(&mut self, flows: &mut Arena<impl Linked>, flow: Ref) {
         let last = self.last;
         let Some(links) = self.links(flows, flow) else { return };
         if links.is_linked() {
@@ -70,7 +92,7 @@ impl List {
     }
 
     /// Takes a flow out; nothing happens if it is not in.
-    pub(super) fn remove(&mut self, flows: &mut Arena<Flow>, flow: Ref) {
+    pub(super) fn remove(&mut self, flows: &mut Arena<impl Linked>, flow: Ref) {
         let Some(links) = self.links(flows, flow) else { return };
         if !links.is_linked() {
             return;
@@ -87,17 +109,17 @@ impl List {
     }
 
     /// Takes the first flow out.
-    pub(super) fn pop(&mut self, flows: &mut Arena<Flow>) -> Option<Ref> {
+    pub(super) fn pop(&mut self, flows: &mut Arena<impl Linked>) -> Option<Ref> {
         let first = self.first(flows)?;
         self.remove(flows, first);
         Some(first)
     }
 
-    fn links<'a>(&self, flows: &'a mut Arena<Flow>, flow: Ref) -> Option<&'a mut Links> {
-        flows.get_mut(flow)?.links.get_mut(self.which)
+    fn links<'a>(&self, flows: &'a mut Arena<impl Linked>, flow: Ref) -> Option<&'a mut Links> {
+        flows.get_mut(flow)?.links().get_mut(self.which)
     }
 
-    fn links_at<'a>(&self, flows: &'a mut Arena<Flow>, place: u32) -> Option<&'a mut Links> {
+    fn links_at<'a>(&self, flows: &'a mut Arena<impl Linked>, place: u32) -> Option<&'a mut Links> {
         let flow = flows.at(place)?;
         self.links(flows, flow)
     }

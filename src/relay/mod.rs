@@ -10,8 +10,10 @@ pub mod flows;
 mod list;
 pub mod pipes;
 mod pump;
+pub mod udp;
 
 pub use flow::{Flow, Goal, Leg};
 pub use flows::Flows;
 pub use pipes::Pipes;
 pub use pump::Means;
+pub use udp::UdpFlows;

@@ -3,11 +3,14 @@
 use super::link::{FOLLOWED, Sealed};
 use crate::factory::addresses::Addresses;
 use crate::factory::allowed::few_ports;
+use crate::factory::kept::Kept;
 use crate::factory::listening::Listening;
 use crate::factory::policy::Policy as Side;
 use crate::factory::server;
+use crate::limits::MAX_LISTENERS;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::Without;
+use crate::sandbox::landlock::Ports;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::{self, Doing, Failure, landlock, namespaces, process as flags};
 use crate::sys::message::{self, Descriptors};
@@ -62,34 +65,50 @@ pub fn run(
     // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
     let mut addresses = match side {
         Side::Host { .. } => None,
-        Side::Guest => follow_addresses(),
+        Side::Guest { .. } => follow_addresses(),
     };
     // Nothing that is made later may get their numbers.
     let _places = match (side, &addresses) {
-        (Side::Guest, None) => Some([hold_number(&supervisor)?, hold_number(&supervisor)?]),
+        (Side::Guest { .. }, None) => Some([hold_number(&supervisor)?, hold_number(&supervisor)?]),
         _ => None,
     };
     let mut listening = match side {
         Side::Host { .. } => None,
-        Side::Guest => ask_for_listeners(),
+        Side::Guest { .. } => ask_for_listeners(),
     };
     let _place = match (side, &listening) {
-        (Side::Guest, None) => Some(hold_number(&supervisor)?),
+        (Side::Guest { .. }, None) => Some(hold_number(&supervisor)?),
         _ => None,
     };
-    let ports;
-    let (policy, keep) = match side {
-        Side::Host { allowed } => {
-            ports = few_ports(allowed);
-            (Policy::HostFactory, landlock::Keep::Bind(ports.as_deref()))
+    let mut kept = Kept::new(MAX_LISTENERS);
+    let (own, others);
+    let (policy, bind, connect) = match side {
+        Side::Host { bind, connect } => {
+            (own, others) = (few_ports(bind), few_ports(connect));
+            let own = own.as_deref().map_or(Ports::Any, Ports::Few);
+            if connect.is_empty() {
+                (Policy::HostFactory, own, Ports::None)
+            } else {
+                let others = others.as_deref().map_or(Ports::Any, Ports::Few);
+                (Policy::HostFactoryReverse, own, others)
+            }
         }
-        Side::Guest => (Policy::GuestFactory, landlock::Keep::Connect),
+        Side::Guest { reverse: false } => (Policy::GuestFactory, Ports::None, Ports::Any),
+        Side::Guest { reverse: true } => (Policy::GuestFactoryReverse, Ports::Any, Ports::Any),
     };
+    let keep = landlock::Keep::Ports { bind, connect };
     let achieved = sandbox::close(keep, Some(parent), without)?.with(layers);
     let word = Sealed(sandbox::finish(policy, &[], achieved, without)?).encode();
     // Its policy has one way to send. Refused only where the supervisor is gone.
     let followed = message::send(supervisor.as_fd(), &word, &mut Descriptors::new()).is_err()
-        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut(), listening.as_mut());
+        || server::serve(
+            channel.as_fd(),
+            side,
+            keepalive,
+            addresses.as_mut(),
+            listening.as_mut(),
+            &mut kept,
+        );
     process::exit(if followed { FOLLOWED } else { 1 })
 }
 

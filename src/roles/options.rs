@@ -28,6 +28,9 @@ Usage: pestod --control PATH (--netns PATH | --netns-fd N) [OPTION]...
   --allow-bind ADDRESS[/PREFIX][:PORT[-END]]
                      the only addresses and ports that may ever be bound; may be given several
                      times; without it whatever its user may bind
+  --allow-reverse ADDRESS[/PREFIX][:PORT[-END]]
+                     reverse rules: they may lead to these addresses and ports of the host, and to
+                     no others; may be given several times; without it there are no such rules
   --tune-namespace   set net.ipv4.tcp_tw_reuse=1 in the target, for tens of thousands of short
                      connections to its own address; a warning where that cannot be done
   --sandbox MODE     strict (default): no start without seccomp, Landlock, and the core's own user and
@@ -47,6 +50,9 @@ Times, with their defaults:
   --connect-timeout SECONDS       10: a target that has not answered by then is given up
   --half-closed-timeout SECONDS   3600: a connection is reset of which one direction has ended and
                                   the other has moved nothing for so long; 0: never
+  --udp-timeout SECONDS           30: a UDP peer that no target has answered is forgotten when it is
+                                  silent for so long
+  --udp-stream-timeout SECONDS    120: one that was answered, when both sides are
   --if-listening-interval MILLISECONDS
                                   100: so often it is asked whether somebody listens where rules
                                   lead that listen only then
@@ -88,6 +94,8 @@ pub struct Options {
     pub tune_namespace: bool,
     /// Where alone listeners may be bound; anywhere if there are none.
     pub allow_bind: Vec<Allowed>,
+    /// What of the host reverse rules may lead to; without any there are none.
+    pub allow_reverse: Vec<Allowed>,
     /// Whether messages go to a file beside the control socket.
     pub log: bool,
     /// What the target is called; for people.
@@ -149,7 +157,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         (None, None, None, None, None);
     let mut tune = None;
     let mut hold_fd = None;
-    let mut allow_bind = Vec::new();
+    let (mut allow_bind, mut allow_reverse) = (Vec::new(), Vec::new());
     let (mut log, mut target) = (None, None);
     let mut times = Given::default();
     while let Some(word) = words.next() {
@@ -176,7 +184,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
                 let fd = descriptor("--ready-fd", value("--ready-fd")?)?;
                 set(&mut ready_fd, "--ready-fd", fd)?;
             }
-            Some("--allow-bind") => allow_bind.push(allowed(value("--allow-bind")?)?),
+            Some("--allow-bind") => {
+                allow_bind.push(allowed("--allow-bind", value("--allow-bind")?)?);
+            }
+            Some("--allow-reverse") => {
+                allow_reverse.push(allowed("--allow-reverse", value("--allow-reverse")?)?);
+            }
             Some("--tune-namespace") => {
                 set(&mut tune, "--tune-namespace", no_value("--tune-namespace", inline)?)?;
             }
@@ -206,6 +219,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         hold_fd,
         tune_namespace: tune.is_some(),
         allow_bind,
+        allow_reverse,
         log: log.is_some(),
         target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
@@ -242,9 +256,9 @@ fn descriptor(option: &'static str, value: OsString) -> Result<RawFd, UsageError
     number.ok_or(UsageError::BadValue(option, value, "the number of an open descriptor above 2"))
 }
 
-fn allowed(value: OsString) -> Result<Allowed, UsageError> {
+fn allowed(option: &'static str, value: OsString) -> Result<Allowed, UsageError> {
     value.to_str().and_then(|text| text.parse().ok()).ok_or(UsageError::BadValue(
-        "--allow-bind",
+        option,
         value,
         "ADDRESS[/PREFIX][:PORT[-END]]",
     ))
@@ -267,6 +281,7 @@ fn mode(value: OsString) -> Result<SandboxMode, UsageError> {
 mod tests {
     use super::*;
     use crate::relay::flows::Patience;
+    use crate::relay::udp::UdpPatience;
     use crate::sys::socket::Keepalive;
 
     fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
@@ -278,7 +293,8 @@ mod tests {
         let words = ["--control=/c", "--netns-fd", "5", "--pidfd", "6", "--ready-fd=7", "--log"];
         let more =
             ["--hold-fd=8", "--tune-namespace", "--target", "a\nb", "--allow-bind=127.0.0.1"];
-        let words: Vec<&str> = words.into_iter().chain(more).collect();
+        let reverse = ["--allow-reverse", "[::1]:80", "--allow-reverse=10.0.0.0/8"];
+        let words: Vec<&str> = words.into_iter().chain(more).chain(reverse).collect();
         let expected = Options {
             control: "/c".into(),
             netns: Netns::Fd(5),
@@ -287,6 +303,7 @@ mod tests {
             hold_fd: Some(8),
             tune_namespace: true,
             allow_bind: vec!["127.0.0.1".parse().expect("an entry")],
+            allow_reverse: ["[::1]:80", "10.0.0.0/8"].map(|it| it.parse().expect("one")).into(),
             log: true,
             target: Some("a?b".to_owned()),
             sandbox: SandboxMode::Strict,
@@ -299,18 +316,21 @@ mod tests {
     fn times_are_read_and_the_help_names_each_with_its_default() {
         let words = ["--keepalive-idle=5", "--keepalive-interval", "4", "--keepalive-probes=3"];
         let more = ["--user-timeout=0", "--connect-timeout", "1", "--half-closed-timeout=20"];
-        let last = ["--if-listening-interval=10"];
+        let udp = ["--udp-timeout=3", "--udp-stream-timeout=7", "--if-listening-interval=10"];
         let needed = ["--control=/c", "--netns-fd=5"];
-        let words: Vec<&str> = needed.into_iter().chain(words).chain(more).chain(last).collect();
+        let words: Vec<&str> = needed.into_iter().chain(words).chain(more).chain(udp).collect();
         let Ok(Command::Run(options)) = parse_words(&words) else { panic!("a command line") };
         let keepalive = Keepalive { idle_s: 5, interval_s: 4, probes: 3, unacknowledged_ms: 0 };
-        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000 };
+        let udp = UdpPatience { unanswered_ms: 3000, answered_ms: 7000 };
+        let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000, udp };
         assert_eq!(options.times, Times { keepalive, patience, if_listening_ms: 10 });
 
         let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = TIMES.keepalive;
-        let Patience { connect_ms, half_closed_ms } = TIMES.patience;
+        let Patience { connect_ms, half_closed_ms, udp } = TIMES.patience;
         let defaults = [idle_s, interval_s, probes].map(|number| number.to_string());
-        let more = [u64::from(unacknowledged_ms), connect_ms, half_closed_ms];
+        let UdpPatience { unanswered_ms, answered_ms } = udp;
+        let ms = u64::from(unacknowledged_ms);
+        let more = [ms, connect_ms, half_closed_ms, unanswered_ms, answered_ms];
         let defaults = defaults.into_iter().chain(more.map(|ms| (ms / 1000).to_string()));
         let defaults = defaults.chain([TIMES.if_listening_ms.to_string()]);
         for (setting, default) in Setting::ALL.into_iter().zip(defaults) {
@@ -331,6 +351,7 @@ mod tests {
             (&["--netns", "/a"], "--control is missing"),
             (&["--control", "/a"], "--netns or --netns-fd is missing"),
             (&["--allow-bind", "x"], "--allow-bind x: should be ADDRESS"),
+            (&["--allow-reverse=1.2.3.4:0"], "--allow-reverse 1.2.3.4:0: should be ADDRESS"),
             (&["--tune-namespace=1"], "--tune-namespace 1: should be given without a value"),
             (&["--tune-namespace", "--tune-namespace"], "--tune-namespace: given twice"),
             (&["--pidfd", "2"], "--pidfd 2: should be the number"),

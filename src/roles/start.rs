@@ -20,7 +20,7 @@ use crate::sys::process::Fork;
 use crate::sys::unix::{self, Blocking};
 use crate::sys::{Errno, fd, fs, process, signal};
 use crate::times::Times;
-use crate::wire::{Layers, SandboxMode};
+use crate::wire::{Features, Layers, SandboxMode};
 use std::convert::Infallible;
 use std::ffi::{CStr, OsString};
 use std::fmt;
@@ -226,15 +226,16 @@ fn fork_all(
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
             factory::Ends { channel: host_channel, supervisor: host_supervisor, target: None };
-        let side = Side::Host { allowed: options.allow_bind.clone() };
-        factory::run(ends, &side, keepalive, parent, without)
+        let (bind, connect) = (options.allow_bind.clone(), options.allow_reverse.clone());
+        factory::run(ends, &Side::Host { bind, connect }, keepalive, parent, without)
     })?;
+    let reverse = !options.allow_reverse.is_empty();
     let keep = [guest_channel.as_raw_fd(), guest_supervisor.as_raw_fd(), target.as_raw_fd()];
     let guest = fork_ward(c"pestod-guest", "guest factory", guest_link, &keep, |parent| {
         let target = Some(factory::Target { network: target, tune: options.tune_namespace });
         let (channel, supervisor) = (guest_channel, guest_supervisor);
         let ends = factory::Ends { channel, supervisor, target };
-        factory::run(ends, &Side::Guest, keepalive, parent, without)
+        factory::run(ends, &Side::Guest { reverse }, keepalive, parent, without)
     })?;
     let ends =
         core::Ends { control, supervisor: core_supervisor, host: core_host, guest: core_guest };
@@ -245,7 +246,8 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        run_core(ends, limit, options.times, (options.sandbox, without), parent)
+        let features = if reverse { Features::REVERSE } else { Features(0) };
+        run_core((ends, limit), (options.times, features), (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])
 }
@@ -286,9 +288,8 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 }
 
 fn run_core(
-    ends: core::Ends,
-    limit: usize,
-    times: Times,
+    (ends, limit): (core::Ends, usize),
+    (times, features): (Times, Features),
     (mode, without): (SandboxMode, Without),
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -298,7 +299,7 @@ fn run_core(
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
     let said = if without == Without::NOTHING { mode } else { SandboxMode::Development };
-    let core = Core::new(ends, limit, times, said).doing("make its event loop")?;
+    let core = Core::new(ends, limit, times, (said, features)).doing("make its event loop")?;
     let (namespaces, refused) = match sandbox::leave(mode, without) {
         Ok(layers) => (layers, None),
         Err(failure) => (Layers(0), Some(failure)),

@@ -32,10 +32,38 @@ pub enum Keep<'a> {
     Removal(BorrowedFd<'a>),
     /// The core: nothing.
     Nothing,
-    /// The host factory: binds these ports; any, where there is no list.
-    Bind(Option<&'a [u16]>),
-    /// The guest factory: connects.
-    Connect,
+    /// A factory: binds ports, and connects to some.
+    Ports {
+        /// What it binds.
+        bind: Ports<'a>,
+        /// What it connects to.
+        connect: Ports<'a>,
+    },
+}
+
+/// Ports of TCP.
+#[derive(Clone, Copy, Debug)]
+pub enum Ports<'a> {
+    /// None.
+    None,
+    /// These.
+    Few(&'a [u16]),
+    /// Any.
+    Any,
+}
+
+impl Ports<'_> {
+    /// Whether the kernel is to look at each.
+    const fn are_bounded(self) -> bool {
+        !matches!(self, Self::Any)
+    }
+
+    fn listed(&self) -> &[u16] {
+        match self {
+            Self::Few(ports) => ports,
+            Self::None | Self::Any => &[],
+        }
+    }
 }
 
 /// Shuts the calling process in: the interface in use, 0 where the kernel has no Landlock. Read back:
@@ -67,31 +95,33 @@ pub fn keep_signals_inside() -> Result<(), Failure> {
 fn ruleset(keep: Keep<'_>) -> Result<RestrictionStatus, RulesetError> {
     let net: BitFlags<AccessNet> = match keep {
         Keep::Removal(_) | Keep::Nothing => AccessNet::from_all(NEWEST),
-        Keep::Bind(None) => AccessNet::ConnectTcp.into(),
-        Keep::Bind(Some(_)) => AccessNet::ConnectTcp | AccessNet::BindTcp,
-        Keep::Connect => AccessNet::BindTcp.into(),
+        Keep::Ports { bind, connect } => {
+            let bounded = [(bind, AccessNet::BindTcp), (connect, AccessNet::ConnectTcp)];
+            bounded.into_iter().filter(|(ports, _)| ports.are_bounded()).map(|(_, of)| of).collect()
+        }
     };
     let scope: BitFlags<Scope> = match keep {
         // Its domain for signals is the one that its children are in.
         Keep::Removal(_) => Scope::AbstractUnixSocket.into(),
         _ => Scope::from_all(NEWEST),
     };
-    let mut created = Ruleset::default()
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(net)?
-        .scope(scope)?
-        .create()?
-        .no_new_privs(false);
+    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?;
+    if !net.is_empty() {
+        ruleset = ruleset.handle_access(net)?;
+    }
+    let mut created = ruleset.scope(scope)?.create()?.no_new_privs(false);
     match keep {
         Keep::Removal(directory) => {
             created = created.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
         }
-        Keep::Bind(Some(ports)) => {
-            for &port in ports {
-                created = created.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+        Keep::Ports { bind, connect } => {
+            for (ports, access) in [(bind, AccessNet::BindTcp), (connect, AccessNet::ConnectTcp)] {
+                for &port in ports.listed() {
+                    created = created.add_rule(NetPort::new(port, access))?;
+                }
             }
         }
-        _ => {}
+        Keep::Nothing => {}
     }
     created.restrict_self()
 }

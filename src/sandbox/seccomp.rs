@@ -88,6 +88,10 @@ pub enum Policy {
     HostFactory,
     /// seccomp/guest-factory.json
     GuestFactory,
+    /// The same and seccomp/host-factory-reverse.json: of a daemon that may have reverse rules.
+    HostFactoryReverse,
+    /// The same and seccomp/guest-factory-reverse.json.
+    GuestFactoryReverse,
 }
 
 /// Puts the calling process under its policy, for ever, with the descriptors that the policy has
@@ -101,6 +105,8 @@ pub fn seal(policy: Policy, descriptors: &[Named<'_>]) -> Result<(), Failure> {
         Policy::Core => &policies::CORE,
         Policy::HostFactory => &policies::HOST_FACTORY,
         Policy::GuestFactory => &policies::GUEST_FACTORY,
+        Policy::HostFactoryReverse => &policies::HOST_FACTORY_REVERSE,
+        Policy::GuestFactoryReverse => &policies::GUEST_FACTORY_REVERSE,
     };
     let number = |name: u32| {
         let own = (name == OWN_PROCESS).then(process::id);

@@ -158,6 +158,11 @@ impl Batch {
         Self { places: NonNull::from(Box::leak(places)).cast(), headers, received: 0 }
     }
 
+    /// For how many messages there is room.
+    pub const fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
     fn place(&self, index: usize) -> *mut Place {
         assert!(index < self.headers.len(), "a batch has no place {index}");
         // SAFETY: there are as many places as headers.

@@ -38,10 +38,11 @@ impl<D> Table<D> {
                 table.conditional.new = true;
                 return 0;
             }
-            slot.state = match effects.listen(at, &socket) {
+            slot.state = match effects.listen(at, slot.key, &socket) {
                 Ok(()) => State::Listening(socket),
                 Err(errno) => {
                     failed += 1;
+                    effects.close(at, slot.key, socket);
                     State::Failed(errno)
                 }
             };
@@ -66,16 +67,23 @@ impl<D> Table<D> {
     }
 
     /// What listens already for a commit that fails is closed, and so is what was to.
-    pub(super) fn give_up(&mut self) -> Step {
+    pub(super) fn give_up(&mut self, effects: &mut impl Effects<D>) -> Step {
         let Phase::GivingUp { mut next, counts } = self.phase else { return Step::Wait };
         let over = self.walk(&mut next, |table, at| {
             let Some(slot) = table.slots.get_mut(at) else { return 0 };
-            let is_new =
-                slot.active.is_none() && (slot.is_held() || matches!(slot.state, State::Bound(_)));
-            if is_new {
-                slot.state = State::Wanted;
+            if slot.active.is_some() {
+                return 0;
             }
-            usize::from(is_new)
+            match core::mem::replace(&mut slot.state, State::Wanted) {
+                State::Bound(socket) | State::Listening(socket) | State::Paused(socket) => {
+                    effects.close(at, slot.key, socket);
+                    1
+                }
+                state => {
+                    slot.state = state;
+                    0
+                }
+            }
         });
         if !over {
             self.phase = Phase::GivingUp { next, counts };
@@ -191,20 +199,22 @@ impl<D> Table<D> {
             }
         };
         let mut retired = None;
-        if let Some(socket) = socket
+        if let Some(socket) = &socket
             && let Some(&entry) = active.and_then(|at| self.rules.get(at))
             && let Some(origin) = self.origin_of(at)
         {
-            let done = effects.retire(key, &socket, &entry, origin);
+            let done = effects.retire(at, key, socket, &entry, origin);
             self.count_accepted(origin, done.taken);
             retired = Some(Retired { over: done.over || !patient, ..done });
-            if !done.over && patient {
-                // It has its turn again.
-                if let Some(slot) = self.slots.get_mut(at) {
-                    slot.state = State::Leaving(socket);
-                }
+        }
+        match (socket, retired, self.slots.get_mut(at)) {
+            // It has its turn again.
+            (Some(socket), Some(Retired { over: false, .. }), Some(slot)) => {
+                slot.state = State::Leaving(socket);
                 return retired;
             }
+            (Some(socket), ..) => effects.close(at, key, socket),
+            (None, ..) => {}
         }
         self.settle(at, effects);
         self.remove_slot(at);
@@ -219,15 +229,23 @@ impl<D> Table<D> {
     }
 
     /// STOP: the next of all sockets are closed.
-    pub(super) fn close_some(&mut self, mut next: u32) -> Step {
+    pub(super) fn close_some(&mut self, mut next: u32, effects: &mut impl Effects<D>) -> Step {
         let over = self.walk(&mut next, |table, at| {
             let Some(slot) = table.remove_slot(at) else { return 0 };
             // What listens for a commit that was not done is not counted.
             table.listeners.open -= u32::from(slot.active.is_some() && slot.is_open());
             let is_paused = slot.active.is_some() && slot.is_held() && !slot.is_open();
             table.listeners.paused -= u32::from(is_paused);
-            let holds = slot.is_held() || matches!(slot.state, State::Bound(_) | State::Leaving(_));
-            usize::from(holds)
+            match slot.state {
+                State::Bound(socket)
+                | State::Listening(socket)
+                | State::Paused(socket)
+                | State::Leaving(socket) => {
+                    effects.close(at, slot.key, socket);
+                    1
+                }
+                _ => 0,
+            }
         });
         self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
         self.stale = over;
@@ -235,16 +253,28 @@ impl<D> Table<D> {
     }
 
     /// Takes the next marks of the shadow table back, and closes what was made for it.
-    pub(super) fn unmark(&mut self, mut next: u32, then: Then) -> Step {
+    pub(super) fn unmark(
+        &mut self,
+        mut next: u32,
+        then: Then,
+        effects: &mut impl Effects<D>,
+    ) -> Step {
         let over = self.walk(&mut next, |table, at| {
             let Some(slot) = table.slots.get_mut(at) else { return 0 };
             slot.shadow = None;
             if slot.active.is_some() {
                 return 0;
             }
-            let state = table.remove_slot(at).map(|slot| slot.state);
-            table.late += usize::from(matches!(state, Some(State::Asked)));
-            usize::from(matches!(state, Some(State::Bound(_))))
+            let Some(slot) = table.remove_slot(at) else { return 0 };
+            match slot.state {
+                State::Asked => table.late += 1,
+                State::Bound(socket) => {
+                    effects.close(at, slot.key, socket);
+                    return 1;
+                }
+                _ => {}
+            }
+            0
         });
         if !over {
             self.phase = Phase::Unmarking { next, then };

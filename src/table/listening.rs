@@ -165,9 +165,12 @@ impl<D> Table<D> {
             return;
         };
         slot.doubted = false;
-        let (state, is_open) = match effects.listen(at, &socket) {
+        let (state, is_open) = match effects.listen(at, slot.key, &socket) {
             Ok(()) => (State::Listening(socket), true),
-            Err(errno) => (State::Failed(errno), false),
+            Err(errno) => {
+                effects.close(at, slot.key, socket);
+                (State::Failed(errno), false)
+            }
         };
         slot.state = state;
         self.stale |= !is_open;
@@ -187,7 +190,7 @@ impl<D> Table<D> {
         let State::Listening(socket) = core::mem::replace(&mut slot.state, State::Wanted) else {
             return (0, true);
         };
-        let Retired { taken, over } = effects.retire(key, &socket, &entry, origin);
+        let Retired { taken, over } = effects.retire(at, key, &socket, &entry, origin);
         self.count_accepted(origin, taken);
         let goes_on = !over && patient;
         let shut = if goes_on { Ok(()) } else { effects.shut(at, &socket) };
@@ -199,7 +202,10 @@ impl<D> Table<D> {
                 return (SOCKETS, false);
             }
             Ok(()) => State::Paused(socket),
-            Err(errno) => State::Failed(errno),
+            Err(errno) => {
+                effects.close(at, key, socket);
+                State::Failed(errno)
+            }
         };
         self.stale |= shut.is_err();
         self.count(at, |listeners| {

@@ -32,7 +32,7 @@ pub use transaction::{Committed, Request, Step};
 
 use crate::arena::{Arena, Ref};
 use crate::sys::Errno;
-use crate::wire::{Rule, RuleId, Which};
+use crate::wire::{Protocol, Rule, RuleId, Which};
 use listening::Conditional;
 use origins::Origin;
 use retry::Retry;
@@ -52,11 +52,14 @@ pub trait Effects<D> {
     ///
     /// # Errors
     /// The kernel's answer; the whole commit is then refused.
-    fn listen(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+    fn listen(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
 
     /// A listener that is in no table any more, or whose target does not listen: what waits in its backlog is
     /// served under the rule that it had, as flows of this origin; then it will be closed or shut.
-    fn retire(&mut self, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
+    fn retire(&mut self, slot: Ref, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
+
+    /// A socket that a factory made for a slot is not wanted any more: closes it.
+    fn close(&mut self, slot: Ref, key: Key, socket: D);
 
     /// Peers of a listener are refused from now on, as if nobody listened, and its port stays its own, until
     /// [`listen`](Self::listen).
@@ -123,6 +126,8 @@ pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
     listeners: Listeners,
+    /// Of those that listen, so many are held to an interface.
+    held: u32,
     /// A listener has failed, or has come, since they were counted.
     stale: bool,
     active_failures: Failures,
@@ -151,6 +156,7 @@ impl<D> Table<D> {
             rules: Rules::new(rules),
             slots: Slots::new(listeners, index),
             listeners: Listeners::default(),
+            held: 0,
             stale: false,
             active_failures: Failures::new(),
             shadow_failures: Failures::new(),
@@ -236,9 +242,27 @@ impl<D> Table<D> {
         self.rules.stats_mut(stats)
     }
 
+    /// The counters of the rule of that kind that has most flows.
+    pub fn busiest(&self, protocol: Protocol) -> Option<Ref> {
+        let entries = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
+        let alike = entries.filter(|entry| entry.rule.protocol == protocol);
+        let busy = |stats: &Ref| self.rules.stats(*stats).map_or(0, |stats| stats.connections);
+        alike.map(|entry| entry.stats).max_by_key(busy)
+    }
+
     /// What the active table has open.
     pub const fn listeners(&self) -> Listeners {
         self.listeners
+    }
+
+    /// Whether any listener is held to an interface.
+    pub const fn has_held(&self) -> bool {
+        self.held > 0
+    }
+
+    /// The first slot at or behind a place.
+    pub fn next_slot(&self, place: u32) -> Option<Ref> {
+        self.slots.next_from(place)
     }
 
     /// A listener does not accept any more, through no change of ours: it is given up. That is counted
@@ -270,6 +294,7 @@ impl<D> Table<D> {
     /// Counts what each active rule has open. O(slots).
     fn count_listeners(&mut self) {
         self.listeners = Listeners::default();
+        self.held = 0;
         for at in 0..self.rules.active().len() {
             let reference = self.rules.active()[at];
             if let Some(entry) = self.rules.get_mut(reference) {
@@ -284,6 +309,7 @@ impl<D> Table<D> {
                 State::Paused(_) => (0, 0, 1),
                 _ => (0, 0, 0),
             };
+            self.held += if slot.key.interface.is_some() { open } else { 0 };
             for listeners in [&mut entry.listeners, &mut self.listeners] {
                 listeners.open += open;
                 listeners.failed += failed;

@@ -8,12 +8,12 @@
 use super::plan::{Counts, Impossible};
 use super::rules::{Pick, Search};
 use super::slots::State;
-use super::transaction::{Phase, Request, Step, Then};
+use super::transaction::{Phase, Request, Sides, Step, Then};
 use super::{Effects, Entry, Table, key};
 use crate::arena::Ref;
 use crate::limits::PICKS;
 use crate::sys::Errno;
-use crate::wire::{Bind, Outcome, Port, PortRange, Ports, Rule, Which};
+use crate::wire::{Bind, Outcome, Port, PortRange, Ports, Rule, Side, Which};
 
 /// How often one pick may be asked for again, since other rules want what was found.
 const PICK_TRIES: u8 = 250;
@@ -37,31 +37,37 @@ impl<D> Table<D> {
                     self.started(started)
                 }
             },
-            Phase::Marking { .. } | Phase::Comparing { .. } => {
+            Phase::Marking { .. } | Phase::Comparing { .. } | Phase::Crossing { .. } => {
                 let planned = self.plan();
                 self.started(planned)
             }
             Phase::Binding { .. } if self.late > 0 => Step::Wait,
-            Phase::Binding { asked, counts, .. } => match self.next_bind() {
+            Phase::Binding { asked, counts, sides, .. } => match self.next_bind() {
                 Some(request) => Step::Ask(request),
                 None if asked > 0 => Step::Wait,
                 None if counts.new > 0 => {
-                    self.phase = Phase::Settling { counts, over: false };
-                    Step::Ask(Request::Settle)
+                    self.phase = Phase::Settling { counts, ask: sides, awaited: Sides::default() };
+                    Step::More
                 }
                 None => self.prepared(counts),
             },
-            Phase::Settling { over: false, .. } | Phase::Inquiring { over: false, .. } => {
-                Step::Wait
-            }
-            Phase::Settling { counts, over: true } => self.prepared(counts),
+            Phase::Settling { counts, mut ask, mut awaited } => match ask.pop() {
+                Some(side) => {
+                    awaited.add(side);
+                    self.phase = Phase::Settling { counts, ask, awaited };
+                    Step::Ask(Request::Settle(side))
+                }
+                None if awaited.is_empty() => self.prepared(counts),
+                None => Step::Wait,
+            },
+            Phase::Inquiring { over: false, .. } => Step::Wait,
+            Phase::Inquiring { counts, over: true } => self.committed(counts),
             Phase::Listening { .. } => self.listen(effects),
-            Phase::GivingUp { .. } => self.give_up(),
+            Phase::GivingUp { .. } => self.give_up(effects),
             Phase::Retiring { .. } => self.retire(effects),
             Phase::Ending { next, counts } => self.end_orphans(next, counts, effects),
-            Phase::Inquiring { counts, over: true } => self.committed(counts),
-            Phase::Unmarking { next, then } => self.unmark(next, then),
-            Phase::Closing { next } => self.close_some(next),
+            Phase::Unmarking { next, then } => self.unmark(next, then, effects),
+            Phase::Closing { next } => self.close_some(next, effects),
         }
     }
 
@@ -74,6 +80,7 @@ impl<D> Table<D> {
                 | Phase::Prepared { .. }
                 | Phase::Picking { .. }
                 | Phase::Binding { .. }
+                | Phase::Settling { .. }
         )
     }
 
@@ -207,7 +214,7 @@ impl<D> Table<D> {
     }
 
     fn next_bind(&mut self) -> Option<Request> {
-        let Phase::Binding { next, asked, .. } = &mut self.phase else { return None };
+        let Phase::Binding { next, asked, sides, .. } = &mut self.phase else { return None };
         loop {
             let at = self.slots.next_from(*next)?;
             *next = at.index + 1;
@@ -215,20 +222,22 @@ impl<D> Table<D> {
             if matches!(slot.state, State::Wanted) {
                 slot.state = State::Asked;
                 *asked += 1;
+                sides.add(slot.key.side);
                 return Some(Request::Bind { slot: at, key: slot.key });
             }
         }
     }
 
-    /// The factory's answer to [`Request::Bind`]. A late one is dropped, and its socket closed.
+    /// The factory's answer to [`Request::Bind`]. A socket that nobody wants any more, or that could not
+    /// be staged, comes back.
     pub fn bound(
         &mut self,
         reference: Ref,
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
-    ) {
+    ) -> Option<D> {
         if self.is_closing() {
-            return;
+            return outcome.ok();
         }
         let slot = match self.slots.get_mut(reference) {
             Some(slot) if matches!(slot.state, State::Asked) => slot,
@@ -237,17 +246,24 @@ impl<D> Table<D> {
             }
             _ => {
                 self.late = self.late.saturating_sub(1);
-                return;
+                return outcome.ok();
             }
         };
         let Phase::Binding { asked, counts, .. } = &mut self.phase else {
             // It is about to go.
             slot.state = State::Wanted;
-            return;
+            return outcome.ok();
         };
         *asked -= 1;
         let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
-        let staged = outcome.and_then(|socket| effects.stage(reference, &socket).map(|()| socket));
+        let mut back = None;
+        let staged = outcome.and_then(|socket| match effects.stage(reference, &socket) {
+            Ok(()) => Ok(socket),
+            Err(errno) => {
+                back = Some(socket);
+                Err(errno)
+            }
+        });
         slot.state = match staged {
             Ok(socket) => {
                 counts.new += 1;
@@ -262,14 +278,26 @@ impl<D> Table<D> {
                 State::Failed(errno)
             }
         };
+        back
     }
 
     /// The factory's answer to [`Request::Settle`]: what was bound, nobody else holds any more. So a
-    /// port is free as soon as its owner was told that nothing has come of the change.
-    pub const fn settled(&mut self) {
-        if let Phase::Settling { over, .. } = &mut self.phase {
-            *over = true;
+    /// port is free as soon as its owner was told that nothing has come of the change. A late one comes
+    /// before those to what the same factory was asked for since, so before it is awaited again.
+    pub const fn settled(&mut self, side: Side) {
+        if let Phase::Settling { awaited, .. } = &mut self.phase {
+            awaited.remove(side);
         }
+    }
+
+    /// Whose listener a slot is for; `None`: it is gone.
+    pub fn side_of_slot(&self, slot: Ref) -> Option<Side> {
+        self.slots.get(slot).map(|slot| slot.key.side)
+    }
+
+    /// Whose ports are looked for; `None`: the rule is gone.
+    pub fn side_of_pick(&self, rule: Ref) -> Option<Side> {
+        self.rules.get(rule).map(|entry| entry.rule.side)
     }
 
     /// How many sockets a PREPARE has brought, or a commit has still to close, and how many are on

@@ -68,26 +68,34 @@ impl<D> Table<D> {
         Step::Wait
     }
 
-    /// The answer to a retry: the listener is there, or still is not.
+    /// The answer to a retry: the listener is there, or still is not. A socket that could not be made to
+    /// listen comes back.
     pub(super) fn retried(
         &mut self,
         reference: Ref,
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
-    ) {
+    ) -> Option<D> {
         self.retry.asked = self.retry.asked.saturating_sub(1);
-        let slot = self.slots.get(reference);
-        let rule = slot.and_then(|slot| self.rules.get(slot.active?)).map(|entry| &entry.rule);
+        let Some(slot) = self.slots.get_mut(reference) else { return outcome.ok() };
+        let rule = slot.active.and_then(|at| self.rules.get(at)).map(|entry| &entry.rule);
         let is_conditional = rule.is_some_and(is_conditional);
+        let mut back = None;
         let ready = outcome.and_then(|socket| {
-            effects.stage(reference, &socket)?;
-            if is_conditional {
-                // Until the next question.
-                return Ok(State::Paused(socket));
+            let staged = effects.stage(reference, &socket);
+            // One that depends on its target is paused until the next question.
+            let listens = staged.and_then(|()| {
+                if is_conditional { Ok(()) } else { effects.listen(reference, slot.key, &socket) }
+            });
+            match listens {
+                Ok(()) if is_conditional => Ok(State::Paused(socket)),
+                Ok(()) => Ok(State::Listening(socket)),
+                Err(errno) => {
+                    back = Some(socket);
+                    Err(errno)
+                }
             }
-            effects.listen(reference, &socket).map(|()| State::Listening(socket))
         });
-        let Some(slot) = self.slots.get_mut(reference) else { return };
         slot.state = match ready {
             Ok(state) => {
                 // What each rule has open is counted behind the round.
@@ -102,5 +110,6 @@ impl<D> Table<D> {
         if self.retry.asked == 0 {
             self.stale = true;
         }
+        back
     }
 }

@@ -79,6 +79,8 @@ pub struct Stats {
     pub bytes_to_client: u64,
     /// Bytes of both that went through a pipe without being copied.
     pub bytes_spliced: u64,
+    /// Datagrams that were not passed on.
+    pub dropped: u64,
     /// The family on which an automatic target answered last, for clients of IPv4 and of IPv6.
     answered: [Option<Family>; 2],
     /// The open transaction has deleted its rule, and its flows are to end so many milliseconds after

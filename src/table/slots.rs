@@ -1,13 +1,9 @@
 //! Listener slots: one array for both tables, and one index from keys to slots.
-//!
-//! The index is open addressing with linear probing in a fixed array that is never more than half
-//! full; removal moves later entries back, so there are no tombstones. The hash is keyed at start:
-//! which keys collide cannot be chosen from outside.
 
 use super::key::Key;
 use crate::arena::{Arena, Ref};
+use crate::index::Index;
 use crate::sys::Errno;
-use std::hash::{BuildHasher, RandomState};
 
 /// How far a listener has come. `D` is its descriptor.
 #[derive(Debug)]
@@ -65,17 +61,15 @@ impl<D> Slot<D> {
 #[derive(Debug)]
 pub struct Slots<D> {
     arena: Arena<Slot<D>>,
-    /// Index of a slot plus one; 0 is empty.
-    index: Vec<u32>,
-    hasher: RandomState,
+    index: Index,
 }
 
 impl<D> Slots<D> {
     /// Room for `capacity` slots; `index` places for their keys: a power of two, at least twice
     /// as many.
     pub fn new(capacity: usize, index: usize) -> Self {
-        debug_assert!(index.is_power_of_two() && index >= 2 * capacity);
-        Self { arena: Arena::new(capacity), index: vec![0; index], hasher: RandomState::new() }
+        debug_assert!(index >= 2 * capacity);
+        Self { arena: Arena::new(capacity), index: Index::new(index) }
     }
 
     /// How many slots are free.
@@ -90,46 +84,24 @@ impl<D> Slots<D> {
 
     /// The slot of a key.
     pub fn find(&self, key: &Key) -> Option<Ref> {
-        let mut place = self.home(key);
-        while let Some(found) = self.slot_at(place) {
-            if self.arena.get(found)?.key == *key {
-                return Some(found);
-            }
-            place = self.after(place);
-        }
-        None
+        let is = |place| key_at(&self.arena, place).as_ref() == Some(key);
+        self.arena.at(self.index.find(key, is)?)
     }
 
     /// Adds a slot whose key is not there yet. `None` when all are in use.
     pub fn insert(&mut self, slot: Slot<D>) -> Option<Ref> {
-        let mut place = self.home(&slot.key);
+        let key = slot.key;
         let reference = self.arena.insert(slot).ok()?;
-        while self.index[place] != 0 {
-            place = self.after(place);
-        }
-        self.index[place] = reference.index + 1;
+        self.index.insert(&key, reference.index);
         Some(reference)
     }
 
     /// Takes a slot out.
     pub fn remove(&mut self, reference: Ref) -> Option<Slot<D>> {
-        let key = self.arena.get(reference)?.key;
-        let mut gap = self.home(&key);
-        while self.index[gap] != reference.index + 1 {
-            gap = self.after(gap);
-        }
-        let mut place = self.after(gap);
-        while let Some(moved) = self.slot_at(place) {
-            let home = self.arena.get(moved).map_or(place, |slot| self.home(&slot.key));
-            // It may move back if its home does not lie between the gap and where it is now.
-            if self.distance(home, place) >= self.distance(gap, place) {
-                self.index[gap] = self.index[place];
-                gap = place;
-            }
-            place = self.after(place);
-        }
-        self.index[gap] = 0;
-        self.arena.remove(reference)
+        let Self { arena, index } = self;
+        let key = arena.get(reference)?.key;
+        index.remove(&key, reference.index, |place| key_at(arena, place));
+        arena.remove(reference)
     }
 
     /// A slot.
@@ -151,21 +123,8 @@ impl<D> Slots<D> {
     pub fn iter(&self) -> impl Iterator<Item = (Ref, &Slot<D>)> {
         self.arena.iter()
     }
+}
 
-    fn slot_at(&self, place: usize) -> Option<Ref> {
-        self.arena.at(self.index[place].checked_sub(1)?)
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "cut down to the index's size anyway")]
-    fn home(&self, key: &Key) -> usize {
-        self.hasher.hash_one(key) as usize & (self.index.len() - 1)
-    }
-
-    fn after(&self, place: usize) -> usize {
-        (place + 1) & (self.index.len() - 1)
-    }
-
-    fn distance(&self, from: usize, to: usize) -> usize {
-        to.wrapping_sub(from) & (self.index.len() - 1)
-    }
+fn key_at<D>(arena: &Arena<Slot<D>>, place: u32) -> Option<Key> {
+    arena.get(arena.at(place)?).map(|slot| slot.key)
 }

@@ -26,10 +26,14 @@ pub(super) enum Phase {
     Marking { rule: usize, key: usize, needed: usize, available: usize, counts: Counts },
     /// PREPARE: slots from place `next` on may be in the way of others.
     Comparing { next: u32, counts: Counts },
-    /// PREPARE: slots from place `next` on may have to be bound.
-    Binding { next: u32, asked: usize, counts: Counts },
-    /// PREPARE: the factory may have copies of what was bound, until it says that it has not.
-    Settling { counts: Counts, over: bool },
+    /// PREPARE: a pair of shadow rules, by their places, of which the first may be of an interface, and
+    /// those behind them may be in each other's way.
+    Crossing { one: usize, other: usize, counts: Counts },
+    /// PREPARE: slots from place `next` on may have to be bound, those before it are of these `sides`.
+    Binding { next: u32, asked: usize, counts: Counts, sides: Sides },
+    /// PREPARE: the factory of a side may have copies of what was bound, until it says that it has
+    /// not. These are still to be asked, and these to answer.
+    Settling { counts: Counts, ask: Sides, awaited: Sides },
     /// Everything is bound that can be.
     Prepared { counts: Counts },
     /// COMMIT: slots from place `next` on may have to listen.
@@ -85,8 +89,60 @@ pub enum Request {
         /// What it is bound to.
         key: Key,
     },
-    /// Let go of everything that was bound before; answered by [`Table::settled`].
-    Settle,
+    /// Let go of everything that was bound before for listeners of a side; answered by
+    /// [`Table::settled`].
+    Settle(Side),
+}
+
+impl Request {
+    /// Whose listeners it is about: the network in which they are tells which factory is meant.
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::Pick { side, .. } | Self::Settle(side) => *side,
+            Self::Bind { key, .. } => key.side,
+        }
+    }
+}
+
+/// Some of the two sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sides {
+    inbound: bool,
+    reverse: bool,
+}
+
+impl Sides {
+    pub(super) const fn is_empty(self) -> bool {
+        !self.inbound && !self.reverse
+    }
+
+    pub(super) const fn add(&mut self, side: Side) {
+        *self.place(side) = true;
+    }
+
+    pub(super) const fn remove(&mut self, side: Side) {
+        *self.place(side) = false;
+    }
+
+    /// Takes one of them out.
+    pub(super) const fn pop(&mut self) -> Option<Side> {
+        let side = if self.inbound {
+            Side::Inbound
+        } else if self.reverse {
+            Side::Reverse
+        } else {
+            return None;
+        };
+        self.remove(side);
+        Some(side)
+    }
+
+    const fn place(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Inbound => &mut self.inbound,
+            Side::Reverse => &mut self.reverse,
+        }
+    }
 }
 
 /// What comes next.

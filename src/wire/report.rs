@@ -173,6 +173,8 @@ fields! {
     96 waiting_listeners: u32,
     /// Sockets that do not listen, since nobody does at their target.
     100 paused_listeners: u32,
+    /// Datagrams that were not passed on.
+    104 dropped: u64,
 }
 
 fields! {
@@ -345,4 +347,6 @@ fields! {
     56 sandbox: SandboxMode,
     /// Connects to targets for which there was no free port in the container's network.
     64 no_local_port: u64,
+    /// Datagrams that went out one by one, though they were received together and could be sent so.
+    72 sent_singly: u64,
 }

@@ -4,7 +4,9 @@ use crate::network::{GUEST, HOST};
 use crate::puppet::{Puppet, Stop, container};
 use crate::support::until;
 use crate::victims::Victims;
-use pesto::factory::message::{ANSWER, Answer, Destination, Family, Place, REQUEST, Request, Work};
+use pesto::factory::message::{
+    ANSWER, Answer, Destination, Family, Made, Place, REQUEST, Request, Work,
+};
 use pesto::sandbox::seccomp::Policy;
 use pesto::sys::Errno;
 use pesto::wire::Protocol;
@@ -77,6 +79,45 @@ fn factory_refuses_what_is_not_its_work_and_says_so() {
         format!("pestod: guest {what} (1)"),
         format!("pestod: guest {what} (2)"),
         format!("pestod: guest {what} (4)"),
+    ];
+    let mut lines = core.lines_of_its_end();
+    lines.retain(|line| line.contains("refused"));
+    lines.sort_by_key(|line| line.contains("guest"));
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn factories_of_reverse_rules_do_what_is_allowed_and_nothing_else() {
+    let victims = [Victims::new(), Victims::new()];
+    let [allowed, other] = [0, 1].map(|at| victims[at].address());
+    let container = container();
+    let words = allowed.to_string();
+    let core = Puppet::new(&container, Policy::Core, &[], &["--allow-reverse", &words]);
+    let outcome = |channel, work| ask(&core, channel, work).outcome;
+    let to = |address| Work::Connect(Protocol::Tcp, Destination::Named(address));
+    let automatic =
+        |family, port| Work::Connect(Protocol::Tcp, Destination::Automatic(family, port));
+    assert_eq!(outcome(HOST, to(allowed)), Ok(Made::Socket));
+    until("a connection", || victims[0].tcp.accept().ok());
+    assert_eq!(outcome(HOST, automatic(Family::V4, allowed.port())), Ok(Made::Socket));
+    until("a connection", || victims[0].tcp.accept().ok());
+    assert_eq!(outcome(GUEST, Work::Listen(Place::tcp(at("127.0.0.1:9")))), Ok(Made::Socket));
+    assert!(matches!(outcome(GUEST, pick(None)), Ok(Made::Port(_))));
+    assert_eq!(outcome(GUEST, Work::Nothing), Ok(Made::Nothing));
+    for work in [to(other), automatic(Family::V4, other.port()), automatic(Family::V6, 80)] {
+        assert_eq!(outcome(HOST, work), Err(Errno(libc::EPERM)), "{work:?}");
+    }
+    let unspecified = to(at("0.0.0.0:8000"));
+    assert_eq!(outcome(GUEST, unspecified), Err(Errno(libc::EPERM)));
+    let error = victims[1].tcp.accept().expect_err("nobody came");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    let host = |address: &dyn std::fmt::Display, number: u32| {
+        format!("pestod: host factory: {address} is not within --allow-reverse: refused ({number})")
+    };
+    let expected = [
+        host(&other, 1),
+        host(&other, 2),
+        "pestod: guest factory: the core asks for what no client can want: refused (1)".to_owned(),
     ];
     let mut lines = core.lines_of_its_end();
     lines.retain(|line| line.contains("refused"));

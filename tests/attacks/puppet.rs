@@ -48,8 +48,8 @@ pub fn names(policy: Policy) -> (&'static str, &'static str) {
     match policy {
         Policy::Supervisor => ("supervisor", "pestod"),
         Policy::Core => ("core", "pestod-core"),
-        Policy::HostFactory => ("host factory", "pestod-host"),
-        Policy::GuestFactory => ("guest factory", "pestod-guest"),
+        Policy::HostFactory | Policy::HostFactoryReverse => ("host factory", "pestod-host"),
+        Policy::GuestFactory | Policy::GuestFactoryReverse => ("guest factory", "pestod-guest"),
     }
 }
 
@@ -132,13 +132,13 @@ impl Puppet {
         self.set(STATE, WANTED);
         match self.policy {
             Policy::Core | Policy::Supervisor => {}
-            Policy::HostFactory => {
+            Policy::HostFactory | Policy::HostFactoryReverse => {
                 let mut pesto = Command::new(program("pesto"));
                 pesto.args(["add", "-p", "127.0.0.1::8001", "-c"]).arg(self.folder.join("s"));
                 pesto.stdout(Stdio::null()).stderr(Stdio::null());
                 self.asked = Some(pesto.spawn().expect("pesto is built"));
             }
-            Policy::GuestFactory => {
+            Policy::GuestFactory | Policy::GuestFactoryReverse => {
                 let port = self.flow.peer_addr().expect("an address").port();
                 self.flow = connect(port);
             }

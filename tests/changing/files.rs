@@ -176,7 +176,7 @@ fn file_that_fails_names_its_line_and_changes_nothing() {
         (entry("127.0.0.1::81") + &entry("8080:x"), 2, "4: 8080:x: \"x\" is not a port".to_owned()),
         (entry("127.0.0.1::81") + &entry(&busy), 3, format!("4: {busy}: cannot listen on")),
         (entry("18080:80") + &entry("18080:81"), 2, "2: 18080:80 and ".to_owned()),
-        (entry("127.0.0.1::53/udp"), 2, "2: 127.0.0.1::53/udp: this daemon".to_owned()),
+        (entry("1:1/sctp"), 2, "2: 1:1/sctp: \"sctp\" is not forwarded".to_owned()),
         ("[forward".to_owned(), 2, "1: ".to_owned()),
     ] {
         fs::write(&file, &text).expect("a file");

@@ -6,6 +6,7 @@ mod support;
 mod errors;
 mod files;
 mod partly;
+mod protocols;
 mod removal;
 mod switching;
 mod terms;

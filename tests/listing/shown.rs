@@ -29,6 +29,7 @@ fn counters(id: RuleId, listeners: u32, failed_listeners: u32) -> Counters {
         bytes_to_target: 0,
         bytes_to_client: 0,
         bytes_spliced: 0,
+        dropped: 0,
         waiting_listeners: 0,
         paused_listeners: 0,
     }

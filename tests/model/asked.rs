@@ -32,7 +32,7 @@ impl<P: Ports> Daemon<P> {
                     Purpose::Shadow
                 }
             }
-            Request::Pick { .. } | Request::Settle => Purpose::Shadow,
+            Request::Pick { .. } | Request::Settle(_) => Purpose::Shadow,
         };
         self.asked.push((request, purpose));
         let is_bind = matches!(request, Request::Bind { .. });
@@ -109,7 +109,7 @@ impl<P: Ports> Daemon<P> {
                 });
                 self.table.picked(rule, port);
             }
-            Request::Settle => self.table.settled(),
+            Request::Settle(side) => self.table.settled(side),
         }
     }
 }
@@ -136,7 +136,7 @@ fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<
             }
         }
         (Request::Pick { .. }, Err(errno)) => assert_eq!(*errno, IN_USE),
-        (Request::Settle, Ok(Made::Nothing)) => {}
+        (Request::Settle(_), Ok(Made::Nothing)) => {}
         (request, _) => panic!("no answer to {request:?}"),
     }
 }

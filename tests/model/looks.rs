@@ -110,6 +110,7 @@ impl Reference {
             bytes_to_target: 0,
             bytes_to_client: 0,
             bytes_spliced: 0,
+            dropped: 0,
             waiting_listeners: 0,
             paused_listeners: 0,
         })

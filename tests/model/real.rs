@@ -2,6 +2,7 @@
 
 use crate::world::{Made, Ports};
 use pesto::factory::channel::{Channel, Product};
+use pesto::factory::kept::Kept;
 use pesto::factory::message::{Place, Request as Order, Work};
 use pesto::factory::policy::Policy;
 use pesto::factory::server;
@@ -10,6 +11,7 @@ use pesto::sys::epoll::Epoll;
 use pesto::sys::unix::{self, Blocking};
 use pesto::sys::{self, Errno, fd, namespace, socket};
 use pesto::table::Request;
+use pesto::wire::Side;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -44,15 +46,16 @@ impl Real {
             // As in the daemon, it has no descriptor but its own.
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
             fd::close_all_but(&mut [factory.as_raw_fd()]).expect("to close the others");
-            let policy = Policy::Host { allowed: Vec::new() };
-            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, None)
+            let policy = Policy::Host { bind: Vec::new(), connect: Vec::new() };
+            let kept = &mut Kept::new(1);
+            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, None, kept)
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
         let mut real =
             Self { shortages, channel, factory, foreign: BTreeMap::new(), epoll, others: 0 };
         // Once it has answered, it has its own table, and this one is the only other.
-        real.ask(&[Request::Settle]);
+        real.ask(&[Request::Settle(Side::Inbound)]);
         drop(fd::adopt(number).expect("the factory's end"));
         real.others = open_descriptors();
         real
@@ -70,7 +73,7 @@ impl Real {
                 Request::Pick { protocol, address, interface, width, from, .. } => {
                     Work::Pick { protocol, address, interface, width, from }
                 }
-                Request::Settle => Work::Nothing,
+                Request::Settle(_) => Work::Nothing,
             };
             self.channel().push(Order { token, work });
         }
@@ -111,7 +114,7 @@ impl Ports for Real {
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<OwnedFd>, Errno>> {
         let outcomes = self.ask(batch);
         // Whoever was told nothing of what was made may find it held by the factory for a moment more.
-        self.ask(&[Request::Settle]);
+        self.ask(&[Request::Settle(Side::Inbound)]);
         outcomes
     }
 

@@ -71,7 +71,7 @@ impl Ports for Simulated {
             }
             Request::Bind { .. } => Err(IN_USE),
             Request::Pick { address, width, .. } => self.pick(address, width),
-            Request::Settle => Ok(Made::Nothing),
+            Request::Settle(_) => Ok(Made::Nothing),
         };
         batch.iter().map(one).collect()
     }

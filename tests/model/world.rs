@@ -85,6 +85,7 @@ pub fn status() -> DaemonStatus {
         landlock_abi: 0,
         sandbox: SandboxMode::Strict,
         no_local_port: 13,
+        sent_singly: 14,
     }
 }
 
@@ -111,7 +112,7 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.stage(socket)
     }
 
-    fn listen(&mut self, _: Ref, socket: &P::Socket) -> Result<(), Errno> {
+    fn listen(&mut self, _: Ref, _: Key, socket: &P::Socket) -> Result<(), Errno> {
         self.ports.listen(socket)
     }
 
@@ -119,9 +120,11 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         unreachable!("no rule depends on its target")
     }
 
-    fn retire(&mut self, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
+    fn retire(&mut self, _: Ref, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
         Retired { taken: 0, over: true }
     }
+
+    fn close(&mut self, _: Ref, _: Key, _: P::Socket) {}
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         after_ms

@@ -3,10 +3,11 @@
 Connects to PATH. Each line that comes from there is carried out and answered with one byte, and the
 sockets that were made (unix(7), SCM_RIGHTS); none of them stays open here.
 
-listen ADDRESS PORT   a listening socket
-full ADDRESS PORT     the same with room for one connection in its backlog, and the connection that
-                      takes it: no other gets an answer
-run WORD...           a program, to its end
+listen ADDRESS PORT     a listening socket
+datagrams ADDRESS PORT  a UDP socket
+full ADDRESS PORT       the same with room for one connection in its backlog, and the connection that
+                        takes it: no other gets an answer
+run WORD...             a program, to its end
 """
 import socket
 import subprocess
@@ -30,6 +31,10 @@ def main(path):
         made = []
         if name == "run":
             subprocess.run(words, check=True)
+        elif name == "datagrams":
+            family = socket.AF_INET6 if ":" in words[0] else socket.AF_INET
+            made = [socket.socket(family, socket.SOCK_DGRAM)]
+            made[0].bind((words[0], int(words[1])))
         else:
             address = (words[0], int(words[1]))
             made = [listen(address, 1024 if name == "listen" else 0)]

@@ -4,7 +4,7 @@
 use crate::child::child;
 use crate::support::Folder;
 use pesto::sandbox::development::Without;
-use pesto::sandbox::landlock::{Keep, keep_signals_inside, restrict};
+use pesto::sandbox::landlock::{Keep, Ports, keep_signals_inside, restrict};
 use pesto::sandbox::process::lock_down_start;
 use pesto::sys::process::{End, Fork};
 use pesto::sys::{Errno, fd, landlock, process};
@@ -28,9 +28,12 @@ struct Outside {
     folder: Folder,
     directory: OwnedFd,
     server: net::SocketAddr,
+    /// Its port.
+    to: [u16; 1],
+    other: net::SocketAddr,
     name: String,
     parent: OwnedFd,
-    _listeners: (TcpListener, UnixListener),
+    _listeners: ([TcpListener; 2], UnixListener),
 }
 
 /// Where no other test binds or connects from.
@@ -49,13 +52,16 @@ impl Outside {
             fs::create_dir_all(folder.join("inner")).expect("a folder");
             fs::write(folder.join(name), "text").expect("a file");
         }
-        let server = TcpListener::bind((ADDRESS, 0)).expect("a port");
+        let [server, other] =
+            [0; 2].map(|port| TcpListener::bind((ADDRESS, port)).expect("a port"));
         let name = folder.path().display().to_string();
         let address = SocketAddr::from_abstract_name(&name).expect("short");
         Self {
+            to: [server.local_addr().expect("its address").port()],
             directory: File::open(folder.join("inner")).expect("a folder").into(),
             server: server.local_addr().expect("its address"),
-            _listeners: (server, UnixListener::bind_addr(&address).expect("its own name")),
+            other: other.local_addr().expect("its address"),
+            _listeners: ([server, other], UnixListener::bind_addr(&address).expect("its own name")),
             parent: process::open_pidfd(process::id()).expect("a pidfd"),
             name,
             folder,
@@ -63,7 +69,7 @@ impl Outside {
     }
 
     /// What the kernel answers to each attempt.
-    fn tries(&self, ports: &[u16]) -> [(&'static str, Option<Errno>); 12] {
+    fn tries(&self, ports: &[u16]) -> [(&'static str, Option<Errno>); 13] {
         let at = |name| self.folder.join(name);
         let errno = |done: Result<()>| done.err().map(Errno::from);
         let bind = |port| errno(TcpListener::bind((ADDRESS, port)).map(drop));
@@ -82,6 +88,7 @@ impl Outside {
             ("bind one port", bind(ports[0])),
             ("bind another port", bind(ports[1])),
             ("connect", errno(TcpStream::connect(self.server).map(drop))),
+            ("connect to another port", errno(TcpStream::connect(self.other).map(drop))),
             ("connect to a name", errno(connect_to_name())),
             ("send a signal", process::send_signal(self.parent.as_fd(), 0).err()),
         ]
@@ -98,7 +105,9 @@ fn expected(what: &str, allowed: &[&str]) -> Option<Errno> {
         return None;
     }
     let (first, answer) = match what {
-        "bind one port" | "bind another port" | "connect" => (TCP, DENIED),
+        "bind one port" | "bind another port" | "connect" | "connect to another port" => {
+            (TCP, DENIED)
+        }
         "connect to a name" | "send a signal" => (SCOPES, NOT_PERMITTED),
         _ => (FILES, DENIED),
     };
@@ -127,6 +136,10 @@ fn attempts_succeed_before() {
     }
 }
 
+const fn keep<'a>(bind: Ports<'a>, connect: Ports<'a>) -> Keep<'a> {
+    Keep::Ports { bind, connect }
+}
+
 #[test]
 fn core_may_do_nothing() {
     role(|_, _| Keep::Nothing, &[]);
@@ -134,17 +147,25 @@ fn core_may_do_nothing() {
 
 #[test]
 fn host_factory_binds_any_port_where_there_is_no_list() {
-    role(|_, _| Keep::Bind(None), &["bind one port", "bind another port"]);
+    role(|_, _| keep(Ports::Any, Ports::None), &["bind one port", "bind another port"]);
 }
 
 #[test]
 fn host_factory_binds_only_the_ports_of_its_list() {
-    role(|_, ports| Keep::Bind(Some(&ports[..1])), &["bind one port"]);
+    role(|_, ports| keep(Ports::Few(&ports[..1]), Ports::None), &["bind one port"]);
 }
 
 #[test]
 fn guest_factory_connects_and_does_nothing_else() {
-    role(|_, _| Keep::Connect, &["connect"]);
+    role(|_, _| keep(Ports::None, Ports::Any), &["connect", "connect to another port"]);
+}
+
+#[test]
+fn factory_that_also_connects_does_so_only_to_the_ports_of_its_list() {
+    let few = ["bind one port", "connect"];
+    role(|outside, ports| keep(Ports::Few(&ports[..1]), Ports::Few(&outside.to)), &few);
+    let all = ["bind one port", "bind another port", "connect", "connect to another port"];
+    role(|_, _| keep(Ports::Any, Ports::Any), &all);
 }
 
 #[test]

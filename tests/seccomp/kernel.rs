@@ -56,6 +56,7 @@ const CALLS: &[(&str, u32, u32, &[Kind])] = &[
     ("ppoll", 271, 73, &[Memory, Int, Memory, Memory, Size]),
     ("read", 0, 63, &[Int, Memory, Size]),
     ("recvfrom", 45, 207, &[Int, Memory, Size, Int, Memory, Memory]),
+    ("recvmmsg", 299, 243, &[Int, Memory, Int, Int, Memory]),
     ("recvmsg", 47, 212, &[Int, Memory, Int]),
     ("rt_sigprocmask", 14, 135, &[Int, Memory, Memory, Size]),
     ("sendfile", 40, 71, &[Int, Int, Memory, Size]),
@@ -69,6 +70,8 @@ const CALLS: &[(&str, u32, u32, &[Kind])] = &[
     ("unlinkat", 263, 35, &[Int, Memory, Int]),
     ("waitid", 247, 95, &[Int, Int, Memory, Int, Memory]),
     ("write", 1, 64, &[Int, Memory, Size]),
+    // Declared as unsigned long; the table of descriptors takes an unsigned int of it.
+    ("writev", 20, 66, &[Int, Memory, Long]),
 ];
 
 /// A call that a policy names.

@@ -7,13 +7,32 @@ use pesto::sandbox::seccomp::{OWN_PROCESS, Policy};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Every policy with its text.
-pub const ALL: [(Policy, &str, &str); 4] = [
+/// Every policy with its text. What one has beside another is a list of entries alone.
+pub const ALL: [(Policy, &str, &str); 6] = [
     (Policy::Supervisor, "supervisor", include_str!("../../seccomp/supervisor.json")),
     (Policy::Core, "core", include_str!("../../seccomp/core.json")),
     (Policy::HostFactory, "host-factory", include_str!("../../seccomp/host-factory.json")),
     (Policy::GuestFactory, "guest-factory", include_str!("../../seccomp/guest-factory.json")),
+    (
+        Policy::HostFactoryReverse,
+        "host-factory-reverse",
+        include_str!("../../seccomp/host-factory-reverse.json"),
+    ),
+    (
+        Policy::GuestFactoryReverse,
+        "guest-factory-reverse",
+        include_str!("../../seccomp/guest-factory-reverse.json"),
+    ),
 ];
+
+/// The policy that another one only adds to.
+pub const fn base(policy: Policy) -> Option<Policy> {
+    match policy {
+        Policy::HostFactoryReverse => Some(Policy::HostFactory),
+        Policy::GuestFactoryReverse => Some(Policy::GuestFactory),
+        _ => None,
+    }
+}
 
 /// What a build with debug assertions adds to each.
 pub const DEBUG: &str = include_str!("../../seccomp/debug.json");
@@ -138,9 +157,18 @@ pub fn entries(json: &Value) -> Vec<Entry> {
     json.as_array().expect("a list").iter().map(Entry::parse).collect()
 }
 
-/// The file's own part: its default action, what an entry does, and its entries.
+/// The file's own part: its default action, what an entry does, and its entries. Of a list: those of the
+/// policy that it adds to, with these behind its own.
 pub fn read(name: &str, text: &str) -> (String, String, Vec<Entry>) {
     let json: Value = serde_json::from_str(text).expect("JSON");
+    if json.is_array() {
+        let own = ALL.into_iter().find(|(_, known, _)| *known == name).expect("a policy").0;
+        let of = ALL.into_iter().find(|(known, ..)| Some(*known) == base(own));
+        let (_, name, text) = of.expect("a policy that it adds to");
+        let (default, entry, mut all) = read(name, text);
+        all.extend(entries(&json));
+        return (default, entry, all);
+    }
     let own = &json[name];
     let word = |key: &str| own[key].as_str().expect("a word").to_owned();
     (word("default_action"), word("filter_action"), entries(&own["filter"]))

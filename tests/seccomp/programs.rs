@@ -89,6 +89,12 @@ fn compiled() -> Vec<Compiled> {
             Policy::Core => [&x86_64::CORE, &aarch64::CORE],
             Policy::HostFactory => [&x86_64::HOST_FACTORY, &aarch64::HOST_FACTORY],
             Policy::GuestFactory => [&x86_64::GUEST_FACTORY, &aarch64::GUEST_FACTORY],
+            Policy::HostFactoryReverse => {
+                [&x86_64::HOST_FACTORY_REVERSE, &aarch64::HOST_FACTORY_REVERSE]
+            }
+            Policy::GuestFactoryReverse => {
+                [&x86_64::GUEST_FACTORY_REVERSE, &aarch64::GUEST_FACTORY_REVERSE]
+            }
         };
         [("x86_64", X86_64, x86_64), ("aarch64", AARCH64, aarch64)]
     };

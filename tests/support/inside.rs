@@ -6,7 +6,7 @@ use pesto::sys::message::{self, Descriptors};
 use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -58,6 +58,12 @@ impl Inside {
     pub fn listen(&self, address: &str, port: u16) -> TcpListener {
         let [listener] = self.ask(&format!("listen {address} {port}"));
         patient_listener(listener)
+    }
+
+    /// A UDP socket in there.
+    pub fn datagrams(&self, address: &str, port: u16) -> UdpSocket {
+        let [socket] = self.ask(&format!("datagrams {address} {port}"));
+        socket.into()
     }
 
     /// One whose backlog is full, and the connection in it.

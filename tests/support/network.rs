@@ -5,7 +5,7 @@ use super::{Folder, Lines, Run, children, curl, first_port, output, program, std
 use pesto::sys::process;
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The configuration file of an nginx at port 8000 of these addresses (as its `listen` takes them).
@@ -101,11 +101,23 @@ impl Container {
         format!("/proc/{}/ns/net", self.child.id())
     }
 
-    /// What a file says to a process in there.
-    pub fn file(&self, path: &str) -> String {
+    /// The process id of the script.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A program in there, as root of the network.
+    pub fn inside(&self, words: &[&str]) -> Command {
         let pid = self.child.id().to_string();
         let options = ["--target", &pid, "--user", "--net", "--preserve-credentials"];
-        stdout(Command::new("nsenter").args(options).args(["cat", path]))
+        let mut program = Command::new("nsenter");
+        program.args(options).args(words);
+        program
+    }
+
+    /// What a file says to a process in there.
+    pub fn file(&self, path: &str) -> String {
+        stdout(&mut self.inside(&["cat", path]))
     }
 }
 
@@ -134,6 +146,16 @@ impl Daemon {
         let daemon = Self { child, socket, _folder: folder };
         until("the daemon", || daemon.socket.exists().then_some(()));
         daemon
+    }
+
+    /// The supervisor.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// A command of pesto's to this daemon: what it printed. It must succeed.

@@ -205,15 +205,12 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
     let holder = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let taken = holder.local_addr().expect("its address").port();
     for (line, status, said) in [
-        // Podman passes UDP ports along with those of TCP: then all of it fails, and it says why.
+        // A part that cannot be is all of the call: of a container that has it Podman shows why.
         (
-            format!("--add -t 127.0.0.1/{port}:8000 -u 127.0.0.1/18081"),
+            "-A -u 127.0.0.1/18081 -T 5432".to_owned(),
             2,
-            "-u 127.0.0.1/18081: this daemon does not forward UDP".to_owned(),
+            "-T 5432: this daemon leads no port of the container".to_owned(),
         ),
-        ("-A -T 5432".to_owned(), 2, "-T 5432: this daemon does not lead ports of the".to_owned()),
-        ("-A -t auto".to_owned(), 2, "-t auto: this daemon does not know which ports".to_owned()),
-        ("-A -t %lo/80".to_owned(), 2, "-t %lo/80: this daemon cannot listen on one".to_owned()),
         ("-A -t 80:x".to_owned(), 1, "-t 80:x: x is not an address".to_owned()),
         (
             format!("-A -t 127.0.0.1/{port}:9000"),
@@ -237,9 +234,46 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
 }
 
 #[test]
-fn container_with_udp_ports_can_be_stopped() {
+fn udp_ports_are_added_twice_shown_and_deleted_as_podman_does() {
     let run = Run::one_peer("echo");
-    quiet(&run, &format!("--delete -t 127.0.0.1/{}:8000 -u 127.0.0.1/18081", run.port()));
+    let free = run.json(&["add", "-p", "127.0.0.1::8000/udp"]);
+    let port = free["forwards"][0]["host_port"].as_u64().expect("a port");
+    done(run.pesto(&["rm", "-p", "8000/udp"]));
+    let tcp = run.port();
+    let both = format!("-t 127.0.0.1/{tcp}:8000 -u 127.0.0.1/{port}");
+    for _ in 0..2 {
+        quiet(&run, &format!("--add {both}"));
+    }
+    assert_eq!(
+        shown(&run),
+        [format!("TCP [127.0.0.1]:{tcp}  =>  8000"), format!("UDP [127.0.0.1]:{port}  =>  {port}")]
+    );
+    // Another target for the same listener is an error.
+    let (status, said) = failed(upstream(&run, &format!("--add -u 127.0.0.1/{port}:9")));
+    assert_eq!((status, said.contains("has that port already")), (2, true), "{said}");
+    for _ in 0..2 {
+        quiet(&run, &format!("--delete {both}"));
+        assert!(specs(&run).is_empty());
+    }
+}
+
+#[test]
+fn tables_of_both_directions_are_replaced_and_cleared_apart() {
+    let command = ["sh", "-c", "echo up; exec sleep 600"];
+    let run = Run::with_options(&["--allow-reverse", "127.0.0.1"], &[], &command);
+    assert_eq!(run.stdout.next(), "up");
+    let free = run.json(&["add", "-p", "127.0.0.1::80"]);
+    let port = free["forwards"][0]["host_port"].as_u64().expect("a port");
+    let inbound = format!("TCP [127.0.0.1]:{port}  =>  80");
+    let outbound = "TCP [127.0.0.1]:5432  =>  5432".to_owned();
+    quiet(&run, "-T 5432 -U [::1]/5353:53");
+    assert_eq!(shown(&run), [&inbound, &outbound, "UDP [::1]:5353  =>  53"]);
+    quiet(&run, "-T 5432");
+    assert_eq!(shown(&run), [inbound.as_str(), &outbound]);
+    quiet(&run, "-t none");
+    assert_eq!(shown(&run), [outbound.as_str()]);
+    let output = upstream(&run, "-C SPLICE -s");
+    assert_eq!(done(output), format!("{outbound}\n\n"));
     assert!(specs(&run).is_empty());
 }
 

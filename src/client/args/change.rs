@@ -62,8 +62,11 @@ pub struct Add {
 #[derive(Args, Debug)]
 pub struct Addition {
     /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required = true)]
+    #[arg(short, long, value_name = "SPEC", required_unless_present = "reverse")]
     pub publish: Vec<Spec>,
+    /// A port of the container that leads to one of the host; may be given several times
+    #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]
+    pub reverse: Vec<Spec>,
     /// A word of yours that stays with these ports: 24 bytes at most
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
@@ -87,11 +90,30 @@ pub struct Rm {
 #[derive(Args, Debug)]
 pub struct Selection {
     /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required_unless_present = "label")]
+    #[arg(short, long, value_name = "SPEC", required_unless_present_any = ["label", "reverse"])]
     pub publish: Vec<Spec>,
+    /// A port of the container that leads to one of the host; may be given several times
+    #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]
+    pub reverse: Vec<Spec>,
     /// Everything that has this label; with -p, those ports alone, and they must have it
     #[arg(short, long, value_name = "TEXT", value_parser = label::parse)]
     pub label: Option<Label>,
+}
+
+impl Addition {
+    /// What is named, of both sides.
+    #[must_use]
+    pub fn specs(&self) -> Vec<Spec> {
+        [self.publish.as_slice(), &self.reverse].concat()
+    }
+}
+
+impl Selection {
+    /// What is named, of both sides.
+    #[must_use]
+    pub fn specs(&self) -> Vec<Spec> {
+        [self.publish.as_slice(), &self.reverse].concat()
+    }
 }
 
 /// How something is removed.
@@ -225,18 +247,21 @@ impl Step {
     /// As of the command.
     pub fn make(&self, draft: &mut Draft<'_>) -> Result<(), Error> {
         match self {
-            Self::Add(what) => draft.add(&what.publish, what.label),
-            Self::Rm { what, how } => draft.remove(&what.publish, what.label, how.into()),
-            Self::Enable(what) => draft.switch(&what.publish, what.label, true),
-            Self::Disable(what) => draft.switch(&what.publish, what.label, false),
+            Self::Add(what) => draft.add(&what.specs(), what.label),
+            Self::Rm { what, how } => draft.remove(&what.specs(), what.label, how.into()),
+            Self::Enable(what) => draft.switch(&what.specs(), what.label, true),
+            Self::Disable(what) => draft.switch(&what.specs(), what.label, false),
         }
     }
 
     /// Its specs.
-    pub fn specs_mut(&mut self) -> &mut [Spec] {
-        match self {
-            Self::Add(what) => &mut what.publish,
-            Self::Rm { what, .. } | Self::Enable(what) | Self::Disable(what) => &mut what.publish,
-        }
+    pub fn specs_mut(&mut self) -> impl Iterator<Item = &mut Spec> {
+        let (publish, reverse) = match self {
+            Self::Add(what) => (&mut what.publish, &mut what.reverse),
+            Self::Rm { what, .. } | Self::Enable(what) | Self::Disable(what) => {
+                (&mut what.publish, &mut what.reverse)
+            }
+        };
+        publish.iter_mut().chain(reverse)
     }
 }

@@ -33,6 +33,16 @@ SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with pod
   127.0.0.1::80            a free port, which is printed
   8000-8009:9000-9009      ten ports, each to its own
   8080:127.0.0.2:80        to this address in there, and to no other
+  53:53/udp                the protocol: tcp (the default), udp, or both: /tcp,udp
+  8080:80,if-listening     only while the command listens on port 80
+
+With -r it is the other way round: the command reaches a port of the host. SPEC is
+[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL]:
+  5432:5432                127.0.0.1:5432 in there leads to 127.0.0.1:5432 of the host
+  [::1]:5432:5432          the same for ::1; *:5432:5432 listens on every address in there
+  5432:192.0.2.7:5432      to another host
+What -r asks for is all that the daemon may ever reach on the host's side, but for what
+--allow-reverse adds.
 
 The command starts when every port listens. It has a loopback interface and nothing else: no
 outbound network and no DNS; it is reached only through the forwarded ports. It runs as root of a
@@ -48,12 +58,14 @@ could not be executed; 127 if it was not found.
 
 Examples:
   pesto run -p 8080:8000 -- python3 -m http.server 8000
+  pesto run -r 5432:5432 -- psql -h 127.0.0.1
   pesto run -n cache -p 127.0.0.1::6379 -- redis-server --save ''
   pesto run --keep-id -p 5432:5432 -- postgres -D data";
 
 pub(super) const ATTACH_HELP: &str = "\
 SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
-docker; see pesto add.
+docker; see pesto add. With -r the container reaches a port of the host, as with
+pesto run; what -r and --allow-reverse name now is all that it may ever reach.
 
 It returns when every port listens. The daemon goes on until the process or container ends that was
 named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left behind. Any namespace that you own will
@@ -68,6 +80,7 @@ Examples:
   pesto list -n web
   pesto stop -n web
   pesto attach --container web -p 8080:80 --follow
+  pesto attach --container web -p 53:53/tcp,udp -r 5432:5432
   pesto attach --pid 4711 -p 127.0.0.1::80
   pesto attach --netns /run/netns/blue -n blue -p 8081:80 --foreground";
 
@@ -79,7 +92,17 @@ SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with pod
   8000-8009:9000-9009      ten ports, each to its own
   127.0.0.1::80            a free port, which is printed; 80 alone: a free one on every address
   8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
-  8080:80/tcp              the protocol: tcp (the default), tcp4, tcp6
+  8080:80/udp              the protocol: tcp (the default), udp, and of one family tcp4, tcp6,
+                           udp4, udp6; several with commas: 53:53/tcp,udp
+  8080:80,if-listening     only while somebody listens on the container's port: else peers get a
+                           reset, and the port stays ours
+  8080:80/udp,dev=eth0     only for what comes in by that interface
+
+With -r a port of the container leads to one of the host, or of another one that the host reaches:
+[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL]. Without ADDRESS it listens on 127.0.0.1 in
+the container (with /tcp6 or /udp6 on ::1; * is every address), without TARGET it leads to 127.0.0.1
+of the host. It must have been allowed when the daemon was started: see --allow-reverse of pesto run
+and pesto attach.
 
 A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
 choose by it. What is forwarded already stays as it is: with the same label, or without --label,
@@ -91,14 +114,17 @@ Examples:
   pesto add -p 8081:80
   pesto add --label web -p 8444:444 -p 127.0.0.1::80
   pesto add --label web -p 127.0.0.1:20000-20099:20000-20099
+  pesto add --label web -r 5432:5432 -r 6379:192.0.2.7:6379
   pesto add --allow-failed -p 9100-9199:9100-9199";
 
 pub(super) const RM_HELP: &str = "\
 SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
 of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
-keep their label. One without a host port (80) names the only forward to that container port. If any
+keep their label. if-listening may be left out. One without a host port (80) names the only forward to that container port. If any
 of what is named is not there, or not with that label, it is an error and nothing is removed, unless
 --ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
+
+-r removes what -r adds, by the same words.
 
 Examples, after those of `pesto add --help`:
   pesto rm --dry-run -p 8081:80               tells what would be removed
@@ -108,6 +134,8 @@ Examples, after those of `pesto add --help`:
                                               for 30 seconds";
 
 pub(super) const LIST_HELP: &str = "\
+A forward of the other direction says `container` before where it listens, and `host` before where
+it leads; `if listening` stands behind where one leads that listens only while its target does.
 OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
 them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
 A terminal that is too narrow gets more lines.
@@ -120,7 +148,7 @@ Examples:
 
 pub(super) const PORT_HELP: &str = "\
 Prints a line for each port; ranges are printed port by port. With a container port, only what
-leads there, and exit status 1 when nothing does. `pesto list` shows ranges, state and counters.
+leads there, and exit status 1 when nothing does. UDP is asked for with /udp. `pesto list` shows ranges, state and counters.
 
 Examples:
   pesto port               80/tcp -> 0.0.0.0:8080
@@ -149,7 +177,8 @@ Files are TOML, the JSON of `pesto list --json`, or compose files, of which the 
 are read. A file that says nothing of forwards is an error: an empty table is `forward = []`.
 
   [[forward]]
-  spec = \"127.0.0.1:8080:80\"
+  spec = \"127.0.0.1:8080:80\"   # as behind -p; /udp, and if-listening and dev=, as there
+  side = \"inbound\"             # may be left out; \"reverse\": the spec is as behind -r
   label = \"web\"                # may be left out; \"\" is none
   active = false               # switched off; may be left out
 
@@ -197,6 +226,7 @@ before it did. All of it is one change: if any line fails, it is named and nothi
 
   add --label web -p 8080:80     # a comment
   rm --ignore-missing -p 9000:9000
+  add -r 5432:5432
 
 Examples, after those of `pesto add --help`:
   pesto batch --dry-run -f changes

@@ -45,13 +45,14 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
     let control = selector.place(&target.name)?;
     // A process that stays leaves its directory.
     let control = std::path::absolute(&control).unwrap_or(control);
+    let specs = [args.publish.as_slice(), &args.reverse].concat();
     let mut notes = Vec::new();
     if !args.json {
         let name = super::instance::name_of(&control);
         if control.file_stem() != Some(&target.name) && !named {
             notes.push(format!("the daemon is called {name}"));
         }
-        if args.publish.is_empty() {
+        if specs.is_empty() {
             let add = super::instance::advised_for("add", &selector, &name);
             notes.push(format!("nothing is forwarded yet; {add} -p SPEC does that"));
         }
@@ -69,9 +70,10 @@ pub fn attach(args: Attach) -> Result<u8, Error> {
         sandbox: args.sandbox,
         tune_namespace: args.tune_namespace,
         allow_bind: args.allow_bind,
+        allow_reverse: daemon::reachable(&args.reverse, &args.allow_reverse),
         times: args.times.into(),
     };
-    let change = |draft: &mut Draft<'_>| draft.add(&args.publish, args.label);
+    let change = |draft: &mut Draft<'_>| draft.add(&specs, args.label);
     if args.follow {
         let follower = follow::Follower {
             place: &place,
@@ -118,6 +120,7 @@ struct Place<'a> {
     sandbox: Sandbox,
     tune_namespace: bool,
     allow_bind: Vec<Allowed>,
+    allow_reverse: Vec<Allowed>,
     times: Given,
 }
 
@@ -139,6 +142,7 @@ impl Place<'_> {
             sandbox: self.sandbox,
             tune_namespace: self.tune_namespace,
             allow_bind: &self.allow_bind,
+            allow_reverse: &self.allow_reverse,
             times: self.times,
             life,
         };

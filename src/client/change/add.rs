@@ -8,6 +8,19 @@ use crate::client::spec::{self, Spec};
 use crate::client::split::cut;
 use crate::wire::{Features, Label, Protocol, Rule, RuleId, Side};
 
+const LACKS_REVERSE: &str = "leads no port of the container to the host: that must be allowed when \
+                             it is started; start it again with -r, or with --allow-reverse \
+                             ADDRESS:PORT (pesto run, pesto attach)";
+
+/// How much like a wish that is to be which is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// In all but its label.
+    Alike,
+    /// As long as it is forwarded whenever the wish would be.
+    Forwarded,
+}
+
 impl Draft<'_> {
     /// Forwards what is not forwarded yet, all under a label. Without one, what is there may have
     /// any.
@@ -23,7 +36,7 @@ impl Draft<'_> {
                 let rule = wish.rule(RuleId(0));
                 let rule = Rule { label: label.unwrap_or_default(), ..rule };
                 self.check_features(&rule, &spec.words)?;
-                for missing in self.lacking(&there, rule, &spec.words, label)? {
+                for missing in self.lacking(&there, rule, &spec.words, label, Want::Alike)? {
                     let rule = self.insert(missing, &spec.words)?;
                     self.deeds.push(Deed::new(Verb::Added, rule));
                     new.push(spec.words.as_str());
@@ -41,7 +54,7 @@ impl Draft<'_> {
     pub fn have(&mut self, rule: Rule, words: &str, optional: bool) -> Result<(), Error> {
         self.check_features(&rule, words)?;
         let there = self.rules.clone();
-        for missing in self.lacking(&there, rule, words, None)? {
+        for missing in self.lacking(&there, rule, words, None, Want::Forwarded)? {
             let rule = self.insert(missing, words)?;
             self.unlabelled.insert(rule.id);
             if optional {
@@ -58,6 +71,7 @@ impl Draft<'_> {
         rule: Rule,
         words: &str,
         label: Option<Label>,
+        want: Want,
     ) -> Result<Vec<Rule>, Error> {
         let mut missing = vec![rule];
         for old in there {
@@ -66,7 +80,7 @@ impl Draft<'_> {
             }
             // What one command adds twice is for the daemon to find.
             let Some(found) = cut(old, &rule) else { continue };
-            check_same(words, &found.taken, &rule, label)?;
+            check_same(words, &found.taken, &rule, label, want)?;
             self.deeds.push(Deed::new(Verb::Kept, found.taken));
             missing = missing
                 .iter()
@@ -82,13 +96,21 @@ impl Draft<'_> {
     pub(super) fn check_features(&self, rule: &Rule, words: &str) -> Result<(), Error> {
         let has = |feature| self.hello.features.contains(feature);
         let what = if rule.protocol == Protocol::Udp && !has(Features::UDP) {
-            "does not forward UDP; leave it out"
+            "does not forward UDP: it is older than this client, or runs where it cannot; leave it \
+             out, or start another one"
         } else if rule.side == Side::Reverse && !has(Features::REVERSE) {
-            "does not lead ports of the container to the host; leave it out"
+            LACKS_REVERSE
         } else if rule.if_listening && !has(Features::IF_LISTENING) {
-            "does not know which ports somebody listens on in the container; name the ports"
+            "does not know which ports somebody listens on in the container; name the ports, \
+             without if-listening or auto"
         } else if rule.interface.is_some() && !has(Features::INTERFACE) {
             "cannot listen on one interface only; name an address of it instead"
+        } else if let Some(place) = self.reach.lacks(rule) {
+            return Err(Error::refused(format!(
+                "{words}: this daemon may not lead the container to {place}: that must be allowed \
+                 when it is started; start it again with -r, or with --allow-reverse {place} \
+                 (pesto run, pesto attach)"
+            )));
         } else {
             return Ok(());
         };
@@ -107,19 +129,33 @@ impl Draft<'_> {
 }
 
 /// What is there keeps its label: it may be somebody else's, who finds it by that.
-fn check_same(words: &str, old: &Rule, new: &Rule, label: Option<Label>) -> Result<(), Error> {
-    let spec = spec::of_rule(old);
+fn check_same(
+    words: &str,
+    old: &Rule,
+    new: &Rule,
+    label: Option<Label>,
+    want: Want,
+) -> Result<(), Error> {
+    let spec = spec::option_of(old);
     if old.active != new.active {
         return Err(Error::refused(format!(
-            "{words}: there already, and switched off; switch it on: {} -p {spec}",
+            "{words}: there already, and switched off; switch it on: {} {spec}",
             advised("enable")
+        )));
+    }
+    let is_more = want == Want::Forwarded && new.if_listening;
+    if old.if_listening != new.if_listening && !is_more {
+        let how = if old.if_listening { "while its target listens only" } else { "at all times" };
+        return Err(Error::refused(format!(
+            "{words}: forwarded already, {how}; remove it first: {} {spec}",
+            advised("rm")
         )));
     }
     if label.is_none_or(|label| label == old.label) {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "{words}: forwarded already, {}; leave --label out, or remove it first: {} -p {spec}",
+        "{words}: forwarded already, {}; leave --label out, or remove it first: {} {spec}",
         label::phrase(old.label),
         advised("rm"),
     )))

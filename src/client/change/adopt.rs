@@ -2,11 +2,34 @@
 //! the table, its counters and its flows stay, and where nothing differs there is nothing to do.
 
 use super::draft::Draft;
-use crate::wire::{FlowsFate, Ports, Rule, RuleId};
+use crate::client::split::cut_ports;
+use crate::wire::{FlowsFate, Label, Ports, Rule, RuleId};
 use std::collections::HashSet;
 
 /// Lets new rules take the ids of those that go.
 pub(super) fn adopt(draft: &mut Draft<'_>) {
+    adopt_ids(draft);
+    keep_labels(draft);
+}
+
+/// What is a part of a rule that was there keeps its label, also where another part has its id.
+fn keep_labels(draft: &mut Draft<'_>) {
+    for at in 0..draft.rules.len() {
+        let new = draft.rules[at];
+        if !draft.unlabelled.contains(&new.id) || new.label != Label::NONE {
+            continue;
+        }
+        let has_all = |old: &&Rule| cut_ports(&new, old).is_some_and(|cut| cut.left.is_empty());
+        let Some(old) = draft.before.iter().find(has_all) else { continue };
+        let rule = Rule { label: old.label, ..new };
+        draft.rules[at] = rule;
+        for deed in draft.deeds.iter_mut().filter(|deed| deed.rule.id == new.id) {
+            deed.rule = rule;
+        }
+    }
+}
+
+fn adopt_ids(draft: &mut Draft<'_>) {
     let stay: HashSet<RuleId> = draft.rules.iter().map(|rule| rule.id).collect();
     let known: HashSet<RuleId> = draft.before.iter().map(|rule| rule.id).collect();
     let mut left: Vec<Rule> = draft
@@ -73,6 +96,7 @@ fn take_over(draft: &mut Draft<'_>, at: usize, old: &Rule) {
     if draft.optional.remove(&new.id) {
         draft.optional.insert(old.id);
     }
+    draft.twins.iter_mut().for_each(|twins| twins.rename(new.id, old.id));
     if let Some(words) = draft.words.remove(&new.id) {
         draft.words.insert(old.id, words);
     }

@@ -4,10 +4,13 @@
 //! rules that are replaced under their id, rules that come. So steps may build on each other.
 
 use super::Settled;
+use super::reach::Reach;
+use super::twins::Twins;
 use super::{adopt, difference};
 use crate::client::error::Error;
+use crate::client::failure::Called;
 use crate::client::{spec, split};
-use crate::wire::{FlowsFate, Hello, Request, Rule, RuleId};
+use crate::wire::{FlowsFate, Hello, Ports, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was done with a rule.
@@ -48,6 +51,8 @@ impl Deed {
 #[derive(Debug)]
 pub struct Draft<'a> {
     pub(super) hello: &'a Hello,
+    /// What reverse rules may lead to.
+    pub(super) reach: Reach,
     /// The table as it was read.
     pub(super) before: Vec<Rule>,
     /// As it is to be, in no order.
@@ -62,6 +67,8 @@ pub struct Draft<'a> {
     pub(super) keeps_picks: bool,
     /// Whether the deeds are told by what the table was and is, and not step by step.
     pub(super) by_difference: bool,
+    /// New rules whose ports are to be picked, those of one spec together.
+    pub(super) twins: Vec<Twins>,
     flows: HashMap<RuleId, FlowsFate>,
     ids: FreeIds,
 }
@@ -70,6 +77,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(hello: &'a Hello, before: Vec<Rule>) -> Self {
         Self {
             hello,
+            reach: Reach::default(),
             rules: before.clone(),
             ids: FreeIds::new(&before),
             before,
@@ -79,6 +87,7 @@ impl<'a> Draft<'a> {
             optional: HashSet::new(),
             keeps_picks: false,
             by_difference: false,
+            twins: Vec::new(),
             flows: HashMap::new(),
         }
     }
@@ -99,6 +108,9 @@ impl<'a> Draft<'a> {
         let rule = Rule { id, ..rule };
         self.rules.push(rule);
         self.words.insert(id, words.to_owned());
+        if matches!(rule.ports, Ports::Pick { .. }) {
+            self.pick(&rule, words);
+        }
         Ok(rule)
     }
 
@@ -140,6 +152,7 @@ impl<'a> Draft<'a> {
     /// The requests that turn the table into this. First what makes room in it.
     pub(super) fn settle(mut self) -> Result<Settled, Error> {
         adopt::adopt(&mut self);
+        let twins = self.open_twins();
         let before: HashMap<RuleId, Rule> =
             self.before.iter().map(|rule| (rule.id, *rule)).collect();
         let ids: HashSet<RuleId> = self.rules.iter().map(|rule| rule.id).collect();
@@ -173,7 +186,7 @@ impl<'a> Draft<'a> {
         };
         let leaving = gone().map(|rule| rule.id).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
-        Ok(Settled { requests, deeds, names, optional: self.optional })
+        Ok(Settled { requests, deeds, names, optional: self.optional, twins })
     }
 }
 
@@ -189,9 +202,24 @@ pub(super) struct Names {
 impl Names {
     /// The user's words for a rule, or how it would be written.
     pub(super) fn of(&self, id: RuleId) -> String {
-        let now = || self.now.iter().find(|rule| rule.id == id);
-        let written = || self.before.get(&id).or_else(now).map(spec::of_rule);
+        let written = || self.rule(id).map(spec::of_rule);
         self.words.get(&id).cloned().or_else(written).unwrap_or_else(|| format!("rule {}", id.0))
+    }
+
+    /// A rule as it was, or else as it is to be.
+    fn rule(&self, id: RuleId) -> Option<&Rule> {
+        let now = || self.now.iter().find(|rule| rule.id == id);
+        self.before.get(&id).or_else(now)
+    }
+
+    /// What the user calls a rule, and what it is.
+    pub(super) fn call(&self, id: RuleId) -> Called {
+        Called { words: self.of(id), rule: self.rule(id).copied() }
+    }
+
+    /// How one names a rule on a command line.
+    pub(super) fn option_of(&self, id: RuleId) -> String {
+        self.rule(id).map_or_else(|| format!("-p {}", self.of(id)), spec::option_of)
     }
 
     /// How a rule that is to be would be written.
@@ -200,12 +228,12 @@ impl Names {
         now.map_or_else(|| self.of(id), spec::of_rule)
     }
 
-    /// The part of a rule that another one cannot be there with, as it would be written.
+    /// The part of a rule that another one cannot be there with, as one names it on a command line.
     pub(super) fn in_the_way(&self, id: RuleId, of: RuleId) -> String {
         let now = |id| self.now.iter().find(|rule| rule.id == id);
-        let rule = self.before.get(&id).or_else(|| now(id));
-        let part = rule.zip(now(of)).and_then(|(rule, other)| split::in_the_way(rule, other));
-        part.map_or_else(|| self.of(id), |part| spec::of_rule(&part))
+        let part =
+            self.rule(id).zip(now(of)).and_then(|(rule, other)| split::in_the_way(rule, other));
+        part.map_or_else(|| self.option_of(id), |part| spec::option_of(&part))
     }
 
     /// Whether it was off, or a part of what was, and is to be on.

@@ -96,6 +96,7 @@ mod tests {
             landlock_abi: 0,
             sandbox: SandboxMode::Strict,
             no_local_port: 0,
+            sent_singly: 0,
         };
         let draft = Settled::default();
         let places = error(&draft, (200_000, 131_072), &hello, &status(1 << 20)).message;

@@ -7,15 +7,27 @@ use crate::client::error::Error;
 use crate::client::failure::Failed;
 use crate::client::session::Session;
 use crate::client::split::{cut, part};
-use crate::wire::{Bind, Failure, FlowsFate, PortRange, Rule, Which};
+use crate::wire::{
+    Address, Bind, Failure, FlowsFate, Interface, Port, PortRange, Protocol, Rule, Side, Which,
+};
 use std::collections::HashSet;
+
+/// A port that cannot be had, and of which kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Lost {
+    side: Side,
+    protocol: Protocol,
+    interface: Option<Interface>,
+    address: Address,
+    port: Port,
+}
 
 /// The ports to leave out; `None` if others have failed too, or for want of something else.
 pub(super) fn ports(
     session: &mut Session,
     draft: &Settled,
     failed: &Failed,
-) -> Result<Option<Vec<Failure>>, Error> {
+) -> Result<Option<Vec<Lost>>, Error> {
     if !failed.rules.iter().all(|id| draft.optional.contains(id)) {
         return Ok(None);
     }
@@ -26,17 +38,20 @@ pub(super) fn ports(
             && matches!(errno, libc::EADDRINUSE | libc::EACCES | libc::EPERM)
     };
     let all = !failures.is_empty() && failures.iter().all(can_do_without);
-    Ok(all.then_some(failures))
+    let lost = failures.iter().filter_map(|failure| {
+        let Rule { side, protocol, interface, .. } = draft.names.call(failure.rule).rule?;
+        Some(Lost { side, protocol, interface, address: failure.address, port: failure.port? })
+    });
+    Ok(all.then(|| lost.collect()))
 }
 
 /// Remembers ports to leave out.
 ///
 /// # Errors
 /// The given one, if all of them had been left out already: another attempt would be the same.
-pub(super) fn add(lost: &mut Vec<Failure>, more: Vec<Failure>, error: Error) -> Result<(), Error> {
-    let place = |failure: &Failure| (failure.address, failure.port);
-    let known: HashSet<_> = lost.iter().map(place).collect();
-    if more.iter().all(|failure| known.contains(&place(failure))) {
+pub(super) fn add(lost: &mut Vec<Lost>, more: Vec<Lost>, error: Error) -> Result<(), Error> {
+    let known: HashSet<Lost> = lost.iter().copied().collect();
+    if more.iter().all(|one| known.contains(one)) {
         return Err(error);
     }
     lost.extend(more);
@@ -45,7 +60,7 @@ pub(super) fn add(lost: &mut Vec<Failure>, more: Vec<Failure>, error: Error) -> 
 
 impl Draft<'_> {
     /// Leaves out what could not be bound.
-    pub(super) fn give_up(&mut self, lost: &[Failure]) -> Result<(), Error> {
+    pub(super) fn give_up(&mut self, lost: &[Lost]) -> Result<(), Error> {
         if lost.is_empty() {
             return Ok(());
         }
@@ -67,13 +82,15 @@ impl Draft<'_> {
 }
 
 /// What is left of rules without one port at one address.
-fn without(parts: Vec<Rule>, lost: &Failure) -> Vec<Rule> {
-    let Some(port) = lost.port else { return parts };
+fn without(parts: Vec<Rule>, lost: &Lost) -> Vec<Rule> {
     let one = |own: &Rule| {
         let bind = Bind::from(Some(lost.address));
-        Some(Rule { bind, ..part(own, own.bind, PortRange::single(port))? })
+        Some(Rule { bind, ..part(own, own.bind, PortRange::single(lost.port))? })
     };
-    let left = |own: Rule| match one(&own).and_then(|one| cut(&own, &one)) {
+    let is_alike = |own: &Rule| {
+        (own.side, own.protocol, own.interface) == (lost.side, lost.protocol, lost.interface)
+    };
+    let left = |own: Rule| match one(&own).filter(is_alike).and_then(|one| cut(&own, &one)) {
         Some(cut) => cut.left,
         None => vec![own],
     };

@@ -19,20 +19,21 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
             if names.is_leaving(id) {
                 format!(
                     "{new}: {old} holds that port until this change is done; make it two changes: \
-                     first {} -p {old}",
-                    advised("rm")
+                     first {} {}",
+                    advised("rm"),
+                    names.option_of(id)
                 )
             } else {
                 let part = names.in_the_way(id, newer);
                 let rm = advised("rm");
-                format!("{new}: {old} has that port already; remove it first: {rm} -p {part}")
+                format!("{new}: {old} has that port already; remove it first: {rm} {part}")
             }
         }
         _ if names.is_switched_on(first) != names.is_switched_on(second) => {
             let (on, id) =
                 if names.is_switched_on(first) { (first, second) } else { (second, first) };
             format!(
-                "{}: {} has that port; switch that off first: {} -p {}",
+                "{}: {} has that port; switch that off first: {} {}",
                 names.now_of(on),
                 names.of(id),
                 advised("disable"),

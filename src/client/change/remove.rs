@@ -10,7 +10,7 @@ use crate::client::instance::advised;
 use crate::client::label;
 use crate::client::spec::{self, Spec, Wish};
 use crate::client::split::{self, cut};
-use crate::wire::{Address, Bind, FlowsFate, Label, PortRange, Ports, Rule, RuleId};
+use crate::wire::{Address, Bind, FlowsFate, Label, PortRange, Ports, Rule, RuleId, Side};
 
 /// How something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,9 @@ impl Draft<'_> {
     /// No id is left for the parts that stay.
     pub fn forget(&mut self, wanted: Rule) -> Result<(), Error> {
         let whole = |&rule: &Rule| Left { rule, parts: vec![rule] };
-        let mut left: Vec<Left> = self.rules.iter().map(whole).collect();
+        // What listens at all times is not a part of what does so now and then.
+        let alike = self.rules.iter().filter(|rule| rule.if_listening == wanted.if_listening);
+        let mut left: Vec<Left> = alike.map(whole).collect();
         take(&mut left, wanted);
         for Left { rule, parts } in left.iter().filter(|left| left.parts[..] != [left.rule]) {
             self.replace(rule, parts, FlowsFate::Survive)?;
@@ -240,14 +242,14 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
     if let Some(rule) = rules.iter().find(whole) {
         return format!(
             "{} listens on all addresses with one socket a port, and none of them can be taken out; \
-             remove it for all: {} -p {}",
+             remove it for all: {} {}",
             spec::of_rule(rule),
             advised("rm"),
-            spec::of_rule(&Rule { bind: rule.bind, ..*wanted })
+            spec::option_of(&Rule { bind: rule.bind, ..*wanted })
         );
     }
-    let same_protocol = |rule: &&Rule| rule.protocol == wanted.protocol;
-    let similar = rules.iter().filter(same_protocol).find_map(|rule| match wanted.ports {
+    let same_kind = |rule: &&Rule| rule.protocol == wanted.protocol && rule.side == wanted.side;
+    let similar = rules.iter().filter(same_kind).find_map(|rule| match wanted.ports {
         Ports::Pick { .. } => part_to(rule, wanted),
         Ports::Fixed(ports) => {
             let part = split::part(rule, rule.bind, ports)?;
@@ -259,13 +261,21 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
         (Some(rule), _) => format!("not forwarded; did you mean {}?", spec::of_rule(&rule)),
         (None, Ports::Pick { width }) => {
             let leads = format!(
-                "nothing leads to the container's {}",
+                "nothing leads to the {} {}",
+                match wanted.side {
+                    Side::Inbound => "container's",
+                    Side::Reverse => "host's",
+                },
                 ports_phrase(wanted.target.first_port.get(), width.get())
             );
-            match rules.iter().filter(same_protocol).find_map(|rule| at_host_port(rule, wanted)) {
+            match rules.iter().filter(same_kind).find_map(|rule| at_host_port(rule, wanted)) {
                 Some(rule) => format!(
-                    "{leads}; if you mean what listens there on the host, write -p {}",
-                    spec::of_rule(&rule)
+                    "{leads}; if you mean what listens there on the {}, write {}",
+                    match wanted.side {
+                        Side::Inbound => "host",
+                        Side::Reverse => "container's side",
+                    },
+                    spec::option_of(&rule)
                 ),
                 None => format!("{leads}; `{}` shows what is forwarded", advised("list")),
             }

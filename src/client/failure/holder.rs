@@ -1,10 +1,10 @@
 //! Which of the user's other daemons has a port that could not be bound.
 
+use super::Called;
 use crate::client::instance;
 use crate::client::session::Session;
-use crate::client::spec::Spec;
 use crate::table::overlap;
-use crate::wire::{Bind, Failure, PortRange, Ports, Rule, RuleId};
+use crate::wire::{Bind, Failure, PortRange, Ports, Rule, Side};
 use std::path::Path;
 
 /// What each of them listens on, by its name.
@@ -29,12 +29,14 @@ impl Holders {
     }
 
     /// Who has that port, if it is one of them.
-    pub(super) fn of(&self, failure: &Failure) -> Option<&str> {
-        let any: Spec = "1:1".parse().ok()?;
+    pub(super) fn of(&self, failure: &Failure, called: &Called) -> Option<&str> {
+        // What listens in a container is in nobody else's way.
+        let rule = called.rule.filter(|rule| rule.side == Side::Inbound)?;
         let probe = Rule {
+            active: true,
             bind: Bind::from(Some(failure.address)),
             ports: Ports::Fixed(PortRange::single(failure.port?)),
-            ..any.wishes.first()?.rule(RuleId(0))
+            ..rule
         };
         let has_it = |rules: &[Rule]| rules.iter().any(|rule| overlap(rule, &probe));
         self.0.iter().find(|(_, rules)| has_it(rules)).map(|(name, _)| name.as_str())

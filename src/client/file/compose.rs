@@ -118,7 +118,7 @@ pub(super) fn parse(source: &Source<'_>, service: Option<&str>) -> Result<Vec<Wa
         active: true,
         side: Way::Inbound,
         interface: None,
-        if_listening: false,
+        if_listening: None,
         transparent: false,
     };
     let mut wanted = Vec::new();

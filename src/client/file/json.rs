@@ -23,8 +23,7 @@ struct Entry {
     #[serde(default)]
     side: Way,
     interface: Option<String>,
-    #[serde(default)]
-    if_listening: bool,
+    if_listening: Option<bool>,
     #[serde(default)]
     transparent: bool,
     host_port: Option<u16>,

@@ -14,7 +14,7 @@ pub use save::save;
 
 use super::error::Error;
 use super::label;
-use super::spec::Spec;
+use super::spec::{Spec, Wish};
 use crate::sys::Errno;
 use crate::wire::{Interface, Label, Rule, RuleId, Side};
 use clap::ValueEnum;
@@ -77,26 +77,38 @@ impl Source<'_> {
     fn wanted(&self, line: Option<usize>, spec: &str, facts: &Facts) -> Result<Vec<Wanted>, Error> {
         let words = format!("{}: {spec}", self.place(line));
         let wrong = |why: &str| Error::refused(format!("{words}: {why}"));
-        let parsed: Spec = spec.parse().map_err(|problem| wrong(&format!("{problem}")))?;
+        let side = match facts.side {
+            Way::Inbound => Side::Inbound,
+            Way::Reverse => Side::Reverse,
+        };
+        let parsed = Spec::of(side, spec).map_err(|problem| wrong(&format!("{problem}")))?;
         let label = match facts.label.as_deref() {
             None | Some("") => Label::NONE,
             Some(text) => label::parse(text).map_err(|problem| wrong(&format!("{problem}")))?,
         };
+        // What a spec says may be said once more, but not otherwise.
+        let has =
+            |wish: &Wish| wish.interface.map(|it| String::from_utf8_lossy(it.name()).into_owned());
+        let own = parsed.wishes.first().and_then(has);
         let interface = match &facts.interface {
-            None => None,
-            Some(name) => Some(Interface::new(name.as_bytes()).ok_or_else(|| {
-                wrong(&format!("{name:?} is no name of an interface; `ip link` lists them"))
-            })?),
+            Some(name) if own.as_ref().is_some_and(|own| own != name) => {
+                return Err(wrong("its interface is another one; change both, or leave one out"));
+            }
+            Some(name) if own.is_none() => {
+                Some(Interface::new(name.as_bytes()).ok_or_else(|| {
+                    wrong(&format!("{name:?} is no name of an interface; `ip link` lists them"))
+                })?)
+            }
+            _ => None,
         };
+        if facts.if_listening == Some(false) && parsed.wishes.iter().any(|wish| wish.if_listening) {
+            return Err(wrong("its if_listening is false; change both, or leave one out"));
+        }
         let rules = parsed.wishes.iter().map(|wish| Rule {
             label,
-            interface,
-            side: match facts.side {
-                Way::Inbound => Side::Inbound,
-                Way::Reverse => Side::Reverse,
-            },
+            interface: wish.interface.or(interface),
             active: facts.active,
-            if_listening: facts.if_listening,
+            if_listening: wish.if_listening || facts.if_listening == Some(true),
             transparent: facts.transparent,
             ..wish.rule(RuleId(0))
         });
@@ -113,7 +125,7 @@ struct Facts {
     active: bool,
     side: Way,
     interface: Option<String>,
-    if_listening: bool,
+    if_listening: Option<bool>,
     transparent: bool,
 }
 

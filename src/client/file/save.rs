@@ -21,18 +21,14 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     side: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    if_listening: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     transparent: Option<bool>,
 }
 
 impl Entry {
     fn new(rule: &Rule) -> Result<Self, Error> {
-        let no_text = |what: &str| {
+        let no_text = || {
             Error::refused(format!(
-                "{}: its {what} is no text that a file can hold; it was not made by this client",
+                "{}: its label is no text that a file can hold; it was not made by this client",
                 spec::of_rule(rule)
             ))
         };
@@ -40,14 +36,7 @@ impl Entry {
             Label::NONE => None,
             bytes => {
                 let text = label::text(bytes).filter(|text| label::parse(text) == Ok(bytes));
-                Some(text.ok_or_else(|| no_text("label"))?)
-            }
-        };
-        let interface = match rule.interface {
-            None => None,
-            Some(interface) => {
-                let name = String::from_utf8(interface.name().to_vec());
-                Some(name.map_err(|_| no_text("interface"))?)
+                Some(text.ok_or_else(no_text)?)
             }
         };
         Ok(Self {
@@ -55,8 +44,6 @@ impl Entry {
             label,
             active: (!rule.active).then_some(false),
             side: (rule.side == Side::Reverse).then_some("reverse"),
-            interface,
-            if_listening: rule.if_listening.then_some(true),
             transparent: rule.transparent.then_some(true),
         })
     }
@@ -65,7 +52,7 @@ impl Entry {
 /// A table as TOML, in its order.
 ///
 /// # Errors
-/// A label or the name of an interface is no text.
+/// A label is no text.
 pub fn save(rules: &[Rule]) -> Result<String, Error> {
     let forward = rules.iter().map(Entry::new).collect::<Result<_, _>>()?;
     toml::to_string(&File { forward }).map_err(|error| Error::refused(format!("TOML: {error}")))

@@ -21,8 +21,7 @@ struct Entry {
     #[serde(default)]
     side: Way,
     interface: Option<String>,
-    #[serde(default)]
-    if_listening: bool,
+    if_listening: Option<bool>,
     #[serde(default)]
     transparent: bool,
 }

@@ -112,6 +112,21 @@ fn error_names_the_file_the_line_and_the_words() {
         (Format::Compose, "services:\n  a: {}\n", "f: the service a has no ports"),
         (Format::Compose, "services: [\n", "f:"),
         (Format::Compose, "other: 1\n", "f: there are no services"),
+        (
+            Format::Toml,
+            "[[forward]]\nspec = '1:1,dev=a'\ninterface = 'b'\n",
+            "f:2: 1:1,dev=a: its interface is another one",
+        ),
+        (
+            Format::Toml,
+            "[[forward]]\nspec = '1:1,if-listening'\nif_listening = false\n",
+            "f:2: 1:1,if-listening: its if_listening is false",
+        ),
+        (
+            Format::Toml,
+            "[[forward]]\nspec = '5432'\nside = 'reverse'\n",
+            "f:2: 5432: which port of the container",
+        ),
     ] {
         let error = parse(format, text).expect_err(text);
         assert!(error.starts_with(said), "{text:?}: {error:?}");
@@ -236,6 +251,37 @@ fn format_is_told_by_the_name_or_what_is_in_it() {
         ("table", "forward = []", Format::Toml),
     ] {
         assert_eq!(guess(Path::new(name), text), format, "{name} {text}");
+    }
+}
+
+/// What `-r` and suffixes say, in files of every format.
+#[test]
+fn file_has_both_sides_protocols_and_what_stands_behind_a_spec() {
+    let toml = "[[forward]]\nspec = '53:53/udp,if-listening'\n[[forward]]\n\
+                spec = '5432:5433/tcp,dev=lo'\nside = 'reverse'\n[[forward]]\n\
+                spec = '8080:80'\nif_listening = true\ninterface = 'eth0'\n";
+    let wanted = parse(Format::Toml, toml).expect("a table");
+    let rules: Vec<Rule> = wanted.iter().map(|one| one.rule).collect();
+    assert_eq!(
+        specs(&wanted),
+        ["53:53/udp,if-listening", "5432:5433/tcp,dev=lo", "8080:80/tcp,if-listening,dev=eth0"]
+    );
+    assert_eq!(
+        rules.iter().map(|rule| rule.side).collect::<Vec<_>>(),
+        [Side::Inbound, Side::Reverse, Side::Inbound]
+    );
+    let saved = save(&rules).expect("text");
+    assert_eq!(saved.matches("side = \"reverse\"").count(), 1, "{saved}");
+    let forwards: Vec<_> =
+        rules.iter().map(|rule| crate::client::forward::Forward::new(rule, None)).collect();
+    let listed = serde_json::json!({ "forwards": forwards });
+    assert_eq!(
+        (&listed["forwards"][1]["host_port"], &listed["forwards"][1]["container_port"]),
+        (&5433.into(), &5432.into())
+    );
+    for (format, text) in [(Format::Toml, saved), (Format::Json, listed.to_string())] {
+        let read = parse(format, &text).expect("what was written");
+        assert_eq!(read.iter().map(|one| one.rule).collect::<Vec<_>>(), rules, "{text}");
     }
 }
 

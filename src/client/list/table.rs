@@ -57,7 +57,7 @@ fn row(forward: &Forward, stacked: bool) -> Option<Row> {
     let addresses = forward.listens_on();
     Some([
         if stacked { addresses.first().cloned()? } else { addresses.join(", ") },
-        forward.target(),
+        forward.target().to_owned(),
         activity.state.to_owned(),
         activity.connections.to_string(),
         activity.accepted.to_string(),

@@ -50,14 +50,16 @@ pub fn run(args: Run) -> Result<u8, Error> {
         sandbox: args.sandbox,
         tune_namespace: true,
         allow_bind: &args.allow_bind,
+        allow_reverse: &daemon::reachable(&args.reverse, &args.allow_reverse),
         times: args.times.into(),
         life: Life::Child,
     };
     let daemon = Daemon::start(&program, &launch)?;
     let (mut session, hello) = Session::open(&path)?;
-    if !args.publish.is_empty() {
+    let specs = [args.publish, args.reverse].concat();
+    if !specs.is_empty() {
         let done = change::make(&mut session, &hello, &Terms::default(), &|draft| {
-            draft.add(&args.publish, None)
+            draft.add(&specs, None)
         })?;
         for line in output::lines(&done).lines() {
             super::say(line);

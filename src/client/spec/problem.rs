@@ -1,5 +1,7 @@
 //! What can be wrong with a spec, and how that is told.
 
+use super::suffix::Suffix;
+use crate::wire::Side;
 use std::fmt;
 
 /// What is wrong with a spec.
@@ -35,22 +37,19 @@ pub enum Problem {
     OutOfRange(String),
     /// Port 0 of the host: what a free one would be.
     PortZero(String),
-    /// A slash before something else than a protocol.
-    Slash,
     /// A range whose end comes before its start.
     Reversed(u16, u16),
     /// So many host ports for so many container ports.
     Unequal(u16, u16),
-    /// Not a protocol that is forwarded.
-    Protocol(String),
-    /// The same protocol twice.
-    ProtocolTwice(String),
     /// A protocol of one family with an address of the other.
     Family(String, String),
+    /// A reverse spec of one port alone.
+    OnePort(String),
+    /// What stands behind the ports.
+    Suffix(Suffix),
+    /// One of these, in a reverse spec.
+    Reverse(Box<Problem>),
 }
-
-const SLASH: &str = "only a protocol comes behind a slash, as in 8080:80/tcp; for one address write \
-                     ADDRESS:HOSTPORT:CONTAINERPORT (no URL, and no length of a prefix)";
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +112,6 @@ impl fmt::Display for Problem {
             Self::PortZero(free) => {
                 write!(out, "0 is no port; for a free one leave it out: {free}")
             }
-            Self::Slash => out.write_str(SLASH),
             Self::Reversed(first, last) => {
                 write!(out, "the range {first}-{last} is reversed; write {last}-{first}")
             }
@@ -124,14 +122,81 @@ impl fmt::Display for Problem {
                 plural(*host),
                 plural(*container)
             ),
-            Self::Protocol(word) => {
-                write!(out, "{word:?} is not forwarded; the protocols are tcp, tcp4 and tcp6")
-            }
-            Self::ProtocolTwice(word) => write!(out, "{word} is named twice; once is enough"),
             Self::Family(protocol, address) => write!(
                 out,
                 "{protocol} and the address {address} are of different families; leave one out"
             ),
+            Self::OnePort(_) => self.in_reverse(out),
+            Self::Suffix(problem) => problem.fmt(out),
+            Self::Reverse(problem) => problem.in_reverse(out),
+        }
+    }
+}
+
+impl Problem {
+    /// It in a spec of that side.
+    #[must_use]
+    pub(super) fn of(self, side: Side) -> Self {
+        match side {
+            Side::Inbound => self,
+            Side::Reverse => Self::Reverse(Box::new(self)),
+        }
+    }
+
+    /// With the sides exchanged, where the words name one.
+    fn in_reverse(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoContainerPort => out.write_str(
+                "the host's port is missing; write CONTAINERPORT:HOSTPORT, as in 5432:5432",
+            ),
+            Self::TooManyParts => out.write_str(
+                "too many colons; write ADDRESS:CONTAINERPORT:HOSTPORT, \
+                 or ADDRESS:CONTAINERPORT:TARGET:HOSTPORT, \
+                 an IPv6 address in brackets, as in [::1]:5432:5432",
+            ),
+            Self::AddressWithoutPort(address) => write!(
+                out,
+                "an address needs a place for the container's port behind it; \
+                 write {address}:CONTAINERPORT:HOSTPORT, or {address}::HOSTPORT for a free port"
+            ),
+            Self::NotAnAddress(word) => write!(
+                out,
+                "{word} is not an address (names are not looked up); \
+                 write one of the container, as in 127.0.0.1 or [::1], or * for all of them"
+            ),
+            Self::NotToBind(address) => write!(
+                out,
+                "nothing can listen on {address} (multicast, broadcast or IPv4 in IPv6 form); \
+                 choose an address of the container"
+            ),
+            Self::NotATargetAddress(word) => write!(
+                out,
+                "{word} is not an address to lead to (names are not looked up); \
+                 write one that this host reaches, as in 192.0.2.7 or [::1]"
+            ),
+            Self::NotATarget(address) => write!(
+                out,
+                "nothing can be connected to {address} (a wildcard, multicast, broadcast or IPv4 in \
+                 IPv6 form); choose an address that this host reaches, or leave it out for 127.0.0.1"
+            ),
+            Self::TargetInterface(address) => write!(
+                out,
+                "a link-local address of the container needs the number of its interface \
+                 (`ip link` in there shows it); write [{address}%NUMBER]"
+            ),
+            Self::Unequal(container, host) => write!(
+                out,
+                "{container} container port{} cannot lead to {host} host port{}; \
+                 make both ranges equally long",
+                plural(*container),
+                plural(*host)
+            ),
+            Self::OnePort(port) => write!(
+                out,
+                "which port of the container leads to which of the host? Write {port}:{port} for the \
+                 same one, or :{port} for a free one"
+            ),
+            other => fmt::Display::fmt(other, out),
         }
     }
 }

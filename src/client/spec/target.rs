@@ -1,4 +1,5 @@
-//! The target's address in a spec: an address of the container's network, not of this host's.
+//! An address of the container's network in a spec, not of this host's: the target's, and where a reverse
+//! one listens.
 //!
 //! So an interface is its number there: names of that network cannot be looked up from here.
 
@@ -11,14 +12,19 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// # Errors
 /// It is none, or nothing can be connected to it.
 pub fn parse(word: &str) -> Result<TargetAddress, Problem> {
-    let address = match word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        None => Address::V4(word.parse::<Ipv4Addr>().map_err(|_| not_an_address(word))?),
-        Some(inner) => parse_v6(word, inner)?,
-    };
+    let address = address(word)?;
     if !address.may_be_target() {
         return Err(Problem::NotATarget(word.to_owned()));
     }
     Ok(Some(address).into())
+}
+
+/// The same, but for whether anything can be connected to it.
+pub(super) fn address(word: &str) -> Result<Address, Problem> {
+    match word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        None => word.parse::<Ipv4Addr>().map(Address::V4).map_err(|_| not_an_address(word)),
+        Some(inner) => parse_v6(word, inner),
+    }
 }
 
 fn parse_v6(word: &str, inner: &str) -> Result<Address, Problem> {

@@ -1,8 +1,10 @@
-//! From specs to rules: exclusions taken out, `all` and `auto` as the ports that they stand for.
+//! From specs to rules: exclusions taken out, `all` as the ports that it stands for, `auto` as what it makes
+//! of the others.
 
 use super::spec::{Entry, Listen, Spec};
 use super::words::Asked;
-use crate::wire::{Label, Port, PortRange, Ports, Rule, RuleId, Target, TargetAddress};
+use crate::wire::{Bind, Label, Port, PortRange, Ports, Rule, RuleId, Side, Target, TargetAddress};
+use core::net::Ipv4Addr;
 
 /// The ports that the kernel gives to connections, from net.ipv4.ip_local_port_range.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -50,17 +52,20 @@ pub(super) fn rules(asked: &Asked, lasting: &[PortRange]) -> Vec<(Rule, bool)> {
             _ => None,
         })
         .collect();
-    let only_exceptions = except.len() == entries.len();
-    let implied = only_exceptions.then_some(Entry::All { target: TargetAddress::Automatic });
+    let if_listening = entries.contains(&Entry::Auto);
+    let lists = |entry: &Entry| !matches!(entry, Entry::Except(_) | Entry::Auto);
+    let implied =
+        (!entries.iter().any(lists)).then_some(Entry::All { target: TargetAddress::Automatic });
     let mut rules = Vec::new();
     for entry in entries.iter().chain(&implied) {
-        let (ranges, address, to, if_listening) = match *entry {
-            Entry::Except(_) => continue,
-            Entry::Range { ports, target, to } => {
-                (vec![ports], target, to.map(|to| (ports, to)), false)
-            }
-            Entry::All { target } => (lasting.to_vec(), target, None, false),
-            Entry::Auto => (lasting.to_vec(), TargetAddress::Automatic, None, true),
+        let (ranges, address, to) = match *entry {
+            Entry::Except(_) | Entry::Auto => continue,
+            Entry::Range { ports, target, to } => (vec![ports], target, to.map(|to| (ports, to))),
+            Entry::All { target } => (lasting.to_vec(), target, None),
+        };
+        let address = match address {
+            TargetAddress::Automatic => own_target(asked.side),
+            address => address,
         };
         for ports in without(ranges, &except) {
             let first_port = match to {
@@ -81,6 +86,22 @@ pub(super) fn rules(asked: &Asked, lasting: &[PortRange]) -> Vec<(Rule, bool)> {
     rules
 }
 
+/// Where is listened if no address is named: in the container for itself alone, as `-r` has it.
+pub(super) const fn everywhere(side: Side) -> Bind {
+    match side {
+        Side::Inbound => Bind::Any,
+        Side::Reverse => Bind::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+/// Where a port leads if no address is named.
+pub(super) const fn own_target(side: Side) -> TargetAddress {
+    match side {
+        Side::Inbound => TargetAddress::Automatic,
+        Side::Reverse => TargetAddress::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
 fn rule(asked: &Asked, listen: Listen, ports: PortRange, target: Target) -> Rule {
     Rule {
         id: RuleId(0),
@@ -89,7 +110,12 @@ fn rule(asked: &Asked, listen: Listen, ports: PortRange, target: Target) -> Rule
         active: true,
         if_listening: false,
         transparent: false,
-        bind: listen.bind,
+        bind: match listen {
+            Listen { bind: Some(bind), .. } => bind,
+            // What is not of that interface does not come.
+            Listen { bind: None, interface: Some(_) } => Bind::Any,
+            Listen { bind: None, interface: None } => everywhere(asked.side),
+        },
         interface: listen.interface,
         ports: Ports::Fixed(ports),
         target,

@@ -2,7 +2,7 @@
 //!
 //! `none`, or `[ADDRESS[%INTERFACE]/]PORTS`, `%INTERFACE/PORTS`, `*/PORTS`. PORTS is a list with
 //! commas of `FIRST[-LAST][:[[TARGET]/]TO[-TOLAST]]`, `FIRST[-LAST]:TARGET`, `~FIRST[-LAST]` (but
-//! not these), `auto`, `all[:TARGET]`. An address that is listened on has brackets if it is IPv6,
+//! not these), `auto` (all of them only while somebody listens there), `all[:TARGET]`. An address that is listened on has brackets if it is IPv6,
 //! since `1:2::3/80` would be two things; a target needs none.
 //!
 //! Parse and print are a pair: what is printed is read as the same.
@@ -26,8 +26,8 @@ pub enum Spec {
 /// Where is listened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// At this address.
-    pub bind: Bind,
+    /// At this address; `None` where none is named, and `*` is all of them.
+    pub bind: Option<Bind>,
     /// On this interface only.
     pub interface: Option<Interface>,
 }
@@ -46,7 +46,8 @@ pub enum Entry {
     },
     /// None of these.
     Except(PortRange),
-    /// Every port that somebody listens on in the container, while somebody does.
+    /// All that is listed only while somebody listens there; where nothing is, every port that is
+    /// not ephemeral.
     Auto,
     /// Every port that is not ephemeral.
     All {
@@ -55,7 +56,7 @@ pub enum Entry {
     },
 }
 
-const ANYWHERE: Listen = Listen { bind: Bind::Any, interface: None };
+const ANYWHERE: Listen = Listen { bind: None, interface: None };
 
 impl FromStr for Spec {
     type Err = String;
@@ -99,16 +100,16 @@ fn parse_place(head: &str) -> Result<Listen, String> {
         ),
     };
     let bind = match address.as_str() {
-        "*" => Bind::Any,
-        "" if name.is_some() => Bind::Any,
-        text => parse_address(text)?,
+        "*" => Some(Bind::Any),
+        "" if name.is_some() => None,
+        text => Some(parse_address(text)?),
     };
     match (bind, interface) {
         // A link-local address is one of its interface.
-        (Bind::V6 { address, .. }, Some(interface)) if address.is_unicast_link_local() => {
+        (Some(Bind::V6 { address, .. }), Some(interface)) if address.is_unicast_link_local() => {
             let scope = socket::interface_index(interface)
                 .map_err(|_| Problem::NoInterface(interface.to_owned()).to_string())?;
-            Ok(Listen { bind: Bind::V6 { address, scope }, interface: None })
+            Ok(Listen { bind: Some(Bind::V6 { address, scope }), interface: None })
         }
         _ => Ok(Listen { bind, interface: name }),
     }
@@ -207,21 +208,22 @@ impl fmt::Display for Spec {
 
 impl fmt::Display for Listen {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bind.address() {
+        match self.bind {
             None => {}
-            Some(Address::V4(address)) => write!(out, "{address}")?,
-            Some(Address::V6 { address, .. }) => write!(out, "[{address}]")?,
+            Some(Bind::Any) => out.write_str("*")?,
+            Some(Bind::V4(address)) => write!(out, "{address}")?,
+            Some(Bind::V6 { address, .. }) => write!(out, "[{address}]")?,
         }
         match (self.interface, self.bind) {
             (Some(interface), _) => {
                 write!(out, "%{}/", String::from_utf8_lossy(interface.name()))
             }
-            (None, Bind::V6 { scope: scope @ 1.., .. }) => {
+            (None, Some(Bind::V6 { scope: scope @ 1.., .. })) => {
                 let name = socket::interface_name(scope).unwrap_or_else(|_| scope.to_string());
                 write!(out, "%{name}/")
             }
-            (None, Bind::Any) => Ok(()),
-            (None, _) => out.write_str("/"),
+            (None, None) => Ok(()),
+            (None, Some(_)) => out.write_str("/"),
         }
     }
 }

@@ -19,14 +19,14 @@ fn range(first: u16, last: u16) -> PortRange {
 
 /// The rules of a `-t`, as specs of our own.
 fn rules(spec: &str) -> Vec<String> {
-    let asked = Asked {
-        words: spec.to_owned(),
-        side: Side::Inbound,
-        protocol: Protocol::Tcp,
-        spec: spec.parse().expect(spec),
-    };
+    expanded(Side::Inbound, Protocol::Tcp, spec)
+}
+
+fn expanded(side: Side, protocol: Protocol, spec: &str) -> Vec<String> {
+    let words = spec.to_owned();
+    let asked = Asked { words, side, protocol, spec: spec.parse().expect(spec) };
     let lasting = [range(1, 9), range(20, 29)];
-    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::of_rule(rule)).collect()
+    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::option_of(rule)).collect()
 }
 
 #[test]
@@ -57,9 +57,56 @@ fn spec_stands_for_rules() {
         ("~5,~20-28", &["1-4:1-4/tcp", "6-9:6-9/tcp", "29:29/tcp"]),
         ("all:10.0.0.1,~1-25", &["26-29:10.0.0.1:26-29/tcp"]),
         ("~1-65535", &[]),
+        ("%eth0/80", &["80:80/tcp,dev=eth0"]),
+        ("*%eth0/80", &["80:80/tcp,dev=eth0"]),
+        ("10.0.0.1%eth0/80", &["10.0.0.1:80:80/tcp,dev=eth0"]),
+        ("auto", &["1-9:1-9/tcp,if-listening", "20-29:20-29/tcp,if-listening"]),
+        ("auto,~1-25", &["26-29:26-29/tcp,if-listening"]),
+        (
+            "auto,8000-8002:9000-9002,~8001",
+            &["8000:9000/tcp,if-listening", "8002:9002/tcp,if-listening"],
+        ),
+        ("127.0.0.1/all,auto,~1-28", &["127.0.0.1:29:29/tcp,if-listening"]),
     ] {
+        let expected: Vec<String> = expected.iter().map(|spec| format!("-p {spec}")).collect();
         assert_eq!(rules(spec), expected, "{spec}");
     }
+}
+
+/// `-u`, `-T` and `-U`: the container for itself, and the host's own loopback.
+#[test]
+fn every_option_has_its_side_and_protocol() {
+    for (spec, inbound, outbound) in [
+        ("53", "53:53/udp", "53:53/udp"),
+        ("127.0.0.1/18081", "127.0.0.1:18081:18081/udp", "18081:18081/udp"),
+        ("*/53", "53:53/udp", "*:53:53/udp"),
+        ("[::1]/53:54", "[::1]:53:54/udp", "[::1]:53:54/udp"),
+        ("%lo/53", "53:53/udp,dev=lo", "*:53:53/udp,dev=lo"),
+        ("53:192.0.2.7/54", "53:192.0.2.7:54/udp", "53:192.0.2.7:54/udp"),
+        ("auto,~1-28", "29:29/udp,if-listening", "29:29/udp,if-listening"),
+        ("all,~1-28", "29:29/udp", "29:29/udp"),
+    ] {
+        for (side, option, expected) in
+            [(Side::Inbound, "-p", inbound), (Side::Reverse, "-r", outbound)]
+        {
+            assert_eq!(expanded(side, Protocol::Udp, spec), [format!("{option} {expected}")]);
+        }
+    }
+    let call = Call::parse(&words("-u 1 -T 2 -U 3 -C SPLICE /s")).expect("words");
+    let kinds = call.actions.iter().map(|action| match action {
+        Action::Ports(asked) => Some((asked.side, asked.protocol)),
+        _ => None,
+    });
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        [
+            Some((Side::Inbound, Protocol::Udp)),
+            Some((Side::Reverse, Protocol::Tcp)),
+            Some((Side::Reverse, Protocol::Udp)),
+            None
+        ]
+    );
+    assert_eq!(call.actions[3], Action::Clear(Side::Reverse));
 }
 
 #[test]
@@ -112,6 +159,8 @@ fn options_are_read_from_left_to_right() {
         ("-A -D -t 80 /s", "-A and -D hold for the specs behind them, and the first has none"),
         ("-A -t 127.0.0.1:8089:80 /s", "; write -t 127.0.0.1/8089:80"),
         ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t [::1]/8089:10.0.2.100/80"),
+        ("-A -t 8089:80,if-listening /s", "; write -t 8089:80,auto"),
+        ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T */8089:80"),
         ("-A -t 80:x /s", "-t 80:x: x is not an address"),
     ] {
         let error = Call::parse(&words(line)).expect_err(line);
@@ -158,12 +207,16 @@ fn table_is_shown_in_its_words() {
     .map(rule)
     .to_vec();
     all.push(Rule { interface: Interface::new(b"eth0"), ..rule("22:22") });
+    let reverse =
+        |spec: &str| own::Spec::reverse(spec).expect(spec).wishes[0].rule(crate::wire::RuleId(1));
+    all.extend(["5432:5433", "*:53:192.0.2.7:53/udp", "[fe80::1%7]:1:1"].map(reverse));
     all.push(Rule { active: false, ..rule("23:23") });
     assert_eq!(
         show::table(&all),
         "TCP [*]:15201  =>  5201\nTCP [0.0.0.0]:8000-8001  =>  80-81\nUDP [::1]:53  =>  53\n\
          TCP [::]:80  =>  [fd00::2]:81\nTCP [127.0.0.1]:80  =>  [10.0.2.100]:81\n\
-         TCP [*]%eth0:22  =>  22\n"
+         TCP [*]%eth0:22  =>  22\nTCP [127.0.0.1]:5432  =>  5433\n\
+         UDP [*]:53  =>  [192.0.2.7]:53\nTCP [fe80::1]%7:1  =>  1\n"
     );
 }
 
@@ -220,6 +273,7 @@ fn places() -> impl Strategy<Value = Listen> {
         bind.address().is_none_or(Address::may_be_bound)
             && !matches!(bind, Bind::V6 { address, .. } if address.is_unicast_link_local())
     });
+    let bind = prop::option::of(bind);
     (bind, interface).prop_map(|(bind, interface)| Listen {
         bind,
         interface: interface.and_then(|name| Interface::new(name.as_bytes())),

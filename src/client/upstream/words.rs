@@ -1,10 +1,11 @@
 //! The options of the upstream client, from left to right, short ones together and long ones with
 //! `=` or without, as getopt_long(3) takes them.
 
+use super::expand;
 use super::spec::{Entry, Listen, Spec};
 use crate::client::error::{Error, Exit};
 use crate::client::spec;
-use crate::wire::{Ports, Protocol, Side};
+use crate::wire::{Ports, Protocol, Side, TargetAddress};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -159,7 +160,8 @@ impl Call {
                 };
                 let words = format!("-{letter} {value}");
                 let spec = value.parse().map_err(|why| {
-                    let write = of_our_own(&value).map(|spec| format!("; write -{letter} {spec}"));
+                    let write =
+                        of_our_own(side, &value).map(|spec| format!("; write -{letter} {spec}"));
                     let write = write.unwrap_or_default();
                     Error::new(Exit::Usage, format!("{words}: {why}{write}"))
                 })?;
@@ -171,12 +173,18 @@ impl Call {
 }
 
 /// What a spec of podman's and ours would be here.
-fn of_our_own(words: &str) -> Option<Spec> {
-    let wish = *words.parse::<spec::Spec>().ok()?.wishes.first()?;
+fn of_our_own(side: Side, words: &str) -> Option<Spec> {
+    let wish = *spec::Spec::of(side, words).ok()?.wishes.first()?;
     let Ports::Fixed(ports) = wish.ports else { return None };
-    let listen = Listen { bind: wish.bind, interface: None };
-    let entry = Entry::Range { ports, target: wish.address, to: Some(wish.target) };
-    Some(Spec::Ports(listen, vec![entry]))
+    let bind = Some(wish.bind).filter(|bind| *bind != expand::everywhere(side));
+    let target = match wish.address {
+        same if same == expand::own_target(side) => TargetAddress::Automatic,
+        target => target,
+    };
+    let entry = Entry::Range { ports, target, to: Some(wish.target) };
+    let auto = wish.if_listening.then_some(Entry::Auto);
+    let listen = Listen { bind, interface: wish.interface };
+    Some(Spec::Ports(listen, std::iter::once(entry).chain(auto).collect()))
 }
 
 fn text(word: &OsStr) -> Result<&str, Error> {

@@ -31,11 +31,15 @@ fn flows(capacity: usize, buffer: usize) -> Flows {
 fn flows_with(capacity: usize, buffer: usize, pipes: usize) -> Flows {
     let pipes = Pipes::new(pipes).expect("pipes");
     let means = Means { buffer: vec![0; buffer].into_boxed_slice(), pipes };
-    Flows::new(capacity, means, Patience { connect_ms: 10_000, half_closed_ms: 60_000 })
+    Flows::new(
+        capacity,
+        means,
+        Patience { connect_ms: 10_000, half_closed_ms: 60_000, ..crate::limits::TIMES.patience },
+    )
 }
 
 fn goal() -> Goal {
-    Goal::new(TargetAddress::Automatic, 80, Family::V4, None)
+    Goal::new(Network::Guest, TargetAddress::Automatic, 80, Family::V4, None)
 }
 
 /// An open flow with its client's and its target's peer.
@@ -43,7 +47,7 @@ fn open_flow(flows: &mut Flows) -> (Ref, TcpStream, TcpStream) {
     let (client, accepted) = connection();
     let (target, connected) = connection();
     let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
-    assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(flow));
+    assert_eq!(flows.next_to_ask(Network::Guest).map(|(flow, _)| flow), Some(flow));
     assert!(flows.answered(flow, Ok(connected)).is_none());
     let report = flows.event(flow, Leg::Target, OUT).expect("it is connected");
     assert_eq!(
@@ -89,8 +93,8 @@ fn flow_that_ends_while_it_waits_for_its_next_turn_leaves_every_list() {
     }
     assert_eq!(flows.give_up(first).and_then(|report| report.ended), Some(Ending::Refused));
     assert!(flows.drive_ready(0, Some).is_some_and(|report| report.moved.to_target == 16));
-    assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(asking));
-    assert!(flows.next_to_ask().is_none());
+    assert_eq!(flows.next_to_ask(Network::Guest).map(|(flow, _)| flow), Some(asking));
+    assert!(flows.next_to_ask(Network::Guest).is_none());
     drop((waiting, target));
     assert_eq!(flows.len(), 2);
 }
@@ -204,7 +208,8 @@ fn refused_target_is_tried_on_the_other_family_and_then_reset() {
     let (mut client, accepted) = connection();
     let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
     let refused = || Err(Errno(libc::ECONNREFUSED));
-    let asked = |flows: &mut Flows| flows.next_to_ask().map(|(_, destination)| destination);
+    let asked =
+        |flows: &mut Flows| flows.next_to_ask(Network::Guest).map(|(_, destination)| destination);
     assert_eq!(asked(&mut flows), Some(Destination::Automatic(Family::V4, 80)));
     assert!(flows.answered(flow, refused()).is_none());
     assert_eq!(asked(&mut flows), Some(Destination::Automatic(Family::V6, 80)));
@@ -224,7 +229,7 @@ fn target_that_does_not_answer_is_given_up_at_its_deadline() {
     assert!(flows.expire(deadline - 1).is_none());
     let report = flows.expire(deadline).expect("it is over");
     assert_eq!(report.ended, Some(Ending::TimedOut));
-    assert!(flows.next_to_ask().is_none());
+    assert!(flows.next_to_ask(Network::Guest).is_none());
     assert_eq!(flows.deadline_ms(), None);
 }
 
@@ -234,7 +239,7 @@ fn target_of_a_flow_that_is_over_is_reset() {
     let (_client, accepted) = connection();
     let (mut target, connected) = connection();
     let flow = flows.open(accepted, ORIGIN, goal(), 0).expect("room");
-    flows.next_to_ask().expect("it wants a target");
+    flows.next_to_ask(Network::Guest).expect("it wants a target");
     flows.give_up(flow);
     assert_eq!((flows.len(), flows.descriptors()), (0, 1), "the answer is due");
     assert!(flows.answered(flow, Ok(connected)).is_none());

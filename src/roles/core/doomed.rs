@@ -8,6 +8,9 @@ use crate::limits::{LOOKS, SOCKETS};
 use crate::table::Table;
 use std::os::fd::OwnedFd;
 
+/// The places of UDP flows come behind those of all others.
+const UDP: u32 = 1 << 24;
+
 /// When flows are to end.
 #[derive(Debug, Default)]
 pub(super) struct Doomed {
@@ -52,13 +55,25 @@ impl World {
         let Some((mut next, time_ms)) = self.doomed.walk(now_ms) else { return };
         let mut sockets = 0;
         for _ in 0..LOOKS {
-            let Some((flow, origin)) = self.flows.next_from(next) else {
-                self.doomed.walk = None;
-                return;
+            let (flow, origin, is_udp) = match next.checked_sub(UDP) {
+                None => match self.flows.next_from(next) {
+                    Some((flow, origin)) => (flow, origin, false),
+                    None => {
+                        next = UDP;
+                        continue;
+                    }
+                },
+                Some(place) => match self.udp.next_from(place) {
+                    Some((flow, origin)) => (flow, origin, true),
+                    None => {
+                        self.doomed.walk = None;
+                        return;
+                    }
+                },
             };
-            next = flow.index + 1;
+            next = flow.index + 1 + if is_udp { UDP } else { 0 };
             if table.end_of(origin).is_some_and(|at| self.doomed.ends(at, time_ms)) {
-                let report = self.flows.kill(flow);
+                let report = if is_udp { self.udp.kill(flow) } else { self.flows.kill(flow) };
                 self.account(table, report);
                 sockets += 2;
                 if sockets >= SOCKETS {

@@ -5,17 +5,19 @@
 //! rule is at its limit leaves epoll's sight: connections then wait in its backlog and nothing spins.
 //! It comes back when a connection has ended, its rule's or, below the last quarter, anyone's.
 
+use super::datagrams::Source;
 use super::token::Token;
 use super::waiting::Waiter;
 use super::world::{EDGES, INPUT, World};
 use crate::arena::Ref;
 use crate::factory::message::Family;
+use crate::factory::network::Network;
 use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
-use crate::sys::{Errno, clock, socket};
+use crate::sys::{Errno, clock, datagram, socket};
 use crate::table::{Effects, Entry, Key, Retired, Table};
-use crate::wire::{Address, Which};
+use crate::wire::{Address, Protocol, Which};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How many flows there may be.
@@ -44,15 +46,26 @@ impl Room {
 
 impl World {
     fn room(&self, table: &Table<OwnedFd>) -> Room {
-        let others = self.descriptors() - 2 * self.flows.len();
+        let others = self.descriptors() - 2 * self.open_flows();
         let all = self.descriptor_limit.saturating_sub(others) / 2;
         Room::new(all.min(MAX_FLOWS), table.len(Which::Active) as usize)
     }
 
-    /// Whether a rule may have one more flow.
-    fn may_accept(&self, table: &Table<OwnedFd>, rule: Ref) -> bool {
+    /// How many flows there are, of both kinds.
+    pub(super) const fn open_flows(&self) -> usize {
+        self.flows.len() + self.udp.len()
+    }
+
+    /// Whether a rule has not all the flows yet that it has a right to.
+    pub(super) fn is_below_share(&self, table: &Table<OwnedFd>, rule: Ref) -> bool {
         let many = table.stats(rule).map_or(0, |stats| stats.connections);
-        self.room(table).allows(self.flows.len(), many as usize)
+        (many as usize) < self.room(table).share
+    }
+
+    /// Whether a rule may have one more flow.
+    pub(super) fn may_accept(&self, table: &Table<OwnedFd>, rule: Ref) -> bool {
+        let many = table.stats(rule).map_or(0, |stats| stats.connections);
+        self.room(table).allows(self.open_flows(), many as usize)
     }
 
     /// Takes what waits at a listener, as far as there is room.
@@ -101,7 +114,8 @@ impl World {
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        let goal = Goal::new(target.address, port.get(), family_of(key), answered);
+        let network = Network::of_targets(key.side);
+        let goal = Goal::new(network, target.address, port.get(), family_of(key), answered);
         let now = clock::now_ms();
         let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());
@@ -166,7 +180,7 @@ impl World {
         }
         let recalled = self.recalled.min(SOCKETS);
         self.recalled -= recalled;
-        for _ in 0..recalled.max(room.common.saturating_sub(self.flows.len())) {
+        for _ in 0..recalled.max(room.common.saturating_sub(self.open_flows())) {
             let Some(waiter) = self.waiting.next() else { break };
             self.resume(table, waiter);
         }
@@ -189,7 +203,7 @@ impl World {
         if self.waiting.len() == 0 {
             return None;
         }
-        let has_room = self.flows.len() < self.room(table).common;
+        let has_room = self.open_flows() < self.room(table).common;
         let goes_on = has_room || self.recalled > 0 || self.waiting.to_ask() > 0;
         goes_on.then_some(self.shortage_until_ms)
     }
@@ -206,9 +220,13 @@ impl Effects<OwnedFd> for World {
         )
     }
 
-    fn listen(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+    fn listen(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
         self.touched += 1;
         let fd = socket.as_fd();
+        if key.protocol == Protocol::Udp {
+            datagram::drop_none(fd)?;
+            return self.epoll.modify(fd, INPUT, Token::Listener(slot).encode());
+        }
         match socket::listen(fd) {
             // Another socket with SO_REUSEADDR was bound before ours was: with it, ours may still
             // be the first to listen. Or connections are left that it took before it was shut.
@@ -235,11 +253,21 @@ impl Effects<OwnedFd> for World {
         socket::stop_listening(fd)
     }
 
-    fn retire(&mut self, key: Key, socket: &OwnedFd, was: &Entry, origin: Ref) -> Retired {
+    fn retire(
+        &mut self,
+        slot: Ref,
+        key: Key,
+        socket: &OwnedFd,
+        was: &Entry,
+        origin: Ref,
+    ) -> Retired {
+        if key.protocol == Protocol::Udp {
+            return self.retire_datagrams(&Source { slot, key, entry: was, origin }, socket);
+        }
         let mut taken = 0;
         for _ in 0..SOCKETS {
             // What is kept for other rules is not for one that leaves: the rest is reset with the listener.
-            if self.flows.len() >= self.common {
+            if self.open_flows() >= self.common {
                 return Retired { taken, over: true };
             }
             match self.accept_one(socket.as_fd(), (key, origin), was, None) {
@@ -255,6 +283,13 @@ impl Effects<OwnedFd> for World {
         Retired { taken, over: false }
     }
 
+    fn close(&mut self, slot: Ref, key: Key, socket: OwnedFd) {
+        drop(socket);
+        if key.protocol == Protocol::Udp {
+            self.closed(key.side, slot);
+        }
+    }
+
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         let at_ms = clock::now_ms().saturating_add(after_ms);
         self.doomed.add(at_ms);
@@ -267,7 +302,7 @@ impl Effects<OwnedFd> for World {
 }
 
 /// The family of a listener, and so of its clients.
-const fn family_of(key: Key) -> Family {
+pub(super) const fn family_of(key: Key) -> Family {
     match key.address {
         Address::V4(_) => Family::V4,
         Address::V6 { .. } => Family::V6,

@@ -6,8 +6,10 @@
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
 mod clients;
+mod datagrams;
 mod doomed;
 mod inquiry;
+mod interfaces;
 mod listeners;
 mod token;
 mod waiting;
@@ -17,23 +19,25 @@ use super::link::{FOLLOWED, Order, WORD};
 use crate::control::{Control, Facts};
 use crate::factory::channel::{Channel, Completion, Product};
 use crate::factory::message::{Place, Request, Work};
+use crate::factory::network::Network;
 use crate::limits::{
     ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_FLOWS, MAX_LISTENERS,
     MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
+use crate::relay::udp::flows::Sockets;
 #[cfg(feature = "dev-sandbox")]
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Key, Step, Table};
 use crate::times::Times;
-use crate::wire::{self, Protocol, SandboxMode};
+use crate::wire::{Features, Protocol, SandboxMode, Side};
 use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
-use world::{EDGES, INPUT, World};
+use world::{EDGES, FEATURES, INPUT, World};
 
 /// Who is at the other end is there no more.
 const GONE: u32 = (libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLERR).cast_unsigned();
@@ -61,11 +65,15 @@ pub struct Core {
     supervisor: OwnedFd,
     host: Box<Channel>,
     guest: Box<Channel>,
+    /// What the table wants next, of a factory whose channel had no room for it.
+    held: Option<table::Request>,
     user: u32,
     admission: Admission,
     inquiry: Inquiry,
     /// A change of the table has more to do at once.
     changing: bool,
+    /// What has ended, and is answered when no factory holds a closed port any more.
+    ended: Option<Step>,
     /// When what could not be bound is tried again.
     retry_ms: Option<u64>,
     /// When what is left of the flows is reset and the core ends.
@@ -73,7 +81,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes all memory and registers what is always watched.
+    /// Takes all memory and registers what is always watched. `more` is what this daemon can do beside
+    /// what every one can.
     ///
     /// # Errors
     /// epoll is not to be had.
@@ -81,7 +90,7 @@ impl Core {
         ends: Ends,
         descriptor_limit: usize,
         times: Times,
-        sandbox: SandboxMode,
+        (sandbox, more): (SandboxMode, Features),
     ) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
@@ -91,15 +100,22 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX, MAX_FLOWS),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, times.patience, sandbox)?,
+            world: World::new(
+                epoll,
+                descriptor_limit,
+                times.patience,
+                (sandbox, FEATURES.with(more)),
+            )?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
             guest: Box::new(Channel::new(ends.guest)),
+            held: None,
             user: process::user_id(),
             admission: Admission::Open,
             inquiry: Inquiry::new(times.if_listening_ms),
             changing: false,
+            ended: None,
             retry_ms: None,
             stop_ms: None,
         })
@@ -137,17 +153,21 @@ impl Core {
 
     /// How long there is nothing to do unless something happens; −1 for ever.
     fn timeout_ms(&self) -> i32 {
-        if self.world.flows.has_ready() || self.changing {
+        let Self { world, .. } = self;
+        if world.flows.has_ready() || world.udp.has_ready() || self.changing {
             return 0;
         }
         let deadlines = [
             self.world.flows.deadline_ms(),
+            self.world.udp.deadline_ms(),
             self.world.listeners_due_ms(&self.table),
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
             self.inquiry.due_ms(&self.table),
+            self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
+            self.stop_ms.and(self.world.udp.busy_until_ms()),
             self.stop_ms,
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return -1 };
@@ -162,7 +182,11 @@ impl Core {
                 let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
-            Token::Listener(slot) => world.accept_from(table, slot, bits),
+            Token::Listener(slot) => match table.slot(slot).map(|slot| slot.key.protocol) {
+                Some(Protocol::Udp) => world.take_datagrams(table, slot),
+                _ => world.accept_from(table, slot, bits),
+            },
+            Token::UdpFlow(flow, leg) => world.udp.event(flow, leg),
             Token::Client(client) => {
                 if let Some(StopRequest { drain_ms }) =
                     clients.event(client, bits, control, table, world)
@@ -173,11 +197,11 @@ impl Core {
             Token::ControlSocket => self.admit_clients(false),
             // The supervisor says which one died, and ends us all.
             Token::HostFactory | Token::GuestFactory if bits & GONE != 0 => process::exit(FOLLOWED),
-            Token::HostFactory => self.take_sockets(Side::Host),
-            Token::GuestFactory => self.take_sockets(Side::Guest),
+            Token::HostFactory => self.take_sockets(Network::Host),
+            Token::GuestFactory => self.take_sockets(Network::Guest),
             Token::Supervisor => self.obey(),
             // Never registered with epoll.
-            Token::Pick(_) | Token::Question(_) => {}
+            Token::Pick(_) | Token::Question(_) | Token::Closed(_) => {}
         }
     }
 
@@ -216,19 +240,19 @@ impl Core {
         }
     }
 
-    const fn channel(&mut self, side: Side) -> &mut Channel {
-        match side {
-            Side::Host => &mut self.host,
-            Side::Guest => &mut self.guest,
+    const fn channel(&mut self, network: Network) -> &mut Channel {
+        match network {
+            Network::Host => &mut self.host,
+            Network::Guest => &mut self.guest,
         }
     }
 
     /// Takes a packet of what a factory has answered.
-    fn take_sockets(&mut self, side: Side) {
-        let mut next = self.channel(side).receive().map(drop);
+    fn take_sockets(&mut self, network: Network) {
+        let mut next = self.channel(network).receive().map(drop);
         while next.is_ok() {
-            match self.channel(side).next_completion() {
-                Ok(Some(completion)) => self.complete(side, completion),
+            match self.channel(network).next_completion() {
+                Ok(Some(completion)) => self.complete(network, completion),
                 Ok(None) => return,
                 Err(broken) => next = Err(broken),
             }
@@ -237,15 +261,15 @@ impl Core {
     }
 
     /// Sends a batch; false when it has to wait. A factory that is gone ends the core.
-    fn flush(&mut self, side: Side) -> bool {
-        let was_blocked = self.channel(side).is_blocked();
-        let Ok(()) = self.channel(side).flush() else { process::exit(FOLLOWED) };
-        let is_blocked = self.channel(side).is_blocked();
+    fn flush(&mut self, network: Network) -> bool {
+        let was_blocked = self.channel(network).is_blocked();
+        let Ok(()) = self.channel(network).flush() else { process::exit(FOLLOWED) };
+        let is_blocked = self.channel(network).is_blocked();
         if was_blocked != is_blocked {
             let events = if is_blocked { EDGES } else { INPUT };
-            let (channel, token) = match side {
-                Side::Host => (&self.host, Token::HostFactory),
-                Side::Guest => (&self.guest, Token::GuestFactory),
+            let (channel, token) = match network {
+                Network::Host => (&self.host, Token::HostFactory),
+                Network::Guest => (&self.guest, Token::GuestFactory),
             };
             let _ = self.world.epoll.modify(channel.as_fd(), events, token.encode());
         }
@@ -254,25 +278,40 @@ impl Core {
 
     /// What one factory was asked for, the other cannot answer: a listener of the container's network,
     /// say, in place of the host's.
-    fn complete(&mut self, side: Side, Completion { token, outcome }: Completion) {
+    fn complete(&mut self, network: Network, Completion { token, outcome }: Completion) {
         let wrong = Errno(libc::EPROTO);
-        match (side, Token::decode(token)) {
-            (Side::Host, Some(Token::Listener(slot))) => {
+        // What is gone is anybody's: what comes for it is closed.
+        let listens =
+            |side: Option<Side>| side.is_none_or(|side| Network::of_listeners(side) == network);
+        match (network, Token::decode(token)) {
+            (_, Some(Token::Listener(slot))) if listens(self.table.side_of_slot(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                self.table.bound(slot, socket, &mut self.world);
+                if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
+                    drop(late);
+                    self.world.closed(network.side_of_listeners(), slot);
+                }
             }
-            (Side::Host, Some(Token::Pick(rule))) => {
+            (_, Some(Token::Pick(rule))) if listens(self.table.side_of_pick(rule)) => {
                 let port = outcome.and_then(|product| product.port().ok_or(wrong));
                 self.table.picked(rule, port);
             }
-            (Side::Host, Some(Token::HostFactory)) if matches!(outcome, Ok(Product::Nothing)) => {
-                self.table.settled();
+            (Network::Host, Some(Token::HostFactory))
+                if matches!(outcome, Ok(Product::Nothing)) =>
+            {
+                self.table.settled(Side::Inbound);
             }
             (_, Some(Token::Question(question))) => {
                 let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
                 self.inquiry.answered(question, ports);
             }
-            (Side::Guest, Some(Token::Flow(flow, Leg::Target))) => {
+            (Network::Guest, Some(Token::GuestFactory))
+                if matches!(outcome, Ok(Product::Nothing)) =>
+            {
+                self.table.settled(Side::Reverse);
+            }
+            (_, Some(Token::Flow(flow, Leg::Target)))
+                if self.world.flows.network(flow).is_none_or(|leads| leads == network) =>
+            {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
                 if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
                     self.world.no_local_port += 1;
@@ -281,6 +320,16 @@ impl Core {
                 self.world.account(&mut self.table, report);
                 let report = self.world.watch(flow, Leg::Target);
                 self.world.account(&mut self.table, report);
+            }
+            (_, Some(Token::Closed(_))) if matches!(outcome, Ok(Product::Nothing)) => {
+                self.world.closing = self.world.closing.saturating_sub(1);
+            }
+            (_, Some(Token::UdpFlow(flow, leg))) => {
+                let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
+                    self.world.no_local_port += 1;
+                }
+                self.world.udp_socket(&mut self.table, (flow, leg), socket);
             }
             _ => die(b"a factory answered what nobody asked\n"),
         }
@@ -315,9 +364,10 @@ impl Core {
         table.recount();
         let now = clock::now_ms();
         let until = clock::now_us() + TURN_US;
-        while world.flows.has_ready() {
+        while world.flows.has_ready() || world.udp.has_ready() {
             let report = world.flows.drive_ready(now, |origin| table.rule_of(origin));
             world.account(table, report);
+            world.drive_datagrams(table, now);
             if clock::now_us() >= until {
                 break;
             }
@@ -326,17 +376,27 @@ impl Core {
         while let Some(report) = world.flows.expire(now) {
             world.account(table, Some(report));
         }
+        while let Some(report) = world.udp.expire(now) {
+            world.account(table, Some(report));
+        }
         control.expire(now, table);
         world.sockets = sockets_of(table);
         world.resume_listeners(table, now);
         world.end_doomed(table, now);
+        world.look_at_interfaces(table, now);
         self.resume_admission(now);
         self.inquire(now);
-        self.ask_guest();
+        for network in Network::ALL {
+            self.ask_targets(network);
+        }
+        self.ask_for_udp();
         self.go_on_change(now);
         self.retry(now);
-        if self.stop_ms.is_some_and(|at| at <= now || self.world.flows.is_empty()) {
-            self.world.flows.reset_all();
+        let World { flows, udp, .. } = &mut self.world;
+        let is_idle = flows.is_empty() && udp.busy_until_ms().is_none_or(|at| at <= now);
+        if self.stop_ms.is_some_and(|at| at <= now || is_idle) {
+            flows.reset_all();
+            udp.end_all();
             process::exit(0);
         }
     }
@@ -349,49 +409,137 @@ impl Core {
             && guest.has_room()
             && let Some((place, question)) = inquiry.next(table, &mut world.doubts)
         {
-            let channel =
-                if question.side == wire::Side::Inbound { &mut *guest } else { &mut *host };
+            let channel = if question.side == Side::Inbound { &mut *guest } else { &mut *host };
             let token = Token::Question(place).encode();
             channel.push(Request { token, work: inquiry::work(&question) });
         }
     }
 
-    /// Asks for the targets of new flows, in batches.
-    fn ask_guest(&mut self) {
+    /// Asks for the targets of new flows in a network, in batches. However many there are, what a change
+    /// of the table has waited with has a place in each.
+    fn ask_targets(&mut self, network: Network) {
         loop {
-            while self.guest.has_room()
-                && let Some((flow, destination)) = self.world.flows.next_to_ask()
+            if let Some(held) = self.held.take() {
+                self.ask(held);
+            }
+            while self.channel(network).has_room()
+                && let Some((flow, destination)) = self.world.flows.next_to_ask(network)
             {
                 let token = Token::Flow(flow, Leg::Target).encode();
-                self.guest.push(Request { token, work: Work::Connect(Protocol::Tcp, destination) });
+                let work = Work::Connect(Protocol::Tcp, destination);
+                self.channel(network).push(Request { token, work });
             }
-            if self.guest.is_empty() || !self.flush(Side::Guest) {
+            if self.channel(network).is_empty() || !self.flush(network) {
                 return;
             }
         }
     }
 
-    /// Goes on with a change of the table: asks for what it needs, and answers what has ended.
-    fn go_on_change(&mut self, now: u64) {
-        self.changing = false;
-        let until = clock::now_us() + CHANGE_US;
+    /// Asks for the sockets of new UDP flows, in batches.
+    fn ask_for_udp(&mut self) {
         loop {
-            while !self.changing && (self.host.has_room() || !self.table.may_ask()) {
-                match self.table.next_step(&mut self.world) {
-                    Step::Ask(request) => self.host.push(host_request(request)),
-                    Step::Wait => break,
-                    Step::More => self.changing = clock::now_us() >= until,
-                    ended => {
-                        let Self { table, control, clients, world, .. } = self;
-                        if let Some(answer) = control.ended(ended, now, table) {
-                            clients.answer(answer, control, table, world);
-                        }
-                    }
+            while self.host.has_room()
+                && self.guest.has_room()
+                && let Some((flow, sockets)) = self.world.udp.next_to_ask()
+            {
+                let Sockets { side, name, place, destination, wanted } = sockets;
+                let listener = Token::Listener(name.listener).encode();
+                let work = Work::Reply { place, peer: name.peer, listener };
+                let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);
+                let work = Work::Connect(Protocol::Udp, destination);
+                let far = (wanted[1], Network::of_targets(side), Leg::Target, work);
+                for (_, network, leg, work) in [near, far].into_iter().filter(|ask| ask.0) {
+                    let token = Token::UdpFlow(flow, leg).encode();
+                    self.channel(network).push(Request { token, work });
                 }
             }
-            if self.host.is_empty() || !self.flush(Side::Host) {
+            let mut is_sent = true;
+            for network in Network::ALL {
+                is_sent &= self.channel(network).is_empty() || self.flush(network);
+            }
+            if !is_sent || !self.world.udp.has_to_ask() {
                 return;
             }
+        }
+    }
+
+    /// Has the factories let go of UDP listeners that are closed. False until they all have.
+    fn let_go(&mut self) -> bool {
+        // What came by such a listener at last has its sockets made before.
+        self.ask_for_udp();
+        while !self.world.udp.has_to_ask() {
+            let Self { host, guest, world, .. } = self;
+            let has_room = |side| match Network::of_listeners(side) {
+                Network::Host => host.has_room(),
+                Network::Guest => guest.has_room(),
+            };
+            let Some((side, slot)) = world.next_closed(has_room) else { break };
+            let token = Token::Closed(slot).encode();
+            self.channel(Network::of_listeners(side)).push(Request { token, work: Work::Release });
+        }
+        for network in Network::ALL {
+            let _ = self.channel(network).is_empty() || self.flush(network);
+        }
+        !self.world.is_closing()
+    }
+
+    /// Asks the factory of its side, as soon as there is room in its channel. To the table a request
+    /// that is held is asked.
+    fn ask(&mut self, request: table::Request) {
+        let network = Network::of_listeners(request.side());
+        if self.channel(network).has_room() {
+            self.channel(network).push(order(request));
+        } else {
+            self.held = Some(request);
+        }
+    }
+
+    /// Goes on with a change of the table: asks for what it needs, and answers what has ended. Nothing is
+    /// answered as long as a factory holds a port that is closed.
+    fn go_on_change(&mut self, now: u64) {
+        self.changing = false;
+        if !self.let_go() {
+            return;
+        }
+        if let Some(ended) = self.ended.take() {
+            self.answer(ended, now);
+        }
+        let until = clock::now_us() + CHANGE_US;
+        loop {
+            if let Some(request) = self.held.take() {
+                self.ask(request);
+            }
+            while !self.changing && (self.held.is_none() || !self.table.may_ask()) {
+                match self.table.next_step(&mut self.world) {
+                    Step::Ask(request) => self.ask(request),
+                    Step::Wait => break,
+                    Step::More => self.changing = clock::now_us() >= until,
+                    ended if self.world.is_closing() => self.ended = Some(ended),
+                    ended => self.answer(ended, now),
+                }
+                if self.world.is_closing() {
+                    self.changing = false;
+                    self.let_go();
+                    return;
+                }
+            }
+            for network in Network::ALL {
+                if !self.channel(network).is_empty() {
+                    self.flush(network);
+                }
+            }
+            let Some(held) = self.held else { return };
+            if self.channel(Network::of_listeners(held.side())).is_blocked() {
+                return;
+            }
+        }
+    }
+
+    /// Answers a request of the table that has ended.
+    fn answer(&mut self, ended: Step, now: u64) {
+        let Self { table, control, clients, world, .. } = self;
+        if let Some(answer) = control.ended(ended, now, table) {
+            clients.answer(answer, control, table, world);
         }
     }
 
@@ -448,14 +596,8 @@ impl Admission {
     }
 }
 
-/// Which factory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Host,
-    Guest,
-}
-
-fn host_request(request: table::Request) -> Request {
+/// What a factory is asked for.
+fn order(request: table::Request) -> Request {
     match request {
         table::Request::Pick { rule, protocol, address, interface, width, from, .. } => {
             let work = Work::Pick { protocol, address, interface, width, from };
@@ -466,8 +608,12 @@ fn host_request(request: table::Request) -> Request {
             let place = Place { protocol, address: key.socket_address(), interface };
             Request { token: Token::Listener(slot).encode(), work: Work::Listen(place) }
         }
-        table::Request::Settle => {
-            Request { token: Token::HostFactory.encode(), work: Work::Nothing }
+        table::Request::Settle(side) => {
+            let factory = match Network::of_listeners(side) {
+                Network::Host => Token::HostFactory,
+                Network::Guest => Token::GuestFactory,
+            };
+            Request { token: factory.encode(), work: Work::Nothing }
         }
     }
 }

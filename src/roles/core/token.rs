@@ -27,6 +27,10 @@ pub(super) enum Token {
     Question(Ref),
     /// A flow's socket; in answers of a factory, the target's.
     Flow(Ref, Leg),
+    /// A UDP flow's socket.
+    UdpFlow(Ref, Leg),
+    /// The listener of a slot, which is closed: in answers of a factory alone.
+    Closed(Ref),
 }
 
 impl Token {
@@ -42,7 +46,10 @@ impl Token {
             Self::Pick(rule) => (6, rule),
             Self::Flow(flow, Leg::Client) => (7, flow),
             Self::Flow(flow, Leg::Target) => (8, flow),
-            Self::Question(question) => (9, question),
+            Self::UdpFlow(flow, Leg::Client) => (9, flow),
+            Self::UdpFlow(flow, Leg::Target) => (10, flow),
+            Self::Closed(slot) => (11, slot),
+            Self::Question(question) => (12, question),
         };
         u64::from(tag) | u64::from(index & 0x00ff_ffff) << 32 | kind << 56
     }
@@ -61,7 +68,10 @@ impl Token {
             6 => Self::Pick(place),
             7 => Self::Flow(place, Leg::Client),
             8 => Self::Flow(place, Leg::Target),
-            9 => Self::Question(place),
+            9 => Self::UdpFlow(place, Leg::Client),
+            10 => Self::UdpFlow(place, Leg::Target),
+            11 => Self::Closed(place),
+            12 => Self::Question(place),
             _ => return None,
         })
     }
@@ -84,6 +94,9 @@ mod tests {
             Token::Pick(place),
             Token::Flow(place, Leg::Client),
             Token::Flow(place, Leg::Target),
+            Token::UdpFlow(place, Leg::Client),
+            Token::UdpFlow(place, Leg::Target),
+            Token::Closed(place),
             Token::Question(place),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));

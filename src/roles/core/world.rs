@@ -2,21 +2,25 @@
 
 use super::doomed::Doomed;
 use super::inquiry::Doubts;
+use super::interfaces::Interfaces;
 use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
 use crate::limits::{
     COPY_BUFFER, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES,
-    OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, pipes,
+    MAX_UDP_FLOWS, OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, UDP_BATCH, UDP_DATAGRAM, UDP_INDEX,
+    pipes,
 };
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
-use crate::relay::{Flows, Means, Pipes};
+use crate::relay::{Flows, Leg, Means, Pipes, UdpFlows};
 use crate::sandbox::Achieved;
+use crate::sys::datagram::Batch;
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock};
 use crate::table::{Stats, Table};
-use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
+use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode, Side};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 /// Edge-triggered, both directions: for flows, and channels that are full.
@@ -26,9 +30,11 @@ pub(super) const EDGES: u32 =
 /// Level-triggered, reading: for listeners, control clients and channels.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 
-/// What this daemon can do as yet.
-const FEATURES: Features = Features::TCP
+/// What every daemon can do as yet.
+pub(super) const FEATURES: Features = Features::TCP
+    .with(Features::UDP)
     .with(Features::PICK)
+    .with(Features::INTERFACE)
     .with(Features::ALLOW_FAILED)
     .with(Features::KILL)
     .with(Features::DRAIN)
@@ -38,6 +44,12 @@ const FEATURES: Features = Features::TCP
 pub(super) struct World {
     pub(super) epoll: Epoll,
     pub(super) flows: Flows,
+    pub(super) udp: UdpFlows,
+    /// What was received last.
+    pub(super) batch: Batch,
+    /// UDP listeners that are closed, of which a factory has a copy still; and how many were asked to let it go.
+    closed: VecDeque<(Side, Ref)>,
+    pub(super) closing: usize,
     /// Listeners that wait for room.
     pub(super) waiting: Waiting,
     /// Until then the system itself is short of something: nobody goes on.
@@ -46,6 +58,7 @@ pub(super) struct World {
     pub(super) doubts: Doubts,
     /// How often a listener was made to listen, or shut.
     pub(super) touched: u64,
+    pub(super) interfaces: Interfaces,
     /// How many turns of the loop there were, this one among them.
     pub(super) turn: u64,
     /// The listener that was last accepted from, and in which turn.
@@ -63,10 +76,14 @@ pub(super) struct World {
     pub(super) descriptor_limit: usize,
     pub(super) achieved: Achieved,
     pub(super) sandbox: SandboxMode,
+    /// What this daemon can do.
+    features: Features,
     pub(super) started_ms: u64,
     pub(super) longest_turn_us: u64,
     /// Connects that failed for want of a local port.
     pub(super) no_local_port: u64,
+    /// Datagrams that could not be sent together.
+    sent_singly: u64,
     /// What is counted of all rules that there ever were; [`Facts::totals`] adds what is known elsewhere.
     pub(super) totals: Stats,
 }
@@ -78,7 +95,7 @@ impl World {
         epoll: Epoll,
         descriptor_limit: usize,
         patience: Patience,
-        sandbox: SandboxMode,
+        (sandbox, features): (SandboxMode, Features),
     ) -> Result<Self, Errno> {
         let pipes = Pipes::new(pipes(descriptor_limit))?;
         let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
@@ -86,12 +103,17 @@ impl World {
         Ok(Self {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
+            udp: UdpFlows::new(MAX_UDP_FLOWS, UDP_INDEX, patience.udp),
+            batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
+            closed: VecDeque::with_capacity(MAX_LISTENERS),
+            closing: 0,
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
             doomed: Doomed::default(),
             doubts: Doubts::new(),
             touched: 0,
+            interfaces: Interfaces::default(),
             turn: 0,
             accepted: None,
             asked: (0, 0),
@@ -101,25 +123,51 @@ impl World {
             descriptor_limit,
             achieved: Achieved { layers: Layers(0), landlock_abi: 0 },
             sandbox,
+            features,
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
             no_local_port: 0,
+            sent_singly: 0,
             totals: Stats::default(),
         })
     }
 
     /// Descriptors in use, and promised.
     pub(super) fn descriptors(&self) -> usize {
-        self.own_descriptors + self.sockets + self.flows.descriptors()
+        self.own_descriptors + self.sockets + self.flows.descriptors() + self.udp.descriptors()
+    }
+
+    /// A UDP listener is closed: its factory is to let go of its copy.
+    pub(super) fn closed(&mut self, side: Side, slot: Ref) {
+        // There is a place for each that there can be.
+        if self.closed.len() < self.closed.capacity() {
+            self.closed.push_back((side, slot));
+        }
+    }
+
+    /// The next of these, if its side `has_room` for the request.
+    pub(super) fn next_closed(&mut self, has_room: impl Fn(Side) -> bool) -> Option<(Side, Ref)> {
+        let (side, _) = *self.closed.front()?;
+        if !has_room(side) {
+            return None;
+        }
+        self.closing += 1;
+        self.closed.pop_front()
+    }
+
+    /// Whether a factory has such a copy still.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing > 0 || !self.closed.is_empty()
     }
 
     /// Counts what happened to a flow.
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
-        count(&mut self.totals, &report);
+        self.sent_singly += report.singly;
+        tally(&mut self.totals, &report);
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
-            count(stats, &report);
+            tally(stats, &report);
             if let Some(Reached(Some(Answered { client, target }))) = report.reached {
                 stats.set_answered(client, target);
             }
@@ -134,11 +182,17 @@ impl World {
     }
 }
 
-fn count(stats: &mut Stats, report: &Report) {
+pub(super) fn tally(stats: &mut Stats, report: &Report) {
     stats.bytes_to_target += report.moved.to_target;
     stats.bytes_to_client += report.moved.to_client;
     stats.bytes_spliced += report.moved.spliced;
     stats.connected += u64::from(report.reached.is_some());
+    stats.dropped += report.dropped;
+    match report.unreachable {
+        Some((Leg::Client, errors)) => stats.reset_by_client += errors,
+        Some((Leg::Target, errors)) => stats.reset_by_target += errors,
+        None => {}
+    }
     let Some(ending) = report.ended else { return };
     match ending {
         Ending::Finished | Ending::Killed => {}
@@ -160,7 +214,7 @@ impl Facts for World {
             max_flows: narrow(MAX_FLOWS as u64),
             rules: 0,
             layers: self.achieved.layers,
-            features: FEATURES,
+            features: self.features,
             landlock_abi: self.achieved.landlock_abi,
             transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
             max_in_flight: MAX_IN_FLIGHT,
@@ -178,7 +232,7 @@ impl Facts for World {
             rules: 0,
             listeners: 0,
             failed_listeners: 0,
-            flows: narrow(self.flows.len() as u64),
+            flows: narrow(self.open_flows() as u64),
             descriptors: narrow(self.descriptors() as u64),
             descriptor_limit: narrow(self.descriptor_limit as u64),
             longest_turn_us: narrow(self.longest_turn_us),
@@ -187,12 +241,13 @@ impl Facts for World {
             landlock_abi: self.achieved.landlock_abi,
             sandbox: self.sandbox,
             no_local_port: self.no_local_port,
+            sent_singly: self.sent_singly,
         }
     }
 
     fn totals(&self) -> Stats {
         let mut totals = self.totals;
-        totals.connections = narrow(self.flows.len() as u64);
+        totals.connections = narrow(self.open_flows() as u64);
         totals.waiting = narrow(self.waiting.len() as u64);
         totals
     }

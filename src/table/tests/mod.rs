@@ -94,7 +94,7 @@ impl Kernel {
                 let port = if self.picks.is_empty() { Err(IN_USE) } else { self.picks.remove(0) };
                 table.picked(rule, port);
             }
-            Request::Settle => table.settled(),
+            Request::Settle(side) => table.settled(side),
         }
     }
 }
@@ -104,7 +104,7 @@ impl Effects<Socket> for Kernel {
         self.stage_error.map_or(Ok(()), Err)
     }
 
-    fn listen(&mut self, slot: Ref, _: &Socket) -> Result<(), Errno> {
+    fn listen(&mut self, slot: Ref, _: Key, _: &Socket) -> Result<(), Errno> {
         self.calls.push(("listen", port(u16::try_from(slot.index + 1).expect("small"))));
         let first = self.calls.len() == 1;
         self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
@@ -115,12 +115,14 @@ impl Effects<Socket> for Kernel {
         self.shut_error.map_or(Ok(()), Err)
     }
 
-    fn retire(&mut self, key: Key, _: &Socket, _: &Entry, origin: Ref) -> Retired {
+    fn retire(&mut self, _: Ref, key: Key, _: &Socket, _: &Entry, origin: Ref) -> Retired {
         self.retired = Some(origin);
         self.calls.push(("retire", key.port));
         self.more_backlogs = self.more_backlogs.saturating_sub(1);
         Retired { taken: self.backlog, over: self.more_backlogs == 0 }
     }
+
+    fn close(&mut self, _: Ref, _: Key, _: Socket) {}
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         self.ended.push(after_ms);

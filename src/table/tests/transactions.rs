@@ -408,9 +408,9 @@ fn prepare_is_answered_once_nobody_else_holds_what_was_bound() {
     table.prepare(LISTENERS).expect("open");
     let Step::Ask(bind) = next_step(&mut table, &mut kernel) else { panic!("a socket is needed") };
     kernel.carry_out(bind, &mut table);
-    assert_eq!(next_step(&mut table, &mut kernel), Step::Ask(Request::Settle));
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Ask(Request::Settle(Side::Inbound)));
     assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
-    table.settled();
+    table.settled(Side::Inbound);
     assert!(matches!(next_step(&mut table, &mut kernel), Step::Prepared(_, Outcome::Done)));
     // Where nothing was bound there is nothing to let go of.
     roll_back(&mut table, &mut kernel);

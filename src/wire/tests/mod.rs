@@ -82,12 +82,12 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
             Answer::Rule(ReadRule { generation: 7, rules: 2, index: 1, rule: rule() }),
             (0..112).collect(),
         ),
-        (Opcode::Counters, Answer::Counters(counters()), (0..104).collect()),
+        (Opcode::Counters, Answer::Counters(counters()), (0..112).collect()),
         (Opcode::Counters, Answer::NoCounters(NoCounters { generation: 7, id }), (0..12).collect()),
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
         (Opcode::Insert, Answer::Invalid(Field::Ports), (0..4).collect()),
-        (Opcode::Status, Answer::Status(daemon_status()), (0..57).chain(64..72).collect()),
+        (Opcode::Status, Answer::Status(daemon_status()), (0..57).chain(64..80).collect()),
     ];
     let no_entry = NoEntry { generation: 7, total: 1, index: 1 };
     for to in [Opcode::Read, Opcode::Failure] {
@@ -161,6 +161,7 @@ fn counters() -> Counters {
         bytes_to_target: 10,
         bytes_to_client: 11,
         bytes_spliced: 12,
+        dropped: 13,
         waiting_listeners: 13,
         paused_listeners: 14,
     }
@@ -182,5 +183,6 @@ fn daemon_status() -> DaemonStatus {
         landlock_abi: 13,
         sandbox: SandboxMode::Container,
         no_local_port: 14,
+        sent_singly: 15,
     }
 }

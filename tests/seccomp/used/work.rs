@@ -1,17 +1,21 @@
 //! What a daemon is made to do, so that it makes every call that it ever makes.
 
+use super::datagrams;
 use super::trace::{Made, so_far, strace};
 use crate::client::{Client, delete, insert, rule};
 use crate::support::ends::{pidfd, signal};
 use crate::support::inside::{Inside, accept};
 use crate::support::network::Container;
-use crate::support::{Folder, Run, children, connect, first_port, program, stdout, text, until};
+use crate::support::{
+    Folder, Run, children, connect, first_port, output, program, stdout, text, until,
+};
 use pesto::limits::MAX_CLIENTS;
 use pesto::sys::socket::reset_on_close;
-use pesto::wire::{Request, Rule};
+use pesto::wire::{Bind, Interface, Port, PortRange, Ports, Request, Rule, RuleId, Side};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -57,7 +61,9 @@ pub fn whole_life(files: &Path) -> Processes {
     connections(&inside, &listener);
     changes(run, &listener);
     depending(&inside);
+    datagrams::inbound(&inside);
     clients(run);
+    an_interface(run, files, processes);
     small_buffers(run, &listener, || {
         let [.., core] = processes;
         // Into a pipe, not to standard error.
@@ -162,6 +168,17 @@ fn clients(run: &Run) {
     assert!(all.iter().any(Client::is_answered), "nobody was pushed out");
 }
 
+/// A listener that is held to one, until it was asked whether that is still there.
+fn an_interface(run: &Run, files: &Path, [.., core]: Processes) {
+    let rule = Rule { interface: Interface::new(b"lo"), ..rule(77, 31977..=31977, 8000) };
+    Client::open(&run.socket).change(&[insert(rule)]);
+    until("a look at it", || {
+        let device = [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| word as u64);
+        let is_it = |made: &Made| made.syscall == "getsockopt" && made.arguments[1..3] == device;
+        so_far(files, core).iter().any(is_it).then_some(())
+    });
+}
+
 /// Messages to a server that does not read, until one has no room. The last one must be a small one by
 /// itself, which is for the daemon's turn to decide: so until it was.
 fn small_buffers(run: &Run, listener: &TcpListener, is_kept: impl Fn() -> bool) {
@@ -213,6 +230,55 @@ pub fn violent_end(files: &Path, factory: &str) -> Processes {
     let supervisor = i32::try_from(child.id()).expect("a pid");
     let says = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.ends_with(what));
     until("a log", || says("ready\n").then_some(()));
+    let [_, host, guest, core] = processes(supervisor);
+    // One that is stopped does not follow by itself, and the other factory only follows it.
+    signal(&pidfd(core), libc::SIGSTOP);
+    is_stopped(core);
+    signal(&pidfd(supervisor), libc::SIGTERM);
+    until("a word of that", || says("signalled\n").then_some(()));
+    let killed = if factory == "host" { host } else { guest };
+    signal(&pidfd(killed), libc::SIGKILL);
+    assert_eq!(crate::support::wait(&mut child).code(), Some(1));
+    let last = format!("the {factory} factory was killed by signal 9; ending the others\n");
+    assert!(says(&last), "{:?}", fs::read_to_string(&log));
+    [supervisor, host, guest, core]
+}
+
+/// A daemon with reverse rules, to a port of the host where nobody listens, and which the kernel chooses
+/// for the connection itself.
+pub fn reverse_rules(files: &Path) -> Processes {
+    let container = Container::new("echo up; exec sleep 1000", &[]);
+    assert_eq!(container.stdout.next(), "up");
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001").expect("a setting");
+    let folder = Folder::new();
+    let socket = folder.join("s");
+    let wrapper = strace(files);
+    let mut daemon = Command::new(&wrapper[0]);
+    daemon.args(&wrapper[1..]).arg(program("pestod")).arg("--control").arg(&socket);
+    daemon.args(["--netns", &container.network(), "--allow-reverse", "127.0.0.1:40000"]);
+    let mut child = daemon.args(["--allow-reverse", "[::1]:40000"]).spawn().expect("a tracer");
+    let supervisor = i32::try_from(child.id()).expect("a pid");
+    until("the daemon", || socket.exists().then_some(()));
+    let mut client = Client::open(&socket);
+    let processes = processes(supervisor);
+    let rule = Rule { side: Side::Reverse, bind: Bind::Any, ..rule(1, 8000..=8000, 40000) };
+    let on_lo = Rule { id: RuleId(2), interface: Interface::new(b"lo"), ..rule };
+    let elsewhere = PortRange::from_width(Port::new(9000).expect("a port"), NonZeroU16::MIN);
+    let on_lo = Rule { ports: Ports::Fixed(elsewhere.expect("a port")), ..on_lo };
+    client.change(&[insert(rule), insert(on_lo)]);
+    for _ in 0..8 {
+        let got = output(&mut container.inside(&["curl", "-sS", "http://127.0.0.1:8000/"]));
+        // curl(1): a reset, if it was not quicker than curl.
+        assert!(matches!(got.status.code(), Some(7 | 56)), "{got:?}");
+    }
+    datagrams::reverse(&mut client, &container, 40000);
+    signal(&pidfd(supervisor), libc::SIGTERM);
+    assert!(crate::support::wait(&mut child).success());
+    processes
+}
+
+/// The supervisor, and its children by their names.
+fn processes(supervisor: i32) -> Processes {
     let named = |name: &str| {
         let is_it = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -221,15 +287,6 @@ pub fn violent_end(files: &Path, factory: &str) -> Processes {
         children(supervisor).into_iter().find(is_it).expect("it runs")
     };
     let [host, guest, core] = ["pestod-host", "pestod-guest", "pestod-core"].map(named);
-    // One that is stopped does not follow by itself, and the other factory only follows it.
-    signal(&pidfd(core), libc::SIGSTOP);
-    is_stopped(core);
-    signal(&pidfd(supervisor), libc::SIGTERM);
-    until("a word of that", || says("signalled\n").then_some(()));
-    signal(&pidfd(named(&format!("pestod-{factory}"))), libc::SIGKILL);
-    assert_eq!(crate::support::wait(&mut child).code(), Some(1));
-    let last = format!("the {factory} factory was killed by signal 9; ending the others\n");
-    assert!(says(&last), "{:?}", fs::read_to_string(&log));
     [supervisor, host, guest, core]
 }
 

@@ -24,6 +24,7 @@ fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
         bytes_to_target: 1536,
         bytes_to_client: 3 << 30,
         bytes_spliced: 0,
+        dropped: 0,
         waiting_listeners: 0,
         paused_listeners: 0,
     };

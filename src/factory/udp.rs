@@ -1,0 +1,58 @@
+//! UDP sockets, as the core wants them.
+
+use super::kept::Kept;
+use super::message::Place;
+use crate::sys::{Errno, Result, datagram, socket};
+use core::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
+/// was a rule for it. A copy is kept.
+pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
+    let (socket, address) = (place.socket()?, &place.address);
+    datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
+    datagram::drop_all(socket.as_fd())?;
+    socket::bind(socket.as_fd(), address)?;
+    let copy = socket.try_clone()?;
+    kept.keep(token, *address, copy).map_err(|_| Errno(libc::ENFILE))?;
+    Ok(socket)
+}
+
+/// A bound socket, which tells that a port is free.
+pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
+    let socket = place.socket()?;
+    socket::bind(socket.as_fd(), &place.address)?;
+    Ok(socket)
+}
+
+/// A socket that answers a peer of a listener from the address that it has sent to.
+///
+/// All such sockets of one address have SO_REUSEADDR, or the second could not be bound; the listener
+/// has it for the time of the bind alone, and as long as it has not, nobody else can bind the port. Until
+/// the socket is connected it would take what other peers send: that is lost.
+pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let socket = place.socket()?;
+    datagram::drop_all(socket.as_fd())?;
+    socket::set_reuse_address(socket.as_fd(), true)?;
+    socket::set_reuse_address(listener, true)?;
+    let bound = socket::bind(socket.as_fd(), &place.address);
+    socket::set_reuse_address(listener, false)?;
+    bound?;
+    socket::connect(socket.as_fd(), peer)?;
+    datagram::drop_none(socket.as_fd())?;
+    // Where the kernel cannot, datagrams come one by one.
+    let _ = datagram::set_receive_offload(socket.as_fd());
+    Ok(socket)
+}
+
+/// A socket that is connected to a target.
+pub(super) fn connected(address: &SocketAddr) -> Result<OwnedFd> {
+    let socket = datagram::udp(address)?;
+    socket::connect(socket.as_fd(), address)?;
+    // The kernel may choose the target's own port for the source: who sends to himself hears himself.
+    if socket::local_address(socket.as_fd()).is_ok_and(|local| local == *address) {
+        return Err(Errno(libc::ECONNREFUSED));
+    }
+    let _ = datagram::set_receive_offload(socket.as_fd());
+    Ok(socket)
+}

@@ -1,0 +1,420 @@
+//! All UDP flows, and which of them wait for what.
+//!
+//! Lists run through them, each with a link of its own in a flow: those whose sockets must be asked for;
+//! those that may have something to read; and two by the time when something was moved last, those whose
+//! target has answered and those whose has not. Whatever happens to a flow comes back as a [`Report`].
+
+use super::flow::{End, Name, UdpFlow, Way};
+use super::room::Room;
+use super::send::{Sent, Socket};
+use crate::arena::{Arena, Ref};
+use crate::factory::message::{Destination, Place};
+use crate::index::Index;
+use crate::limits::UDP_QUIET_MS;
+use crate::relay::flow::{Leg, Moved};
+use crate::relay::flows::{Ending, Reached, Report};
+use crate::relay::list::List;
+use crate::sys::Errno;
+use crate::sys::datagram::Batch;
+use crate::wire::{Protocol, Side};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// When flows that are silent are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpPatience {
+    /// Milliseconds, as long as the target has not answered.
+    pub unanswered_ms: u64,
+    /// Milliseconds, from then on.
+    pub answered_ms: u64,
+}
+
+/// What the sockets of a flow are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// The side of the peer, where the first one is.
+    pub side: Side,
+    /// Where that is bound, beside its listener.
+    pub name: Name,
+    /// That as a factory has it.
+    pub place: Place,
+    /// What the other one is connected to.
+    pub destination: Destination,
+    /// Whether each of them is to be asked for.
+    pub wanted: [bool; 2],
+}
+
+/// All UDP flows.
+#[derive(Debug)]
+pub struct UdpFlows {
+    arena: Arena<UdpFlow>,
+    index: Index,
+    room: Room,
+    patience: UdpPatience,
+    asking: List,
+    ready: List,
+    unanswered: List,
+    answered: List,
+    /// Sockets that were asked for by flows that are over.
+    late: usize,
+}
+
+impl UdpFlows {
+    /// Room for `capacity` flows; `index` places for their names: a power of two, at least twice as many.
+    pub fn new(capacity: usize, index: usize, patience: UdpPatience) -> Self {
+        let [asking, ready, unanswered, answered] = core::array::from_fn(List::new);
+        Self {
+            arena: Arena::new(capacity),
+            index: Index::new(index),
+            room: Room::new(),
+            patience,
+            asking,
+            ready,
+            unanswered,
+            answered,
+            late: 0,
+        }
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.arena.is_empty()
+    }
+
+    /// Whether there can be no more.
+    pub const fn is_full(&self) -> bool {
+        self.arena.free() == 0
+    }
+
+    /// How many descriptors they take, when each has both sockets.
+    pub const fn descriptors(&self) -> usize {
+        2 * self.arena.len() + self.late
+    }
+
+    /// The flow of a name.
+    pub fn find(&self, name: &Name) -> Option<Ref> {
+        let is = |place| name_at(&self.arena, place).as_ref() == Some(name);
+        self.arena.at(self.index.find(name, is)?)
+    }
+
+    /// A flow of a name that has none. `None` when there can be no more.
+    pub fn open(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
+        self.index.insert(&name, flow.index);
+        self.asking.push(&mut self.arena, flow);
+        self.unanswered.push(&mut self.arena, flow);
+        Some(flow)
+    }
+
+    /// A datagram that came by the listener: to the target, or to wait for it.
+    pub fn take(&mut self, flow: Ref, datagram: &[u8], now_ms: u64) -> Option<Report> {
+        let state = self.arena.get_mut(flow)?;
+        let sent = match &mut state.target {
+            End::Open(target) => target.send_one(datagram),
+            End::Wanted | End::Asked => {
+                let is_there = self.room.push(&mut state.waiting, datagram);
+                Sent { dropped: u64::from(!is_there), ..Sent::default() }
+            }
+        };
+        self.passed(flow, Leg::Client, sent, now_ms)
+    }
+
+    /// The next flow that lacks sockets: what they are to be. Those that are `wanted` are asked for then.
+    pub fn next_to_ask(&mut self) -> Option<(Ref, Sockets)> {
+        let flow = self.asking.pop(&mut self.arena)?;
+        let state = self.arena.get_mut(flow)?;
+        let wanted = [Leg::Client, Leg::Target].map(|leg| {
+            let end = state.end(leg);
+            let is_wanted = matches!(end, End::Wanted);
+            if is_wanted {
+                *end = End::Asked;
+            }
+            is_wanted
+        });
+        let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
+        let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
+        let (side, destination) = (*side, goal.destination());
+        Some((flow, Sockets { side, name, place, destination, wanted }))
+    }
+
+    /// Where a flow's listener listens.
+    pub fn side(&self, flow: Ref) -> Option<Side> {
+        self.arena.get(flow).map(|state| state.way.side)
+    }
+
+    /// A factory's answer. A socket for a flow that is over meanwhile is closed.
+    pub fn made(
+        &mut self,
+        flow: Ref,
+        leg: Leg,
+        outcome: Result<OwnedFd, Errno>,
+        now_ms: u64,
+    ) -> Option<Report> {
+        let Some(state) = self.arena.get_mut(flow) else {
+            self.late = self.late.saturating_sub(1);
+            return None;
+        };
+        match outcome {
+            Ok(fd) => *state.end(leg) = End::Open(Socket::new(fd)),
+            Err(errno) if leg == Leg::Target && state.way.goal.turn(errno) => {
+                state.target = End::Wanted;
+                self.asking.push(&mut self.arena, flow);
+                return None;
+            }
+            Err(_) => {
+                *state.end(leg) = End::Wanted;
+                return self.end(flow, Ending::Refused);
+            }
+        }
+        let End::Open(target) = &mut state.target else { return None };
+        let mut sent = Sent::default();
+        while self.room.pop(&mut state.waiting, |datagram| sent += target.send_one(datagram)) {}
+        self.passed(flow, Leg::Client, sent, now_ms)
+    }
+
+    /// The sockets of a flow, once both are there, to be watched.
+    pub fn sockets(&self, flow: Ref) -> Option<[(BorrowedFd<'_>, Leg); 2]> {
+        match self.arena.get(flow) {
+            Some(UdpFlow { client: End::Open(client), target: End::Open(target), .. }) => {
+                Some([(client.fd.as_fd(), Leg::Client), (target.fd.as_fd(), Leg::Target)])
+            }
+            _ => None,
+        }
+    }
+
+    /// Something can be read from a socket of a flow. One of a flow that is over is ignored.
+    pub fn event(&mut self, flow: Ref, leg: Leg) {
+        let Some(state) = self.arena.get_mut(flow) else { return };
+        if let End::Open(socket) = state.end(leg) {
+            socket.readable = true;
+            self.ready.push(&mut self.arena, flow);
+        }
+    }
+
+    /// Whether a flow may have something to read.
+    pub const fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Goes on with the flow that has waited longest for its next turn: at most a batch each way.
+    pub fn drive_ready(&mut self, batch: &mut Batch, now_ms: u64) -> Option<Report> {
+        let flow = self.ready.pop(&mut self.arena)?;
+        let state = self.arena.get_mut(flow)?;
+        if !state.is_open() {
+            return None;
+        }
+        let (End::Open(client), End::Open(target)) = (&mut state.client, &mut state.target) else {
+            return None;
+        };
+        let (to_target, client_errors) = pump(client, target, batch);
+        let (to_client, target_errors) = pump(target, client, batch);
+        let more = client.readable || target.readable;
+        if more {
+            self.ready.push(&mut self.arena, flow);
+        }
+        let mut report = None;
+        for (leg, sent, errors) in
+            [(Leg::Client, to_target, target_errors), (Leg::Target, to_client, client_errors)]
+        {
+            if sent != (Moves::default()) || errors > 0 {
+                let Moves { received, mut sent } = sent;
+                sent.errors += errors;
+                if received > 0 && leg == Leg::Target {
+                    self.hear(flow);
+                }
+                let one = self.passed(flow, leg, sent, now_ms);
+                report = merge(report, one);
+            }
+        }
+        report
+    }
+
+    /// The target has spoken.
+    fn hear(&mut self, flow: Ref) {
+        if let Some(state) = self.arena.get_mut(flow) {
+            state.answered = true;
+        }
+    }
+
+    /// Takes note of what was sent for one side to the other.
+    fn passed(&mut self, flow: Ref, from: Leg, sent: Sent, now_ms: u64) -> Option<Report> {
+        let Self { arena, unanswered, answered, .. } = self;
+        let state = arena.get_mut(flow)?;
+        let (has_answered, origin) = (state.answered, state.way.origin);
+        let is_first = has_answered && unanswered.holds(&state.links);
+        if is_first || sent.datagrams + sent.dropped > 0 && state.moved_ms != now_ms {
+            state.moved_ms = now_ms;
+            unanswered.remove(arena, flow);
+            answered.remove(arena, flow);
+            let list = if has_answered { answered } else { unanswered };
+            list.push(arena, flow);
+        }
+        let reached = is_first.then(|| arena.get(flow).map(|state| state.way.goal.answered()));
+        let (moved, errors) = match from {
+            Leg::Client => (Moved { to_target: sent.bytes, ..Moved::default() }, Leg::Target),
+            Leg::Target => (Moved { to_client: sent.bytes, ..Moved::default() }, Leg::Client),
+        };
+        let report = Report {
+            dropped: sent.dropped,
+            singly: sent.singly,
+            unreachable: (sent.errors > 0).then_some((errors, sent.errors)),
+            ..Report::new(origin, moved, reached.flatten().map(Reached))
+        };
+        // Nobody is there, and never was.
+        if from == Leg::Client && sent.errors > 0 && !has_answered {
+            let ended = self.end(flow, Ending::Refused);
+            return merge(Some(Report { unreachable: None, ..report }), ended);
+        }
+        Some(report)
+    }
+
+    fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
+        let Self { arena, index, asking, ready, unanswered, answered, room, .. } = self;
+        let name = arena.get(flow)?.name;
+        for list in [asking, ready, unanswered, answered] {
+            list.remove(arena, flow);
+        }
+        index.remove(&name, flow.index, |place| name_at(arena, place));
+        let mut state = arena.remove(flow)?;
+        self.late += state.asked();
+        let mut dropped = 0;
+        while room.pop(&mut state.waiting, |_| dropped += 1) {}
+        Some(Report { dropped, ..Report::ended(state.way.origin, Moved::default(), ending) })
+    }
+
+    /// Ends a flow whose sockets cannot be watched.
+    pub fn give_up(&mut self, flow: Ref) -> Option<Report> {
+        self.end(flow, Ending::Refused)
+    }
+
+    /// Ends a flow for another one.
+    pub fn evict(&mut self, flow: Ref) -> Option<Report> {
+        self.end(flow, Ending::TimedOut)
+    }
+
+    /// Ends a flow, since nobody wants it any more.
+    pub fn kill(&mut self, flow: Ref) -> Option<Report> {
+        self.end(flow, Ending::Killed)
+    }
+
+    /// Ends every flow.
+    pub fn end_all(&mut self) {
+        while let Some(flow) = self.arena.next_from(0) {
+            self.end(flow, Ending::TimedOut);
+        }
+    }
+
+    /// The first flow at or behind a place, and its origin.
+    pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
+        let flow = self.arena.next_from(place)?;
+        self.arena.get(flow).map(|state| (flow, state.way.origin))
+    }
+
+    /// Of the flows that have been silent longest, the first one whose origin `is` meant: of those
+    /// that were answered, or of the others. A bounded number is looked at.
+    pub fn longest_idle(
+        &self,
+        answered: bool,
+        looks: usize,
+        is: impl Fn(Ref) -> bool,
+    ) -> Option<Ref> {
+        let list = if answered { &self.answered } else { &self.unanswered };
+        let mut flows = list.iter(&self.arena).take(looks);
+        flows.find(|&flow| self.arena.get(flow).is_some_and(|state| is(state.way.origin)))
+    }
+
+    /// Until when something may be going on: a while behind what was moved last.
+    pub fn busy_until_ms(&self) -> Option<u64> {
+        let last = |list: &List| self.arena.get(list.last(&self.arena)?).map(|flow| flow.moved_ms);
+        let moved = [&self.unanswered, &self.answered].into_iter().filter_map(last).max()?;
+        Some(moved.saturating_add(UDP_QUIET_MS))
+    }
+
+    /// Whether a flow lacks sockets that were not asked for.
+    pub const fn has_to_ask(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
+    /// The earliest deadline.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let Self { unanswered, answered, patience, .. } = self;
+        let until = |list: &List, time_ms: u64| {
+            let first = self.arena.get(list.first(&self.arena)?)?;
+            Some(first.moved_ms.saturating_add(time_ms))
+        };
+        let first = until(unanswered, patience.unanswered_ms);
+        first.into_iter().chain(until(answered, patience.answered_ms)).min()
+    }
+
+    /// Ends one flow whose deadline has passed, if there is one.
+    pub fn expire(&mut self, now_ms: u64) -> Option<Report> {
+        let UdpPatience { unanswered_ms, answered_ms } = self.patience;
+        let due = |list: &List, time_ms: u64| {
+            let first = list.first(&self.arena)?;
+            let state = self.arena.get(first)?;
+            (state.moved_ms.saturating_add(time_ms) <= now_ms).then_some(first)
+        };
+        if let Some(flow) = due(&self.unanswered, unanswered_ms) {
+            return self.end(flow, Ending::TimedOut);
+        }
+        let flow = due(&self.answered, answered_ms)?;
+        self.end(flow, Ending::Finished)
+    }
+}
+
+fn name_at(arena: &Arena<UdpFlow>, place: u32) -> Option<Name> {
+    arena.get(arena.at(place)?).map(|flow| flow.name)
+}
+
+/// What came out of a socket, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moves {
+    received: usize,
+    sent: Sent,
+}
+
+/// Passes on at most a batch. Also how many errors of its own the source told.
+fn pump(source: &mut Socket, sink: &mut Socket, batch: &mut Batch) -> (Moves, u64) {
+    if !source.readable {
+        return (Moves::default(), 0);
+    }
+    match batch.receive(source.fd.as_fd(), false) {
+        Ok(received) => {
+            // Less than there is room for: it is empty now, and an event will tell of more.
+            source.readable = received == batch.capacity();
+            (Moves { received, sent: sink.send_batch(batch, received) }, 0)
+        }
+        Err(Errno(libc::EAGAIN)) => {
+            source.readable = false;
+            (Moves::default(), 0)
+        }
+        Err(Errno(libc::EINTR)) => (Moves::default(), 0),
+        // An ICMP error of something that was sent to it; there may be datagrams behind it.
+        Err(_) => (Moves::default(), 1),
+    }
+}
+
+/// Two reports of one flow as one.
+fn merge(first: Option<Report>, second: Option<Report>) -> Option<Report> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(Report {
+            moved: Moved {
+                to_target: first.moved.to_target + second.moved.to_target,
+                to_client: first.moved.to_client + second.moved.to_client,
+                spliced: 0,
+            },
+            reached: first.reached.or(second.reached),
+            ended: first.ended.or(second.ended),
+            dropped: first.dropped + second.dropped,
+            singly: first.singly + second.singly,
+            unreachable: first.unreachable.or(second.unreachable),
+            origin: first.origin,
+        }),
+        (first, None) => first,
+        (None, second) => second,
+    }
+}

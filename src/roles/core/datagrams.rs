@@ -1,0 +1,182 @@
+//! UDP listeners at work, and their flows: who gets one, and who leaves for it.
+//!
+//! A flow takes two descriptors out of the same room as any. A datagram does not wait for room as a
+//! connection does: when there is none, the flow of its rule that has been silent longest makes some; of a
+//! rule that has less than its share, one of the rule with most. Those that no target has answered go
+//! first, so whoever sends from ever new ports replaces his own. An answered flow of another rule goes for
+//! nobody but a rule that is below its share.
+
+use super::listeners::family_of;
+use super::token::Token;
+use super::world::{World, tally};
+use crate::arena::Ref;
+use crate::factory::message::Family;
+use crate::factory::network::Network;
+use crate::limits::EVICTION_LOOKS;
+use crate::relay::udp::flow::{Name, Way};
+use crate::relay::{Goal, Leg};
+use crate::sys::{Result, clock};
+use crate::table::{Entry, Key, Retired, Table};
+use crate::wire::Protocol;
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Reading, edge-triggered.
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
+
+/// Where datagrams come in.
+pub(super) struct Source<'a> {
+    pub(super) slot: Ref,
+    pub(super) key: Key,
+    pub(super) entry: &'a Entry,
+    pub(super) origin: Ref,
+}
+
+impl World {
+    /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
+    pub(super) fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        let Some(origin) = table.origin(slot, self) else { return };
+        let Some((listener, key, &entry)) = table.listener(slot) else { return };
+        let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
+        let source = Source { slot, key, entry: &entry, origin };
+        for index in 0..count {
+            let Some(name) = self.name_of(&source, index) else { continue };
+            if let Some(flow) = self.udp.find(&name) {
+                self.pass_on(table, flow, index);
+            } else if self.make_room(table, &entry) {
+                let Some(flow) = self.begin(table, &source, name) else { continue };
+                table.count_accepted(origin, 1);
+                self.pass_on(table, flow, index);
+            } else {
+                self.totals.dropped += 1;
+                if let Some(stats) = table.stats_mut(entry.stats) {
+                    stats.dropped += 1;
+                }
+            }
+        }
+    }
+
+    /// A batch of the last datagrams of a listener that leaves. New peers get only what room there is.
+    pub(super) fn retire_datagrams(&mut self, source: &Source<'_>, listener: &OwnedFd) -> Retired {
+        let Ok(count) = self.batch.receive(listener.as_fd(), true) else {
+            return Retired { taken: 0, over: true };
+        };
+        let mut taken = 0;
+        for index in 0..count {
+            let Some(name) = self.name_of(source, index) else { continue };
+            let flow = match self.udp.find(&name) {
+                None if self.open_flows() < self.common => {
+                    let goal = self.goal(source, None);
+                    let flow = self.open_udp(source, name, goal);
+                    taken += u32::from(flow.is_some());
+                    flow
+                }
+                found => found,
+            };
+            let Some(flow) = flow else { continue };
+            // Its rule is as good as gone; what is counted of it is in the totals.
+            if let Some(report) =
+                self.udp.take(flow, self.batch.message(index).bytes, clock::now_ms())
+            {
+                tally(&mut self.totals, &report);
+            }
+        }
+        Retired { taken, over: count < self.batch.capacity() }
+    }
+
+    /// The name of the flow that a datagram of the batch belongs to.
+    fn name_of(&self, source: &Source<'_>, index: usize) -> Option<Name> {
+        let message = self.batch.message(index);
+        let (listener, port) = (source.slot, source.key.port.get());
+        let local = match source.key.socket_address() {
+            any if any.ip().is_unspecified() => match (message.local?, message.interface) {
+                (IpAddr::V6(v6), scope) if v6.is_unicast_link_local() => {
+                    SocketAddr::V6(SocketAddrV6::new(v6, port, 0, scope))
+                }
+                // Nobody answers from there.
+                (ip, _) if ip.is_multicast() => return None,
+                (ip, _) => SocketAddr::new(ip, port),
+            },
+            named => named,
+        };
+        // From port 0 nobody hears an answer (RFC 768), and nobody is connected to it.
+        let peer = message.peer.filter(|peer| peer.port() != 0)?;
+        Some(Name { listener, peer, local })
+    }
+
+    /// A flow for a new peer.
+    fn begin(&mut self, table: &Table<OwnedFd>, source: &Source<'_>, name: Name) -> Option<Ref> {
+        let client = family_of(source.key);
+        let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
+        let goal = self.goal(source, answered);
+        self.open_udp(source, name, goal)
+    }
+
+    fn open_udp(&mut self, source: &Source<'_>, name: Name, goal: Goal) -> Option<Ref> {
+        let Key { side, interface, .. } = source.key;
+        let way = Way { side, interface, goal, origin: source.origin };
+        let flow = self.udp.open(name, way, clock::now_ms())?;
+        self.totals.accepted += 1;
+        Some(flow)
+    }
+
+    fn goal(&self, Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
+        let target = entry.rule.target;
+        // A key is always a port of its rule.
+        let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
+        let network = Network::of_targets(key.side);
+        Goal::new(network, target.address, port.get(), family_of(*key), answered)
+    }
+
+    /// Gives a datagram of the batch to its flow.
+    fn pass_on(&mut self, table: &mut Table<OwnedFd>, flow: Ref, index: usize) {
+        let report = self.udp.take(flow, self.batch.message(index).bytes, clock::now_ms());
+        self.account(table, report);
+    }
+
+    /// Sees to it that a rule may have one UDP flow more: false if it may not.
+    fn make_room(&mut self, table: &mut Table<OwnedFd>, entry: &Entry) -> bool {
+        if self.may_accept(table, entry.stats) && !self.udp.is_full() {
+            return true;
+        }
+        let own = entry.stats;
+        let other =
+            if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
+        let other = other.unwrap_or(own);
+        let victim = [(false, other), (false, own), (true, own), (true, other)]
+            .into_iter()
+            .find_map(|(answered, rule)| {
+                let is = |origin| table.rule_of(origin) == Some(rule);
+                self.udp.longest_idle(answered, EVICTION_LOOKS, is)
+            });
+        let Some(victim) = victim else { return false };
+        let report = self.udp.evict(victim);
+        self.account(table, report);
+        true
+    }
+
+    /// What has come to a socket of a UDP flow is read in its turn.
+    pub(super) fn drive_datagrams(&mut self, table: &mut Table<OwnedFd>, now_ms: u64) {
+        let report = self.udp.drive_ready(&mut self.batch, now_ms);
+        self.account(table, report);
+    }
+
+    /// A factory has made, or has not made, a socket of a UDP flow.
+    pub(super) fn udp_socket(
+        &mut self,
+        table: &mut Table<OwnedFd>,
+        (flow, leg): (Ref, Leg),
+        outcome: Result<OwnedFd>,
+    ) {
+        let report = self.udp.made(flow, leg, outcome, clock::now_ms());
+        self.account(table, report);
+        let Some(sockets) = self.udp.sockets(flow) else { return };
+        let watched = sockets.map(|(socket, leg)| {
+            self.epoll.add(socket, READABLE, Token::UdpFlow(flow, leg).encode())
+        });
+        if watched.iter().any(|watched| watched.is_err()) {
+            let report = self.udp.give_up(flow);
+            self.account(table, report);
+        }
+    }
+}
