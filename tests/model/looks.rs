@@ -112,6 +112,7 @@ impl Reference {
             bytes_spliced: 0,
             dropped: 0,
             waiting_listeners: 0,
+            paused_listeners: 0,
         })
     }
 

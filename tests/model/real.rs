@@ -47,7 +47,8 @@ impl Real {
             namespace::unshare(libc::CLONE_FILES).expect("a table of its own");
             fd::close_all_but(&mut [factory.as_raw_fd()]).expect("to close the others");
             let policy = Policy::Host { bind: Vec::new(), connect: Vec::new() };
-            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, &mut Kept::new(1))
+            let kept = &mut Kept::new(1);
+            server::serve(factory.as_fd(), &policy, TIMES.keepalive, None, None, kept)
         };
         let factory = Some(std::thread::spawn(serve));
         let (channel, epoll) = (Some(Channel::new(core)), Epoll::new().expect("epoll"));
@@ -88,6 +89,7 @@ impl Real {
                     Product::Socket(socket) => Made::Socket(socket),
                     Product::Port(port) => Made::Port(port),
                     Product::Nothing => Made::Nothing,
+                    Product::Listening(_) => unreachable!("nobody asked"),
                 }));
             }
         }

@@ -116,6 +116,10 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(socket)
     }
 
+    fn shut(&mut self, _: Ref, _: &P::Socket) -> Result<(), Errno> {
+        unreachable!("no rule depends on its target")
+    }
+
     fn retire(&mut self, _: Ref, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
         Retired { taken: 0, over: true }
     }

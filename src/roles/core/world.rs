@@ -1,6 +1,7 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
 use super::doomed::Doomed;
+use super::inquiry::Doubts;
 use super::interfaces::Interfaces;
 use super::waiting::Waiting;
 use crate::arena::Ref;
@@ -36,7 +37,8 @@ pub(super) const FEATURES: Features = Features::TCP
     .with(Features::INTERFACE)
     .with(Features::ALLOW_FAILED)
     .with(Features::KILL)
-    .with(Features::DRAIN);
+    .with(Features::DRAIN)
+    .with(Features::IF_LISTENING);
 
 /// The core without its tables.
 pub(super) struct World {
@@ -53,6 +55,9 @@ pub(super) struct World {
     /// Until then the system itself is short of something: nobody goes on.
     pub(super) shortage_until_ms: u64,
     pub(super) doomed: Doomed,
+    pub(super) doubts: Doubts,
+    /// How often a listener was made to listen, or shut.
+    pub(super) touched: u64,
     pub(super) interfaces: Interfaces,
     /// How many turns of the loop there were, this one among them.
     pub(super) turn: u64,
@@ -106,6 +111,8 @@ impl World {
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
             doomed: Doomed::default(),
+            doubts: Doubts::new(),
+            touched: 0,
             interfaces: Interfaces::default(),
             turn: 0,
             accepted: None,
@@ -164,6 +171,9 @@ impl World {
             if let Some(Reached(Some(Answered { client, target }))) = report.reached {
                 stats.set_answered(client, target);
             }
+        }
+        if report.ended == Some(Ending::Refused) {
+            self.doubts.add(table, report.origin);
         }
         if report.ended.is_some() {
             table.count_ended(report.origin);

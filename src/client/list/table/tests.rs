@@ -26,6 +26,7 @@ fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
         bytes_spliced: 0,
         dropped: 0,
         waiting_listeners: 0,
+        paused_listeners: 0,
     };
     let failures: Vec<Failure> = failed
         .iter()
