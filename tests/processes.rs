@@ -9,12 +9,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::ends::{all_end, daemon, echo, flow, pidfd, signal};
 use support::lacking::ONE_NAMESPACE;
 use support::network;
-use support::{Folder, PEER, Run, children, connect, output, program, stdout, text, until};
+use support::{
+    Folder, PATIENCE, PEER, Run, children, connect, output, program, stdout, text, until,
+};
 
 /// The daemon's processes in the order of [`Run::daemon`].
 const NAMES: [&str; 4] = ["supervisor", "host factory", "guest factory", "core"];
@@ -296,6 +299,62 @@ fn descriptors_are_the_same_ones_after_ten_thousand_connections() {
     until("the last end", || is_over().then_some(()));
     assert_eq!(run.json(&["status"])["connections_in_all"], 10_001);
     until("the same", || (all_descriptors(&run) == before).then_some(()));
+}
+
+/// Sends back what comes.
+const UDP_ECHO: &str = "import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('127.0.0.1', 8000))
+print('ready', flush=True)
+while True:
+    datagram, peer = server.recvfrom(2048)
+    server.sendto(datagram, peer)";
+
+/// The host factory's copy of the listener, and nothing for any flow.
+#[test]
+fn descriptors_are_the_same_ones_after_two_thousand_udp_flows() {
+    let options = ["--udp-timeout", "1", "--udp-stream-timeout", "1"];
+    let specs = ["127.0.0.1::8000/udp"];
+    let run = Run::with_options(&options, &specs, &["python3", "-c", UDP_ECHO]);
+    assert_eq!(run.stdout.next(), "ready");
+    let (port, pids) = (run.port(), run.daemon());
+    let peers = |count: usize| {
+        let all: Vec<_> =
+            (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+        for peer in &all {
+            peer.set_read_timeout(Some(PATIENCE)).expect("an option");
+            peer.connect(("127.0.0.1", port)).expect("the loopback");
+            peer.send(b"hello").expect("it is taken");
+            assert_eq!(peer.recv(&mut [0; 16]).expect("an answer"), 5);
+        }
+        all
+    };
+    drop(peers(1));
+    let is_over = || run.json(&["status"])["connections"] == 0;
+    until("its end", || is_over().then_some(()));
+    let before = until("no client", || {
+        let all = all_descriptors(&run);
+        (all == all_descriptors(&run)).then_some(all)
+    });
+    if user_id() == 0 {
+        let own = run.socket.parent().expect("a folder");
+        for (factory, sockets) in [(HOST, 3), (GUEST, 4)] {
+            let expected = [&["/dev/null", "/dev/null", "pipe:"][..], &vec!["socket:"; sockets]];
+            assert_eq!(descriptors(pids[factory], own), expected.concat());
+        }
+    }
+    for _ in 0..8 {
+        drop(peers(250));
+    }
+    until("the last end", || is_over().then_some(()));
+    until("the same", || (all_descriptors(&run) == before).then_some(()));
+    let removed = run.pesto(&["rm", "-p", &format!("127.0.0.1:{port}:8000/udp")]);
+    assert!(removed.status.success(), "{removed:?}");
+    if user_id() == 0 {
+        let own = run.socket.parent().expect("a folder");
+        let expected = [&["/dev/null", "/dev/null", "pipe:"][..], &["socket:"; 2]].concat();
+        until("the copy's end", || (descriptors(pids[HOST], own) == expected).then_some(()));
+    }
 }
 
 #[test]

@@ -169,6 +169,8 @@ fn listen(
         fs::unlink_at(directory.as_fd(), name).doing("replace it")?;
     }
     let socket = unix::socket(Blocking::No).doing("make it")?;
+    // An older kernel cannot; the core takes none all the same, as long as it is ours.
+    let _ = unix::refuse_descriptors(socket.as_fd());
     let mask = fs::set_umask(0o177);
     let listening = unix::listen_at(socket.as_fd(), whole, BACKLOG).doing("bind it");
     fs::set_umask(mask);

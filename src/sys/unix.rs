@@ -1,5 +1,6 @@
 //! Unix sockets of type SOCK_SEQPACKET: the control socket and the pairs between the processes.
 
+use super::socket::set_flag;
 use super::{Errno, Result, check, check_len, family, socklen};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -56,6 +57,17 @@ pub fn listen_at(socket: BorrowedFd<'_>, path: &CStr, backlog: i32) -> Result<()
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
     // SAFETY: takes integers.
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// Nobody can pass a descriptor to the socket, nor to those that it accepts from then on: whoever tries
+/// gets EPERM.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 6.16.
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<()> {
+    // include/uapi/asm-generic/socket.h; libc has no name for it.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    set_flag(socket, libc::SOL_SOCKET, SO_PASSRIGHTS, false)
 }
 
 /// Connects to a path.

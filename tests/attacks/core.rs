@@ -1,11 +1,15 @@
 //! Attacks from the core, which reads what strangers send.
 
 use crate::attack::prove;
+use crate::network::CONTROL;
 use crate::puppet::{MARK, Puppet, Stop, container};
 use crate::victims::Victims;
 use crate::{files, kernel, network, processes};
 use pesto::sandbox::seccomp::Policy;
 use pesto::sys::Errno;
+use pesto::sys::message::{self, Descriptors};
+use pesto::sys::unix::{self, Blocking};
+use std::os::fd::AsFd;
 
 #[test]
 fn core_reaches_no_file_whichever_of_its_layers_is_left() {
@@ -25,6 +29,40 @@ fn core_reaches_no_process_whichever_of_its_layers_is_left() {
 #[test]
 fn core_gets_neither_memory_nor_privileges_nor_more_of_the_kernel() {
     prove(Policy::Core, &[kernel::FROM_THE_CORE]);
+}
+
+/// recvmsg(2) is for the factories' channels, and by recvmmsg(2), which the filter lets pass on others, the
+/// kernel passes none.
+#[test]
+fn core_gets_no_descriptor_from_a_client() {
+    let container = container();
+    for call in [libc::SYS_recvmsg, libc::SYS_recvmmsg] {
+        let core = Puppet::new(&container, Policy::Core, &[], &[]);
+        let client = core.client();
+        let mut passed = Descriptors::new();
+        passed.push(client.try_clone().expect("a descriptor")).expect("room");
+        let sent = message::send(client.as_fd(), b"x", &mut passed);
+        // Before Linux 6.16 it could not be told to refuse them.
+        let knows = unix::refuse_descriptors(unix::socket(Blocking::No).expect("one").as_fd());
+        match knows {
+            Ok(()) => assert_eq!(sent, Err(Errno(libc::EPERM))),
+            Err(errno) => assert_eq!((errno, sent.is_ok()), (Errno(libc::ENOPROTOOPT), true)),
+        }
+        let connection = core.call(libc::SYS_accept4, &[CONTROL, 0, 0, 0x80800]).expect("a client");
+        let room = core.put(&[0; 32]);
+        let part = core.put_words(&[core.put(&[0]), 1]);
+        // As many as the filter wants there to be, of which the first one is used.
+        let header = core.put_words(&[0, 0, part, 1, room, 32, 0, 0]);
+        core.put(&[0; 31 * 64]);
+        if call == libc::SYS_recvmsg {
+            let flags = (libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC) as u64;
+            let killed = core.call(call, &[connection, header, flags]);
+            assert_eq!(killed, Err(Stop::Killed(libc::SIGSYS)));
+        } else if knows.is_ok() {
+            let words = [connection, header, 32, libc::MSG_DONTWAIT as u64];
+            assert_eq!(core.call(call, &words), Err(Stop::Refused(Errno(libc::EAGAIN))));
+        }
+    }
 }
 
 /// The only one that its filter knows.

@@ -23,9 +23,9 @@ fn sending(core: &Puppet, channel: u64, bytes: &[u8]) -> [u64; 4] {
     [channel, core.put(bytes), bytes.len() as u64, libc::MSG_NOSIGNAL as u64]
 }
 
-/// Has the core ask a factory: the answer.
-fn ask(core: &Puppet, channel: u64, work: Work) -> Answer {
-    let request = sending(core, channel, &Request { token: 7, work }.encode());
+/// Has the core ask a factory: the answer, and where a descriptor that came with it has its number.
+fn ask_as(core: &Puppet, channel: u64, token: u64, work: Work) -> (Answer, u64) {
+    let request = sending(core, channel, &Request { token, work }.encode());
     assert_eq!(core.call(libc::SYS_sendto, &request), Ok(REQUEST as u64));
     let place = core.put(&[0; ANSWER]);
     let (part, room) = (core.put_words(&[place, ANSWER as u64]), core.put(&[0; 32]));
@@ -38,7 +38,21 @@ fn ask(core: &Puppet, channel: u64, work: Work) -> Answer {
         });
     assert_eq!(received, Ok(ANSWER as u64));
     core.forget();
-    Answer::parse(&core.look(place)).expect("an answer")
+    let answer = Answer::parse(&core.look(place)).expect("an answer");
+    assert_eq!(answer.token, token);
+    // Behind the head of a control message (cmsg(3)).
+    (answer, room + 16)
+}
+
+fn ask(core: &Puppet, channel: u64, work: Work) -> Answer {
+    ask_as(core, channel, 7, work).0
+}
+
+/// A socket that a factory makes for the core.
+pub fn ask_for_socket(core: &Puppet, channel: u64, work: Work) -> u64 {
+    let (answer, number) = ask_as(core, channel, 7, work);
+    assert_eq!(answer.outcome, Ok(Made::Socket), "{work:?}");
+    u32::from_ne_bytes(core.look(number)).into()
 }
 
 fn pick(address: Option<SocketAddr>) -> Work {
@@ -80,6 +94,83 @@ fn factory_refuses_what_is_not_its_work_and_says_so() {
         format!("pestod: guest {what} (2)"),
         format!("pestod: guest {what} (4)"),
     ];
+    let mut lines = core.lines_of_its_end();
+    lines.retain(|line| line.contains("refused"));
+    lines.sort_by_key(|line| line.contains("guest"));
+    assert_eq!(lines, expected);
+}
+
+fn udp(address: SocketAddr) -> Place {
+    Place { protocol: Protocol::Udp, ..Place::tcp(address) }
+}
+
+/// How many descriptors a process of the daemon's has.
+fn descriptors(name: &str, core: &Puppet) -> usize {
+    let pid = core.process(name);
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it may be looked at").count()
+}
+
+#[test]
+fn core_gets_answering_sockets_beside_its_listeners_alone() {
+    const LISTENER: u64 = 5 << 32 | 7;
+    const OTHER: u64 = 5 << 32 | 8;
+    let mut victims = Victims::new();
+    let container = container();
+    // Its descriptors are to be counted, which no user may do else.
+    let core = Puppet::new(&container, Policy::Core, &["not-dumpable"], &ALLOWED);
+    let ask = |channel, token, work| ask_as(&core, channel, token, work).0.outcome;
+    let all = || ["pestod-host", "pestod-guest"].map(|name| descriptors(name, &core));
+    let before = all();
+    let ports = 31700..31800;
+    let port = ports.clone().find(|port| {
+        let work = Work::Listen(udp(([127, 0, 0, 1], *port).into()));
+        ask(HOST, LISTENER, work) == Ok(Made::Socket)
+    });
+    let local: SocketAddr = ([127, 0, 0, 1], port.expect("a free port")).into();
+    assert_eq!(all(), [before[0] + 1, before[1]], "a copy is kept");
+    let peer = victims.udp_address();
+    let (place, listener) = (udp(local), LISTENER);
+    let sound = Work::Reply { place, peer, listener };
+    let other_port = ([127, 0, 0, 1], local.port() ^ 1).into();
+    let unspecified = |port| ([0, 0, 0, 0], port).into();
+    let to = |address| Work::Connect(Protocol::Udp, Destination::Named(address));
+    let wrong = [
+        Work::Reply { place, peer, listener: OTHER },
+        Work::Reply { place: udp(other_port), peer, listener },
+        Work::Reply { place: udp(([127, 0, 0, 2], local.port()).into()), peer, listener },
+        Work::Reply { place: udp(unspecified(local.port())), peer, listener },
+        Work::Reply { place, peer: unspecified(peer.port()), listener },
+        Work::Reply { place: Place::tcp(local), peer, listener },
+        to(peer),
+    ];
+    for work in wrong {
+        assert_eq!(ask(HOST, LISTENER, work), Err(Errno(libc::EPERM)), "{work:?}");
+    }
+    let elsewhere = Work::Listen(udp(at(ELSEWHERE)));
+    assert_eq!(ask(HOST, OTHER, elsewhere), Err(Errno(libc::EPERM)));
+    for work in [sound, Work::Release, Work::Listen(place), to(unspecified(8000))] {
+        assert_eq!(ask(GUEST, LISTENER, work), Err(Errno(libc::EPERM)), "{work:?}");
+    }
+    assert_eq!(all(), [before[0] + 1, before[1]], "nothing else is kept");
+    // What it has not, it need not let go.
+    assert_eq!(ask(HOST, OTHER, Work::Release), Ok(Made::Nothing));
+    assert_eq!(ask(HOST, LISTENER, sound), Ok(Made::Socket));
+    assert_eq!(all(), [before[0] + 1, before[1]], "nor a socket for answers");
+    assert_eq!(ask(HOST, LISTENER, Work::Release), Ok(Made::Nothing));
+    assert_eq!(all(), before);
+    assert_eq!(ask(HOST, LISTENER, sound), Err(Errno(libc::EPERM)));
+    victims.are_well("a core that asks");
+    let refused = |process: &str, number| {
+        format!(
+            "pestod: {process} factory: the core asks for what no client can want: refused ({number})"
+        )
+    };
+    let mut expected = Vec::new();
+    expected.extend([1, 2, 4].map(|number| refused("host", number)));
+    let elsewhere = "pestod: host factory: 127.0.0.1:31650 is not within --allow-bind: refused (1)";
+    expected.push(elsewhere.to_owned());
+    expected.push(refused("host", 8));
+    expected.extend([1, 2, 4].map(|number| refused("guest", number)));
     let mut lines = core.lines_of_its_end();
     lines.retain(|line| line.contains("refused"));
     lines.sort_by_key(|line| line.contains("guest"));
@@ -147,7 +238,7 @@ fn garbled_request_ends_the_factory_and_with_it_the_daemon() {
     let mut garbled = sound;
     garbled[13] = 1;
     let mut unknown = sound;
-    unknown[8] = 5;
+    unknown[8] = 7;
     let wrong: &[(&[u8], &str)] = &[
         (&garbled, "a request of the core is unknown or garbled"),
         (&unknown, "a request of the core is unknown or garbled"),

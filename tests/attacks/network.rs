@@ -2,10 +2,12 @@
 
 use crate::attack::{Attack, LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, Scene};
 use crate::attack::{landlock, landlock_from, namespaces, root};
+use crate::factories::ask_for_socket;
 use crate::puppet::{Puppet, Result, Stop};
-use pesto::factory::message::{REQUEST, Request, Work};
+use pesto::factory::message::{Destination, Place, REQUEST, Request, Work};
 use pesto::sys::Errno;
 use pesto::sys::message::{self, Descriptors};
+use pesto::wire::Protocol;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
@@ -60,11 +62,7 @@ pub const FROM_THE_CORE: &[Attack] = &[
         carry_out: |scene| {
             let puppet = scene.puppet;
             let socket = socket(puppet, libc::AF_INET, libc::SOCK_DGRAM)?;
-            let to = scene.victims.udp.local_addr().expect("an address");
-            let [name, len] = address(puppet, to);
-            let byte = puppet.put(b"x");
-            let part = puppet.put_words(&[byte, 1]);
-            let header = puppet.put_words(&[name, len, part, 1, 0, 0, 0]);
+            let header = datagram_for(puppet, scene.victims.udp_address());
             puppet.call(libc::SYS_sendmsg, &[socket, header, 0])?;
             scene.victims.hear();
             Ok(())
@@ -142,24 +140,69 @@ pub const FROM_THE_CORE: &[Attack] = &[
         carry_out: |scene| pass(scene.puppet, GUEST),
     },
     Attack {
-        name: "gets a descriptor from a client",
+        name: "sends a datagram by a UDP listener (sendto)",
+        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
+        carry_out: |scene| {
+            let puppet = scene.puppet;
+            let (listener, byte) = (udp_listener(puppet), puppet.put(b"x"));
+            let [name, len] = address(puppet, scene.victims.udp_address());
+            let flags = libc::MSG_NOSIGNAL as u64;
+            puppet.call(libc::SYS_sendto, &[listener, byte, 1, flags, name, len])?;
+            scene.victims.hear();
+            Ok(())
+        },
+    },
+    Attack {
+        name: "sends a datagram by a UDP listener (sendmsg)",
+        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
+        carry_out: |scene| {
+            let listener = udp_listener(scene.puppet);
+            let header = datagram_for(scene.puppet, scene.victims.udp_address());
+            scene.puppet.call(libc::SYS_sendmsg, &[listener, header, 0])?;
+            scene.victims.hear();
+            Ok(())
+        },
+    },
+    Attack {
+        name: "sends a datagram by a UDP listener (sendmmsg)",
+        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
+        carry_out: |scene| {
+            let listener = udp_listener(scene.puppet);
+            let header = datagram_for(scene.puppet, scene.victims.udp_address());
+            scene.puppet.call(libc::SYS_sendmmsg, &[listener, header, 1, 0])?;
+            scene.victims.hear();
+            Ok(())
+        },
+    },
+    Attack {
+        name: "connects a UDP listener to a service of the host",
+        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
+        carry_out: |scene| {
+            let listener = udp_listener(scene.puppet);
+            connect_to(scene.puppet, listener, scene.victims.udp_address())?;
+            send_on(scene, listener)
+        },
+    },
+    Attack {
+        name: "disconnects a UDP target's socket and connects it to another one's port",
+        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
+        carry_out: |scene| {
+            let target = udp_target(scene.puppet);
+            disconnect(scene.puppet, target)?;
+            connect_to(scene.puppet, target, ([127, 0, 0, 1], 8001).into())
+        },
+    },
+    Attack {
+        name: "decides what a socket hears (SO_ATTACH_FILTER)",
         layers: &[SECCOMP],
         carry_out: |scene| {
             let puppet = scene.puppet;
-            let client = puppet.client();
-            let mut passed = Descriptors::new();
-            passed.push(client.try_clone().expect("a descriptor")).expect("room");
-            message::send(client.as_fd(), b"x", &mut passed).expect("the daemon listens");
-            let connection = puppet.call(libc::SYS_accept4, &[CONTROL, 0, 0, 0x80800])?;
-            let room = puppet.put(&[0; 32]);
-            let byte = puppet.put(&[0]);
-            let part = puppet.put_words(&[byte, 1]);
-            let header = puppet.put_words(&[0, 0, part, 1, room, 32, 0]);
-            let flags = (libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC) as u64;
-            puppet.call(libc::SYS_recvmsg, &[connection, header, flags])?;
-            let head: [u8; 8] = puppet.look(room);
-            assert_eq!(u64::from_ne_bytes(head), 20, "no descriptor");
-            Ok(())
+            let listener = udp_listener(puppet);
+            // One instruction (BPF_RET), which keeps all of a packet.
+            let program = puppet.put_words(&[0xffff_ffff_0000_0006]);
+            let words = puppet.put_words(&[1, program]);
+            let of = [libc::SOL_SOCKET, libc::SO_ATTACH_FILTER].map(|word| word as u64);
+            puppet.call(libc::SYS_setsockopt, &[listener, of[0], of[1], words, 16]).map(drop)
         },
     },
     Attack {
@@ -196,12 +239,42 @@ pub const FROM_THE_CORE: &[Attack] = &[
 /// The core's channels, and its control socket.
 pub const HOST: u64 = 3;
 pub const GUEST: u64 = 4;
-const CONTROL: u64 = 6;
+pub const CONTROL: u64 = 6;
 
 /// Connects a new socket to the victim.
 pub fn connect(scene: &mut Scene) -> Result<()> {
     let socket = socket(scene.puppet, libc::AF_INET, libc::SOCK_STREAM)?;
     connect_to(scene.puppet, socket, scene.victims.address())?;
+    scene.victims.hear();
+    Ok(())
+}
+
+/// A UDP listener that the host factory has made.
+fn udp_listener(core: &Puppet) -> u64 {
+    let (protocol, address) = (Protocol::Udp, ([127, 0, 0, 1], 0).into());
+    let place = Place { protocol, address, interface: None };
+    ask_for_socket(core, HOST, Work::Listen(place))
+}
+
+/// A UDP socket that the guest factory has connected.
+fn udp_target(core: &Puppet) -> u64 {
+    let target = Destination::Named(([127, 0, 0, 1], 8000).into());
+    ask_for_socket(core, GUEST, Work::Connect(Protocol::Udp, target))
+}
+
+/// A byte for somebody: a header that sendmsg(2) takes, and sendmmsg(2) as the only one.
+pub fn datagram_for(puppet: &Puppet, to: SocketAddr) -> u64 {
+    let [name, len] = address(puppet, to);
+    let byte = puppet.put(b"x");
+    let part = puppet.put_words(&[byte, 1]);
+    puppet.put_words(&[name, len, part, 1, 0, 0, 0, 0])
+}
+
+/// Sends a byte to whom a socket is connected to: the victim.
+pub fn send_on(scene: &Scene, socket: u64) -> Result<()> {
+    let byte = scene.puppet.put(b"x");
+    let flags = libc::MSG_NOSIGNAL as u64;
+    scene.puppet.call(libc::SYS_sendto, &[socket, byte, 1, flags])?;
     scene.victims.hear();
     Ok(())
 }
@@ -215,7 +288,7 @@ pub fn connect_new_by_sending(scene: &mut Scene) -> Result<()> {
 /// Sends a datagram to the victim.
 pub fn send_datagram(scene: &mut Scene) -> Result<()> {
     let socket = socket(scene.puppet, libc::AF_INET, libc::SOCK_DGRAM)?;
-    let [name, len] = address(scene.puppet, scene.victims.udp.local_addr().expect("an address"));
+    let [name, len] = address(scene.puppet, scene.victims.udp_address());
     let byte = scene.puppet.put(b"x");
     scene.puppet.call(libc::SYS_sendto, &[socket, byte, 1, 0, name, len])?;
     scene.victims.hear();

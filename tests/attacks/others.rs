@@ -68,8 +68,13 @@ const FROM_ALL: &[Attack] = &[
 const FROM_THE_HOST_FACTORY: &[Attack] = &[
     Attack {
         name: "connects to a service of the host",
-        layers: &[SECCOMP, LANDLOCK_TCP],
-        carry_out: network::connect,
+        layers: &[LANDLOCK_TCP],
+        carry_out: |scene| {
+            let socket = socket(scene.puppet)?;
+            network::connect_to(scene.puppet, socket, scene.victims.address())?;
+            scene.victims.hear();
+            Ok(())
+        },
     },
     Attack {
         name: "connects by sending (MSG_FASTOPEN)",
@@ -77,9 +82,49 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
         carry_out: network::connect_new_by_sending,
     },
     Attack {
-        name: "sends a datagram",
-        layers: &[SECCOMP, landlock_from(10, libc::EACCES)],
-        carry_out: network::send_datagram,
+        name: "sends a datagram (sendto)",
+        layers: &[SECCOMP],
+        carry_out: |scene| {
+            let socket = udp(scene.puppet)?;
+            network::connect_to(scene.puppet, socket, scene.victims.udp_address())?;
+            network::send_on(scene, socket)
+        },
+    },
+    Attack {
+        name: "sends a datagram (sendmsg)",
+        layers: &[SECCOMP],
+        carry_out: |scene| {
+            let socket = udp(scene.puppet)?;
+            let header = network::datagram_for(scene.puppet, scene.victims.udp_address());
+            let flags = libc::MSG_NOSIGNAL as u64;
+            scene.puppet.call(libc::SYS_sendmsg, &[socket, header, flags])?;
+            scene.victims.hear();
+            Ok(())
+        },
+    },
+    Attack {
+        name: "reads datagrams (recvfrom)",
+        layers: &[SECCOMP],
+        carry_out: |scene| {
+            let puppet = scene.puppet;
+            let socket = udp(puppet)?;
+            let (room, flags) = (puppet.put(&[0]), libc::MSG_DONTWAIT as u64);
+            match puppet.call(libc::SYS_recvfrom, &[socket, room, 1, flags]) {
+                // It has asked; nobody has sent it anything.
+                Err(Stop::Refused(Errno(libc::EAGAIN))) => Ok(()),
+                done => done.map(drop),
+            }
+        },
+    },
+    Attack {
+        name: "shares a port with others (SO_REUSEPORT)",
+        layers: &[SECCOMP],
+        carry_out: |scene| {
+            let socket = udp(scene.puppet)?;
+            let on = scene.puppet.put(&1_u32.to_ne_bytes());
+            let words = [libc::SOL_SOCKET, libc::SO_REUSEPORT].map(|word| word as u64);
+            scene.puppet.call(libc::SYS_setsockopt, &[socket, words[0], words[1], on, 4]).map(drop)
+        },
     },
     Attack {
         name: "connects to a socket of an abstract name",
@@ -130,6 +175,17 @@ const FROM_THE_GUEST_FACTORY: &[Attack] = &[
         carry_out: |scene| {
             let puppet = scene.puppet;
             let socket = socket(puppet)?;
+            network::connect_to(puppet, socket, ([127, 0, 0, 1], 8000).into())?;
+            let byte = puppet.put(b"x");
+            puppet.call(libc::SYS_sendto, &[socket, byte, 1]).map(drop)
+        },
+    },
+    Attack {
+        name: "sends a datagram to a target",
+        layers: &[SECCOMP],
+        carry_out: |scene| {
+            let puppet = scene.puppet;
+            let socket = udp(puppet)?;
             network::connect_to(puppet, socket, ([127, 0, 0, 1], 8000).into())?;
             let byte = puppet.put(b"x");
             puppet.call(libc::SYS_sendto, &[socket, byte, 1]).map(drop)
@@ -206,7 +262,14 @@ fn socket(puppet: &Puppet) -> Result<u64> {
     puppet.call(libc::SYS_socket, &words.map(|word| u64::from(word.unsigned_abs())))
 }
 
-/// Such a socket, bound.
+/// The same of UDP.
+fn udp(puppet: &Puppet) -> Result<u64> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let words = [libc::AF_INET, kind, libc::IPPROTO_UDP];
+    puppet.call(libc::SYS_socket, &words.map(|word| u64::from(word.unsigned_abs())))
+}
+
+/// A TCP socket, bound.
 fn bind(puppet: &Puppet, port: u16) -> Result<u64> {
     let socket = socket(puppet)?;
     let [name, len] = network::address(puppet, ([127, 0, 0, 1], port).into());

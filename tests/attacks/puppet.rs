@@ -323,6 +323,16 @@ impl Puppet {
         socket
     }
 
+    /// One of the others, by what the kernel calls it.
+    pub fn process(&self, name: &str) -> i32 {
+        let is_it = |pid: &i32| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs");
+            comm.trim_end() == name
+        };
+        let supervisor = i32::try_from(self.child.0.id()).expect("a pid");
+        children(supervisor).into_iter().find(is_it).expect("its process")
+    }
+
     /// The supervisor's process id.
     pub fn supervisor(&self) -> u64 {
         self.child.0.id().into()

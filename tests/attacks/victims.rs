@@ -57,6 +57,11 @@ impl Victims {
         self.tcp.local_addr().expect("an address")
     }
 
+    /// Where datagrams are heard.
+    pub fn udp_address(&self) -> SocketAddr {
+        self.udp.local_addr().expect("an address")
+    }
+
     pub fn sleeper(&self) -> u64 {
         u64::from(self.sleeper.id())
     }
