@@ -75,9 +75,8 @@ impl World {
             };
             let Some(flow) = flow else { continue };
             // Its rule is as good as gone; what is counted of it is in the totals.
-            if let Some(report) =
-                self.udp.take(flow, self.batch.message(index).bytes, clock::now_ms())
-            {
+            let datagram = self.batch.message(index).bytes;
+            if let Some(report) = self.udp.take_last(flow, datagram, clock::now_ms()) {
                 tally(&mut self.totals, &report);
             }
         }
