@@ -156,6 +156,9 @@ pub const ROUNDS: u32 = 80;
 /// How long steps of a change follow each other before others have their turn.
 pub const CHANGE_US: u64 = 1000;
 
+/// How often listeners that are held to an interface are asked whether it is still there.
+pub const INTERFACES_MS: u64 = 1000;
+
 /// How often what could not be bound is tried again, and how many sockets at most at a time.
 pub const RETRY_MS: u64 = 1000;
 /// See [`RETRY_MS`].

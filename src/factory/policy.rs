@@ -33,12 +33,10 @@ impl Policy {
     /// EPERM when it is not.
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
-            Work::Listen(place) if place.interface.is_none() => {
-                self.may_bind(Some(place.address), place.address.port())
-            }
+            Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
             Work::Connect(_, destination) => self.may_connect(*destination),
             // Each port that it looks at is asked for.
-            Work::Pick { interface: None, .. } | Work::Nothing | Work::Release => self.may_listen(),
+            Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
             // Beside a listener of its own, which the policy has allowed.
             Work::Reply { place, peer, .. } => {
                 self.may_listen()
@@ -47,7 +45,6 @@ impl Policy {
                     && !peer.ip().is_unspecified()
                     && place.address.is_ipv4() == peer.is_ipv4()
             }
-            _ => false,
         };
         if may { Ok(()) } else { Err(Errno(libc::EPERM)) }
     }

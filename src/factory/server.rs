@@ -2,20 +2,18 @@
 
 use super::addresses::Addresses;
 use super::kept::Kept;
-use super::message::{ANSWER, Answer, BATCH, Destination, Made, Place, REQUEST, Request, Work};
+use super::message::{ANSWER, Answer, BATCH, Destination, Made, REQUEST, Request, Work};
+use super::pick::{Spot, pick};
 use super::policy::Policy;
 use super::refusals::Refusals;
+use super::tcp;
 use super::udp;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
-use crate::sys::{Errno, Result, datagram, fd, socket, unix};
+use crate::sys::{Errno, Result, fd, unix};
 use crate::wire::Protocol;
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
-use core::ops::RangeInclusive;
+use core::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// Where a pick looks that is for every address; so for IPv6 as well.
-const ANY_V4: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The core has ended with answers that it had not read.
 const GONE: Errno = Errno(libc::ECONNRESET);
@@ -120,29 +118,28 @@ impl Workshop<'_> {
             _ => refusals.other(),
         })?;
         match request.work {
-            Work::Listen(Place { protocol: Protocol::Tcp, address, .. }) => {
-                bound(&address, keepalive).map(Product::Socket)
-            }
-            Work::Listen(Place { protocol: Protocol::Udp, address, .. }) => {
-                udp::listener(&address, request.token, kept).map(Product::Socket)
-            }
+            Work::Listen(place) => match place.protocol {
+                Protocol::Tcp => tcp::listener(&place, keepalive).map(Product::Socket),
+                Protocol::Udp => udp::listener(&place, request.token, kept).map(Product::Socket),
+            },
             Work::Reply { place, peer, listener } => {
                 let listener = kept.get(listener, &place.address).ok_or_else(|| {
                     refusals.other();
                     Errno(libc::EPERM)
                 })?;
-                udp::reply(&place.address, &peer, listener).map(Product::Socket)
+                udp::reply(&place, &peer, listener).map(Product::Socket)
             }
             Work::Connect(protocol, destination) => {
                 let address = resolve(destination, addresses)?;
                 let socket = match protocol {
-                    Protocol::Tcp => connecting(&address, keepalive),
+                    Protocol::Tcp => tcp::connecting(&address, keepalive),
                     Protocol::Udp => udp::connected(&address),
                 };
                 socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
             }
-            Work::Pick { protocol, address, width, from, .. } => {
-                pick((protocol, address), (width, from), policy, refusals).map(Product::Port)
+            Work::Pick { protocol, address, interface, width, from } => {
+                let spot = Spot { protocol, address, interface };
+                pick(spot, (width, from), policy, refusals).map(Product::Port)
             }
             Work::Release => {
                 kept.release(request.token);
@@ -172,46 +169,6 @@ enum Product {
     Nothing,
 }
 
-/// A bound socket. SO_REUSEADDR is on for the bind (or TIME_WAIT would block a restart), and off
-/// from then until listen(2), so that nobody takes the port in between.
-fn bound(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = try_bind(Protocol::Tcp, address)?;
-    socket::set_reuse_address(socket.as_fd(), false)?;
-    socket::set_no_delay(socket.as_fd())?;
-    socket::set_urgent_inline(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), keepalive)?;
-    Ok(socket)
-}
-
-/// The bind alone, which is all that tells whether a port is free.
-fn try_bind(protocol: Protocol, address: &SocketAddr) -> Result<OwnedFd> {
-    if protocol == Protocol::Udp {
-        return udp::bound(address);
-    }
-    let socket = socket::tcp(address)?;
-    socket::set_reuse_address(socket.as_fd(), true)?;
-    socket::bind(socket.as_fd(), address)?;
-    Ok(socket)
-}
-
-fn connecting(address: &SocketAddr, keepalive: Keepalive) -> Result<OwnedFd> {
-    let socket = socket::tcp(address)?;
-    socket::set_no_delay(socket.as_fd())?;
-    socket::set_urgent_inline(socket.as_fd())?;
-    socket::set_keepalive(socket.as_fd(), keepalive)?;
-    match socket::connect(socket.as_fd(), address) {
-        Ok(()) | Err(Errno(libc::EINPROGRESS)) => {}
-        Err(errno) => return Err(errno),
-    }
-    // Where nobody listens the kernel may choose the target's own port for the source, and then the
-    // socket is connected to itself (simultaneous open, RFC 9293 section 3.5).
-    if socket::local_address(socket.as_fd()).is_ok_and(|local| local == *address) {
-        socket::reset_on_close(socket.as_fd())?;
-        return Err(Errno(libc::ECONNREFUSED));
-    }
-    Ok(socket)
-}
-
 fn resolve(destination: Destination, addresses: Option<&Addresses>) -> Result<SocketAddr> {
     Ok(match (destination, addresses) {
         (Destination::Automatic(family, port), Some(own)) => own.destination(family, port)?,
@@ -230,96 +187,5 @@ fn no_way(errno: Errno, address: &SocketAddr, addresses: Option<&Addresses>) -> 
             Errno(libc::ENETUNREACH)
         }
         _ => errno,
-    }
-}
-
-/// Finds `width` ports in a row that can all be bound, and lets them go again: from a port on, or from
-/// one of the kernel's choice, then from the lowest on. Each port is looked at once.
-fn pick(
-    (protocol, address): (Protocol, Option<SocketAddr>),
-    (width, from): (u16, u16),
-    policy: &Policy,
-    refusals: &mut Refusals,
-) -> Result<u16> {
-    // Not even the kernel is asked for a port of an address where none may be bound.
-    if !(1..=u16::MAX).any(|port| policy.may_bind(address, port)) {
-        refusals.pick(address.map(|address| address.ip()));
-        return Err(Errno(libc::EPERM));
-    }
-    let lowest = policy.first_ports().min().unwrap_or(u16::MAX);
-    let start = match from {
-        0 => match given_port(protocol, &at_port(address.unwrap_or(ANY_V4), 0)) {
-            Ok(port) => port,
-            // There are others than those that the kernel gives away; or Landlock knows the few that
-            // are allowed, and 0 is none of them.
-            Err(Errno(libc::EADDRINUSE | libc::EACCES)) => lowest,
-            Err(errno) => return Err(errno),
-        },
-        from => from,
-    };
-    // What begins below the start may end behind it.
-    let wrapped = lowest..=start.saturating_add(width - 1);
-    for ports in [start..=u16::MAX, wrapped] {
-        if let Some(port) = free_run((protocol, address), width, ports, policy)? {
-            return Ok(port);
-        }
-    }
-    Err(Errno(libc::EADDRINUSE))
-}
-
-/// The kernel's choice, somewhere in its range of ephemeral ports. Without SO_REUSEADDR, with which it
-/// begins in the lower half of them.
-fn given_port(protocol: Protocol, address: &SocketAddr) -> Result<u16> {
-    let socket = match protocol {
-        Protocol::Tcp => socket::tcp(address)?,
-        Protocol::Udp => datagram::udp(address)?,
-    };
-    socket::bind(socket.as_fd(), address)?;
-    Ok(socket::local_address(socket.as_fd())?.port())
-}
-
-/// The first run of so many free ports among these; `None` when there is none.
-fn free_run(
-    (protocol, address): (Protocol, Option<SocketAddr>),
-    width: u16,
-    ports: RangeInclusive<u16>,
-    policy: &Policy,
-) -> Result<Option<u16>> {
-    let mut run = 0;
-    for port in ports {
-        let is_free = policy.may_bind(address, port) && is_free((protocol, address), port)?;
-        run = if is_free { run + 1 } else { 0 };
-        if run == width {
-            return Ok(Some(port - (width - 1)));
-        }
-    }
-    Ok(None)
-}
-
-/// The same address, scope and all, at another port.
-fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
-}
-
-fn is_free((protocol, address): (Protocol, Option<SocketAddr>), port: u16) -> Result<bool> {
-    let (first, second) = match address {
-        Some(address) => (at_port(address, port), None),
-        None => (
-            (Ipv4Addr::UNSPECIFIED, port).into(),
-            Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-        ),
-    };
-    match try_bind(protocol, &first) {
-        Ok(_) => {}
-        // A low one is not free to everybody.
-        Err(Errno(libc::EADDRINUSE | libc::EACCES)) => return Ok(false),
-        Err(errno) => return Err(errno),
-    }
-    match second.map(|address| try_bind(protocol, &address)) {
-        // A host without the other family has nothing to be free there.
-        None | Some(Ok(_) | Err(Errno(libc::EAFNOSUPPORT))) => Ok(true),
-        Some(Err(Errno(libc::EADDRINUSE))) => Ok(false),
-        Some(Err(errno)) => Err(errno),
     }
 }

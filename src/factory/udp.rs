@@ -1,14 +1,15 @@
 //! UDP sockets, as the core wants them.
 
 use super::kept::Kept;
+use super::message::Place;
 use crate::sys::{Errno, Result, datagram, socket};
 use core::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
 /// was a rule for it. A copy is kept.
-pub(super) fn listener(address: &SocketAddr, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
-    let socket = datagram::udp(address)?;
+pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
+    let (socket, address) = (place.socket()?, &place.address);
     datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
     datagram::drop_all(socket.as_fd())?;
     socket::bind(socket.as_fd(), address)?;
@@ -18,9 +19,9 @@ pub(super) fn listener(address: &SocketAddr, token: u64, kept: &mut Kept) -> Res
 }
 
 /// A bound socket, which tells that a port is free.
-pub(super) fn bound(address: &SocketAddr) -> Result<OwnedFd> {
-    let socket = datagram::udp(address)?;
-    socket::bind(socket.as_fd(), address)?;
+pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
+    let socket = place.socket()?;
+    socket::bind(socket.as_fd(), &place.address)?;
     Ok(socket)
 }
 
@@ -29,16 +30,12 @@ pub(super) fn bound(address: &SocketAddr) -> Result<OwnedFd> {
 /// All such sockets of one address have SO_REUSEADDR, or the second could not be bound; the listener
 /// has it for the time of the bind alone, and as long as it has not, nobody else can bind the port. Until
 /// the socket is connected it would take what other peers send: that is lost.
-pub(super) fn reply(
-    address: &SocketAddr,
-    peer: &SocketAddr,
-    listener: BorrowedFd<'_>,
-) -> Result<OwnedFd> {
-    let socket = datagram::udp(address)?;
+pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let socket = place.socket()?;
     datagram::drop_all(socket.as_fd())?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     socket::set_reuse_address(listener, true)?;
-    let bound = socket::bind(socket.as_fd(), address);
+    let bound = socket::bind(socket.as_fd(), &place.address);
     socket::set_reuse_address(listener, false)?;
     bound?;
     socket::connect(socket.as_fd(), peer)?;

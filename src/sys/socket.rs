@@ -78,6 +78,45 @@ pub fn set_reuse_address(socket: BorrowedFd<'_>, on: bool) -> Result<()> {
     set_flag(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, on)
 }
 
+/// `SO_BINDTODEVICE`: the socket is held to the interface that has this name now, which ends with NUL. From Linux 5.7 on
+/// without a privilege, for a socket that was held to none before. Inherited by accepted sockets.
+///
+/// # Errors
+/// ENODEV: there is no such interface.
+pub fn hold_to(socket: BorrowedFd<'_>, name: &[u8; libc::IFNAMSIZ]) -> Result<()> {
+    let len = socklen::<[u8; libc::IFNAMSIZ]>();
+    // SAFETY: the kernel reads `len` bytes from a valid address.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            len,
+        )
+    })
+    .map(drop)
+}
+
+/// Whether the interface that a socket is held to is there and has this name. One that was made anew
+/// is another one, and the socket hears nothing of it: no event says so.
+pub fn is_held_to(socket: BorrowedFd<'_>, name: &[u8; libc::IFNAMSIZ]) -> bool {
+    let mut now = [0; libc::IFNAMSIZ];
+    let mut len = socklen::<[u8; libc::IFNAMSIZ]>();
+    // SAFETY: the kernel writes at most `len` bytes to a valid address.
+    let done = check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            now.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    });
+    // It writes the name and one NUL.
+    done.is_ok() && now == *name
+}
+
 /// `TCP_NODELAY`: what a peer sent in pieces goes on in pieces. Inherited by accepted sockets.
 pub fn set_no_delay(socket: BorrowedFd<'_>) -> Result<()> {
     set_flag(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)

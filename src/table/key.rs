@@ -22,14 +22,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key that takes every address of the same family.
-    #[must_use]
-    pub const fn widest(self) -> Self {
-        let address = match self.address {
+    /// The keys that take all that this one takes, and more: those of every address of the same
+    /// family, of every interface, and of both.
+    pub fn wider(self) -> impl Iterator<Item = Self> {
+        let any = match self.address {
             Address::V4(_) => ANY_V4,
             Address::V6 { .. } => ANY_V6,
         };
-        Self { address, ..self }
+        let all = [(any, self.interface), (self.address, None), (any, None)];
+        let all = all.map(|(address, interface)| Self { address, interface, ..self });
+        // Each once, and never itself.
+        let own = self.interface.is_none();
+        let is_new = [any != self.address, !own, any != self.address && !own];
+        all.into_iter().zip(is_new).filter_map(|(key, is_new)| is_new.then_some(key))
     }
 
     /// As the socket API has it.
@@ -49,7 +54,7 @@ pub const fn socket_address(address: Address, port: u16) -> SocketAddr {
 }
 
 /// Whether two rules with ports want one of them at one address, or at one and at all addresses of
-/// its family.
+/// its family, on one interface, or on one and on all: the kernel binds one of such sockets alone.
 pub fn overlap(one: &Rule, other: &Rule) -> bool {
     let (Ports::Fixed(ports), Ports::Fixed(others)) = (one.ports, other.ports) else {
         return false;
@@ -58,8 +63,10 @@ pub fn overlap(one: &Rule, other: &Rule) -> bool {
         matches!(one, Address::V4(_)) == matches!(other, Address::V4(_))
             && (one == other || one.is_wildcard() || other.is_wildcard())
     };
+    let on_one = one.interface == other.interface;
     one.active
         && other.active
+        && (on_one || one.interface.is_none() || other.interface.is_none())
         && (one.side, one.protocol) == (other.side, other.protocol)
         && ports.first() <= others.last()
         && others.first() <= ports.last()

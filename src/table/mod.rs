@@ -107,6 +107,8 @@ pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
     listeners: Listeners,
+    /// Of those that listen, so many are held to an interface.
+    held: u32,
     /// A listener has failed, or has come, since they were counted.
     stale: bool,
     active_failures: Failures,
@@ -134,6 +136,7 @@ impl<D> Table<D> {
             rules: Rules::new(rules),
             slots: Slots::new(listeners, index),
             listeners: Listeners::default(),
+            held: 0,
             stale: false,
             active_failures: Failures::new(),
             shadow_failures: Failures::new(),
@@ -228,6 +231,16 @@ impl<D> Table<D> {
         self.listeners
     }
 
+    /// Whether any listener is held to an interface.
+    pub const fn has_held(&self) -> bool {
+        self.held > 0
+    }
+
+    /// The first slot at or behind a place.
+    pub fn next_slot(&self, place: u32) -> Option<Ref> {
+        self.slots.next_from(place)
+    }
+
     /// A listener does not accept any more, through no change of ours: it is given up. That is counted
     /// and told with all others of the same turn, by [`recount`](Self::recount).
     pub fn fail(&mut self, slot: Ref, errno: Errno) {
@@ -257,6 +270,7 @@ impl<D> Table<D> {
     /// Counts what each active rule has open. O(slots).
     fn count_listeners(&mut self) {
         self.listeners = Listeners::default();
+        self.held = 0;
         for at in 0..self.rules.active().len() {
             let reference = self.rules.active()[at];
             if let Some(entry) = self.rules.get_mut(reference) {
@@ -270,6 +284,7 @@ impl<D> Table<D> {
                 State::Failed(_) | State::Retried(_) => (0, 1),
                 _ => (0, 0),
             };
+            self.held += if slot.key.interface.is_some() { open } else { 0 };
             for listeners in [&mut entry.listeners, &mut self.listeners] {
                 listeners.open += open;
                 listeners.failed += failed;

@@ -2,7 +2,9 @@
 //!
 //! Pure: compares keys, opens nothing. A slot that both tables want is marked with both rules and
 //! stays as it is; one that only the shadow table wants is new, one that it does not want retires.
-//! O(ports): each key is looked up once, and once more with the widest address of its family.
+//! O(ports): each key is looked up once, and once more for each wider one, of every address or interface.
+//! Two of which neither is wider, as one address on any interface and any address on one, are found by
+//! their rules: each that names an interface is held against all others.
 
 use super::Table;
 use super::key::{self, Key, keys};
@@ -61,6 +63,7 @@ impl<D> Table<D> {
         match self.phase {
             Phase::Marking { .. } => self.mark(),
             Phase::Comparing { next, counts } => self.compare(next, counts),
+            Phase::Crossing { one, other, counts } => self.cross((one, other), counts),
             _ => Ok(()),
         }
     }
@@ -131,21 +134,48 @@ impl<D> Table<D> {
         }
         counts.retired += retired;
         self.phase = if over {
-            Phase::Binding { next: 0, asked: 0, counts, sides: Sides::default() }
+            Phase::Crossing { one: 0, other: 0, counts }
         } else {
             Phase::Comparing { next, counts }
         };
         Ok(())
     }
 
-    /// No port may be wanted at one address and at all addresses of its family: not within the
-    /// shadow table, and not while one of the two is still held for the active one.
-    fn clash(&self, slot: &Slot<D>) -> Option<(Ref, Ref)> {
-        let wide: Key = slot.key.widest();
-        if wide == slot.key {
-            return None;
+    /// Rules of an interface, against each other rule.
+    fn cross(
+        &mut self,
+        (mut one, mut other): (usize, usize),
+        counts: Counts,
+    ) -> Result<(), Impossible> {
+        let shadow = self.rules.shadow();
+        let rule = |at: usize| self.rules.get(*shadow.get(at)?).map(|entry| &entry.rule);
+        for _ in 0..LOOKS {
+            let Some(narrow) = rule(one) else {
+                self.phase = Phase::Binding { next: 0, asked: 0, counts, sides: Sides::default() };
+                return Ok(());
+            };
+            if narrow.interface.is_none() || other == shadow.len() {
+                (one, other) = (one + 1, 0);
+                continue;
+            }
+            if one != other && rule(other).is_some_and(|wide| key::overlap(narrow, wide)) {
+                return Err(self.conflict(shadow[one], shadow[other]));
+            }
+            other += 1;
         }
-        let wide = self.slots.find(&wide).and_then(|at| self.slots.get(at))?;
+        self.phase = Phase::Crossing { one, other, counts };
+        Ok(())
+    }
+
+    /// No port may be wanted at one address and at all addresses of its family, or on one interface
+    /// and on all: not within the shadow table, and not while one of the two is still held for the
+    /// active one.
+    fn clash(&self, slot: &Slot<D>) -> Option<(Ref, Ref)> {
+        slot.key.wider().find_map(|wide| self.clash_with(slot, &wide))
+    }
+
+    fn clash_with(&self, slot: &Slot<D>, wide: &Key) -> Option<(Ref, Ref)> {
+        let wide = self.slots.find(wide).and_then(|at| self.slots.get(at))?;
         match (slot.shadow, wide.shadow) {
             (Some(one), Some(other)) => Some((one, other)),
             // The narrow one is to be made while the wide one is still held, or the reverse.

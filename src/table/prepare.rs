@@ -37,7 +37,7 @@ impl<D> Table<D> {
                     self.started(started)
                 }
             },
-            Phase::Marking { .. } | Phase::Comparing { .. } => {
+            Phase::Marking { .. } | Phase::Comparing { .. } | Phase::Crossing { .. } => {
                 let planned = self.plan();
                 self.started(planned)
             }

@@ -26,6 +26,9 @@ pub(super) enum Phase {
     Marking { rule: usize, key: usize, needed: usize, available: usize, counts: Counts },
     /// PREPARE: slots from place `next` on may be in the way of others.
     Comparing { next: u32, counts: Counts },
+    /// PREPARE: a pair of shadow rules, by their places, of which the first may be of an interface, and
+    /// those behind them may be in each other's way.
+    Crossing { one: usize, other: usize, counts: Counts },
     /// PREPARE: slots from place `next` on may have to be bound, those before it are of these `sides`.
     Binding { next: u32, asked: usize, counts: Counts, sides: Sides },
     /// PREPARE: the factory of a side may have copies of what was bound, until it says that it has

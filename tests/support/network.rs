@@ -101,6 +101,11 @@ impl Container {
         format!("/proc/{}/ns/net", self.child.id())
     }
 
+    /// The process id of the script.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A program in there, as root of the network.
     pub fn inside(&self, words: &[&str]) -> Command {
         let pid = self.child.id().to_string();

@@ -8,6 +8,7 @@
 mod clients;
 mod datagrams;
 mod doomed;
+mod interfaces;
 mod listeners;
 mod token;
 mod waiting;
@@ -154,6 +155,7 @@ impl Core {
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
+            self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
             self.stop_ms.and(self.world.udp.busy_until_ms()),
             self.stop_ms,
@@ -367,6 +369,7 @@ impl Core {
         world.sockets = sockets_of(table);
         world.resume_listeners(table, now);
         world.end_doomed(table, now);
+        world.look_at_interfaces(table, now);
         self.resume_admission(now);
         for network in Network::ALL {
             self.ask_targets(network);

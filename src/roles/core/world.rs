@@ -1,6 +1,7 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
 use super::doomed::Doomed;
+use super::interfaces::Interfaces;
 use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
@@ -32,6 +33,7 @@ pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
 pub(super) const FEATURES: Features = Features::TCP
     .with(Features::UDP)
     .with(Features::PICK)
+    .with(Features::INTERFACE)
     .with(Features::ALLOW_FAILED)
     .with(Features::KILL)
     .with(Features::DRAIN);
@@ -51,6 +53,7 @@ pub(super) struct World {
     /// Until then the system itself is short of something: nobody goes on.
     pub(super) shortage_until_ms: u64,
     pub(super) doomed: Doomed,
+    pub(super) interfaces: Interfaces,
     /// How many turns of the loop there were, this one among them.
     pub(super) turn: u64,
     /// The listener that was last accepted from, and in which turn.
@@ -103,6 +106,7 @@ impl World {
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
             doomed: Doomed::default(),
+            interfaces: Interfaces::default(),
             turn: 0,
             accepted: None,
             asked: (0, 0),

@@ -1,9 +1,15 @@
 //! What cannot be, and is said before anything is opened.
 
 use super::*;
+use crate::wire::Interface;
+use core::net::IpAddr;
 
 fn plan(rules: &[Rule]) -> (Outcome, usize) {
-    let (mut table, mut kernel) = (table(), Kernel::default());
+    plan_in(table(), rules)
+}
+
+fn plan_in(mut table: Table<Socket>, rules: &[Rule]) -> (Outcome, usize) {
+    let mut kernel = Kernel::default();
     table.begin(Base::Empty, None).expect("closed");
     for &rule in rules {
         table.insert(rule, false).expect("room");
@@ -36,6 +42,60 @@ fn ports_that_share_nothing_do_not_conflict() {
     let reverse = Rule { side: Side::Reverse, ..rule(3, "any", range(80, 80)) };
     let inactive = Rule { active: false, ..rule(4, "any", range(80, 80)) };
     assert_eq!(plan(&[one, udp, reverse, inactive]), (Outcome::Done, 5));
+}
+
+#[test]
+fn rules_conflict_where_the_kernel_would_bind_one_alone_whatever_their_interfaces() {
+    let binds = ["any", "0.0.0.0", "::", "10.0.0.1", "10.0.0.2", "::1"];
+    let interfaces = [None, Interface::new(b"eth0"), Interface::new(b"eth1")];
+    let all = || binds.into_iter().flat_map(|bind| interfaces.map(|interface| (bind, interface)));
+    let addresses = |bind: &str| -> Vec<IpAddr> {
+        let both = ["0.0.0.0", "::"];
+        let words = if bind == "any" { both.to_vec() } else { vec![bind] };
+        words.into_iter().map(|word| word.parse().expect("an address")).collect()
+    };
+    for (bind, interface) in all() {
+        for (other, beside) in all() {
+            let one = Rule { interface, ..rule(1, bind, range(80, 81)) };
+            let two = Rule { interface: beside, ..rule(2, other, range(81, 82)) };
+            let meets = |one: &IpAddr, two: &IpAddr| {
+                one.is_ipv4() == two.is_ipv4()
+                    && (one == two || one.is_unspecified() || two.is_unspecified())
+            };
+            let (own, others) = (addresses(bind), addresses(other));
+            let meet = own.iter().any(|one| others.iter().any(|two| meets(one, two)))
+                && (interface == beside || interface.is_none() || beside.is_none());
+            let sockets = 2 * (own.len() + others.len());
+            let expected = if meet { conflict(1, 2) } else { (Outcome::Done, sockets) };
+            assert_eq!(plan(&[one, two]), expected, "{bind} {interface:?}, {other} {beside:?}");
+        }
+    }
+}
+
+#[test]
+fn last_of_many_pairs_of_rules_conflicts_like_the_first() {
+    let interface = Interface::new(b"eth0");
+    // So many pairs that they are looked at in several steps.
+    let plan = |rules: &[Rule]| plan_in(Table::new(302, LISTENERS, 2 * LISTENERS, 1), rules);
+    let idle = |id| Rule { interface, active: false, ..rule(id, "0.0.0.0", range(80, 80)) };
+    let narrow = Rule { interface, ..rule(301, "0.0.0.0", range(80, 80)) };
+    let with = |last| (1..=300).map(idle).chain([narrow, last]).collect::<Vec<_>>();
+    assert_eq!(plan(&with(rule(302, "10.0.0.1", range(81, 81)))), (Outcome::Done, 2));
+    assert_eq!(plan(&with(rule(302, "10.0.0.1", range(80, 80)))), conflict(301, 302));
+}
+
+#[test]
+fn interface_that_is_still_held_for_the_active_table_conflicts_until_it_is_gone() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let on_one =
+        |id| Rule { interface: Interface::new(b"eth0"), ..rule(id, "127.0.0.1", range(80, 80)) };
+    change(&mut table, &mut kernel, |t| t.insert(on_one(1), false));
+    for bind in ["127.0.0.1", "0.0.0.0"] {
+        table.begin(Base::Empty, None).expect("closed");
+        table.insert(rule(2, bind, range(80, 80)), false).expect("room");
+        assert_eq!((prepare(&mut table, &mut kernel).1, kernel.open()), (conflict(1, 2).0, 1));
+        roll_back(&mut table, &mut kernel);
+    }
 }
 
 #[test]

@@ -11,10 +11,11 @@ use crate::support::{
 };
 use pesto::limits::MAX_CLIENTS;
 use pesto::sys::socket::reset_on_close;
-use pesto::wire::{Bind, Request, Rule, Side};
+use pesto::wire::{Bind, Interface, Port, PortRange, Ports, Request, Rule, RuleId, Side};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -61,6 +62,7 @@ pub fn whole_life(files: &Path) -> Processes {
     changes(run, &listener);
     datagrams::inbound(&inside);
     clients(run);
+    an_interface(run, files, processes);
     small_buffers(run, &listener, || {
         let [.., core] = processes;
         // Into a pipe, not to standard error.
@@ -149,6 +151,17 @@ fn clients(run: &Run) {
     assert!(all.iter().any(Client::is_answered), "nobody was pushed out");
 }
 
+/// A listener that is held to one, until it was asked whether that is still there.
+fn an_interface(run: &Run, files: &Path, [.., core]: Processes) {
+    let rule = Rule { interface: Interface::new(b"lo"), ..rule(77, 31977..=31977, 8000) };
+    Client::open(&run.socket).change(&[insert(rule)]);
+    until("a look at it", || {
+        let device = [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| word as u64);
+        let is_it = |made: &Made| made.syscall == "getsockopt" && made.arguments[1..3] == device;
+        so_far(files, core).iter().any(is_it).then_some(())
+    });
+}
+
 /// Messages to a server that does not read, until one has no room. The last one must be a small one by
 /// itself, which is for the daemon's turn to decide: so until it was.
 fn small_buffers(run: &Run, listener: &TcpListener, is_kept: impl Fn() -> bool) {
@@ -232,7 +245,10 @@ pub fn reverse_rules(files: &Path) -> Processes {
     let mut client = Client::open(&socket);
     let processes = processes(supervisor);
     let rule = Rule { side: Side::Reverse, bind: Bind::Any, ..rule(1, 8000..=8000, 40000) };
-    client.change(&[insert(rule)]);
+    let on_lo = Rule { id: RuleId(2), interface: Interface::new(b"lo"), ..rule };
+    let elsewhere = PortRange::from_width(Port::new(9000).expect("a port"), NonZeroU16::MIN);
+    let on_lo = Rule { ports: Ports::Fixed(elsewhere.expect("a port")), ..on_lo };
+    client.change(&[insert(rule), insert(on_lo)]);
     for _ in 0..8 {
         let got = output(&mut container.inside(&["curl", "-sS", "http://127.0.0.1:8000/"]));
         // curl(1): a reset, if it was not quicker than curl.
