@@ -114,18 +114,14 @@ mod tests {
 
         /// Puts a key in that is not there, and takes it out if it is.
         fn turn(&mut self, key: Key) {
-            match self.model.remove(&(key.hash, key.number)) {
-                Some(place) => {
-                    self.index.remove(&key, place, |place| self.keys[place as usize]);
-                    self.keys[place as usize] = None;
-                }
-                None => {
-                    let Some(free) = self.keys.iter().position(Option::is_none) else { return };
-                    let place = u32::try_from(free).expect("few");
-                    self.keys[free] = Some(key);
-                    self.index.insert(&key, place);
-                    self.model.insert((key.hash, key.number), place);
-                }
+            if let Some(place) = self.model.remove(&(key.hash, key.number)) {
+                self.index.remove(&key, place, |place| self.keys[place as usize]);
+                self.keys[place as usize] = None;
+            } else if let Some(free) = self.keys.iter().position(Option::is_none) {
+                let place = u32::try_from(free).expect("few");
+                self.keys[free] = Some(key);
+                self.index.insert(&key, place);
+                self.model.insert((key.hash, key.number), place);
             }
         }
     }

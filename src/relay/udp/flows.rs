@@ -9,6 +9,7 @@ use super::room::Room;
 use super::send::{Sent, Socket, is_gone};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
+use crate::factory::network::Network;
 use crate::index::Index;
 use crate::limits::UDP_QUIET_MS;
 use crate::relay::flow::{Leg, Moved};
@@ -156,9 +157,13 @@ impl UdpFlows {
         Some((flow, Sockets { side, name, place, destination, wanted }))
     }
 
-    /// Where a flow's listener listens.
-    pub fn side(&self, flow: Ref) -> Option<Side> {
-        self.arena.get(flow).map(|state| state.way.side)
+    /// In which network one of its sockets is.
+    pub fn network(&self, flow: Ref, leg: Leg) -> Option<Network> {
+        let way = self.arena.get(flow)?.way;
+        Some(match leg {
+            Leg::Client => Network::of_listeners(way.side),
+            Leg::Target => way.goal.network,
+        })
     }
 
     /// A factory's answer. A socket for a flow that is over meanwhile is closed.

@@ -53,6 +53,7 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
+                self.leave(slot, key, listener.as_fd());
                 table.fail(slot, Errno(libc::ENODEV));
             }
             if sockets == SOCKETS {

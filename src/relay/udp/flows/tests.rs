@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::factory::message::Family;
-use crate::factory::network::Network;
 use crate::limits::{UDP_BATCH, UDP_DATAGRAM, WAITING_PER_FLOW};
 use crate::relay::flow::{Answered, Goal};
 use crate::wire::TargetAddress;
@@ -262,6 +261,18 @@ fn sockets_for_a_flow_that_is_over_are_counted_until_they_come_and_closed() {
     // What was not asked for is not awaited.
     flows.kill(next);
     assert_eq!(flows.descriptors(), 0);
+}
+
+#[test]
+fn each_socket_is_the_work_of_the_factory_of_its_network() {
+    let mut flows = flows();
+    let goal = Goal::new(Network::Host, TargetAddress::Automatic, 53, Family::V4, None);
+    let reverse = Way { side: Side::Reverse, goal, ..automatic() };
+    let inbound = flows.open(name(1), automatic(), 0).expect("room");
+    let reverse = flows.open(name(2), reverse, 0).expect("room");
+    let networks = |flow| [Leg::Client, Leg::Target].map(|leg| flows.network(flow, leg));
+    assert_eq!(networks(inbound), [Some(Network::Host), Some(Network::Guest)]);
+    assert_eq!(networks(reverse), [Some(Network::Guest), Some(Network::Host)]);
 }
 
 #[test]
