@@ -235,7 +235,7 @@ fn counters(generation: u64, bytes: &mut Bytes<'_>) -> Counters {
         bytes_spliced: number,
         waiting_listeners: 0,
         paused_listeners: 0,
-        dropped: 0,
+        dropped: number,
     }
 }
 

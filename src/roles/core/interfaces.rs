@@ -54,6 +54,7 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
+                self.leave(slot, key, listener.as_fd());
                 table.fail(slot, Errno(libc::ENODEV));
                 if key.protocol == Protocol::Udp {
                     // The factory's copy would be in the way where the same interface comes back.

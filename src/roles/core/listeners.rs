@@ -125,6 +125,15 @@ impl World {
         Ok(flow)
     }
 
+    /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has
+    /// a copy, which would keep it in epoll's sight.
+    pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
+        if key.protocol == Protocol::Udp {
+            let _ = self.epoll.modify(socket, 0, Token::Listener(slot).encode());
+            self.closed(key.side, slot);
+        }
+    }
+
     /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
     /// heard of it: the deadline ends a flow that is not open, and an open one is reset.
     pub(super) fn watch(&mut self, flow: Ref, leg: Leg) -> Option<Report> {
@@ -284,10 +293,8 @@ impl Effects<OwnedFd> for World {
     }
 
     fn close(&mut self, slot: Ref, key: Key, socket: OwnedFd) {
+        self.leave(slot, key, socket.as_fd());
         drop(socket);
-        if key.protocol == Protocol::Udp {
-            self.closed(key.side, slot);
-        }
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

@@ -30,7 +30,7 @@ use crate::relay::udp::flows::Sockets;
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
-use crate::table::{self, Key, Step, Table};
+use crate::table::{self, Key, Slot, Step, Table};
 use crate::times::Times;
 use crate::wire::{Features, Protocol, SandboxMode, Side};
 use clients::{Clients, StopRequest};
@@ -286,7 +286,11 @@ impl Core {
         match (network, Token::decode(token)) {
             (_, Some(Token::Listener(slot))) if listens(self.table.side_of_slot(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
+                // The factory may have kept a copy of what could not be passed on.
+                let is_udp = |slot: &Slot<OwnedFd>| slot.key.protocol == Protocol::Udp;
+                let is_lost = socket.is_err() && self.table.slot(slot).is_none_or(is_udp);
+                let late = self.table.bound(slot, socket, &mut self.world);
+                if late.is_some() || is_lost {
                     drop(late);
                     self.world.closed(network.side_of_listeners(), slot);
                 }
@@ -324,9 +328,12 @@ impl Core {
             (_, Some(Token::Closed(_))) if matches!(outcome, Ok(Product::Nothing)) => {
                 self.world.closing = self.world.closing.saturating_sub(1);
             }
-            (_, Some(Token::UdpFlow(flow, leg))) => {
+            (_, Some(Token::UdpFlow(flow, leg)))
+                if self.world.udp.network(flow, leg).is_none_or(|wanted| wanted == network) =>
+            {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
+                let failed = |errno: &Errno| errno.0 == libc::EADDRNOTAVAIL && leg == Leg::Target;
+                if socket.as_ref().is_err_and(failed) {
                     self.world.no_local_port += 1;
                 }
                 self.world.udp_socket(&mut self.table, (flow, leg), socket);
@@ -563,6 +570,10 @@ impl Core {
 
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
+        // What is done is done, be there a factory that has not let go yet.
+        if let Some(ended) = self.ended.take() {
+            self.answer(ended, clock::now_ms());
+        }
         let committed = self.table.close();
         let Self { table, control, clients, world, .. } = self;
         if let Some(answer) = control.stop(table, committed) {

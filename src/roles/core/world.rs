@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
-use crate::relay::{Flows, Leg, Means, Pipes, UdpFlows};
+use crate::relay::{Flows, Means, Pipes, UdpFlows};
 use crate::sandbox::Achieved;
 use crate::sys::datagram::Batch;
 use crate::sys::epoll::Epoll;
@@ -168,7 +168,8 @@ impl World {
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
             tally(stats, &report);
-            if let Some(Reached(Some(Answered { client, target }))) = report.reached {
+            let reached = report.reached.and_then(|Reached(answered)| answered);
+            if let Some(Answered { client, target }) = reached.or(report.turn) {
                 stats.set_answered(client, target);
             }
         }
@@ -188,11 +189,9 @@ pub(super) fn tally(stats: &mut Stats, report: &Report) {
     stats.bytes_spliced += report.moved.spliced;
     stats.connected += u64::from(report.reached.is_some());
     stats.dropped += report.dropped;
-    match report.unreachable {
-        Some((Leg::Client, errors)) => stats.reset_by_client += errors,
-        Some((Leg::Target, errors)) => stats.reset_by_target += errors,
-        None => {}
-    }
+    let [of_client, of_target] = report.unreachable;
+    stats.reset_by_client += of_client;
+    stats.reset_by_target += of_target;
     let Some(ending) = report.ended else { return };
     match ending {
         Ending::Finished | Ending::Killed => {}

@@ -258,14 +258,24 @@ pub(crate) fn accept(
     origin
 }
 
+/// A key in words; of UDP it says so.
+pub(crate) fn name(key: &Key) -> String {
+    name_of(key.protocol, key.socket_address())
+}
+
+pub(crate) fn name_of(protocol: Protocol, address: SocketAddr) -> String {
+    match protocol {
+        Protocol::Tcp => address.to_string(),
+        Protocol::Udp => format!("{address}/udp"),
+    }
+}
+
 /// The number of each socket that listens.
 pub(crate) fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
     let slots = table.slots.iter();
     slots
         .filter_map(|(_, slot)| match &slot.state {
-            State::Listening(socket) => {
-                Some((slot.key.socket_address().to_string(), socket.number))
-            }
+            State::Listening(socket) => Some((name(&slot.key), socket.number)),
             _ => None,
         })
         .collect()
