@@ -13,7 +13,7 @@ use crate::sys::socket::Keepalive;
 use crate::sys::{Errno, Result, fd, unix};
 use crate::wire::Protocol;
 use core::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// The core has ended with answers that it had not read.
 const GONE: Errno = Errno(libc::ECONNRESET);
