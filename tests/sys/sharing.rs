@@ -186,17 +186,17 @@ fn socket_that_hears_one_peer_hears_no_other_networks() {
         let loopback = socket::interface_index("lo").expect("lo");
         let own =
             |port| SocketAddrV6::new("fe80::1".parse().expect("an address"), port, 0, loopback);
-        let receiver = bound(own(0).into());
+        let hearing = bound(own(0).into());
         let peer = bound(own(0).into());
-        socket::connect(peer.as_fd(), &address_of(&receiver)).expect("connect");
+        socket::connect(peer.as_fd(), &address_of(&hearing)).expect("connect");
         let mut batch = batch();
         for (scope, heard) in [(loopback + 1, false), (loopback, true), (0, true)] {
             let mut hears = own(address_of(&peer).port());
             hears.set_scope_id(scope);
-            datagram::hear_only(receiver.as_fd(), &hears.into()).expect("a filter");
+            datagram::hear_only(hearing.as_fd(), &hears.into()).expect("a filter");
             assert_eq!(datagram::send(peer.as_fd(), b"x"), Ok(1));
-            let received = batch.receive(receiver.as_fd(), true);
-            assert_eq!(received, if heard { Ok(1) } else { Err(NOTHING) }, "{scope}");
+            let taken = batch.receive(hearing.as_fd(), true);
+            assert_eq!(taken, if heard { Ok(1) } else { Err(NOTHING) }, "{scope}");
         }
     });
 }

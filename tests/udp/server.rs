@@ -48,7 +48,7 @@ fn serves_when_it_is_asked_to() {
     fd::raise_descriptor_limit().expect("a limit");
     for ip in ["127.0.0.1", "::1"] {
         let at = move |port| SocketAddr::new(ip.parse().expect("an address"), port);
-        serve(at(ECHO), |socket, peer, bytes| answer(socket, peer, bytes));
+        serve(at(ECHO), answer);
         serve(at(TALKER), talk);
         for port in TAGGED {
             serve(at(port), tagged);
