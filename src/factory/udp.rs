@@ -29,17 +29,17 @@ pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
 ///
 /// All such sockets of one address have SO_REUSEADDR, or the second could not be bound; the listener
 /// has it for the time of the bind alone, and as long as it has not, nobody else can bind the port. Until
-/// the socket is connected it would take what other peers send: that is lost.
+/// the socket is connected the kernel chooses it for what other peers send, too, which is lost; it keeps its
+/// filter, for of what was chosen then some comes afterwards.
 pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     let socket = place.socket()?;
-    datagram::drop_all(socket.as_fd())?;
+    datagram::hear_only(socket.as_fd(), peer)?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     socket::set_reuse_address(listener, true)?;
     let bound = socket::bind(socket.as_fd(), &place.address);
     socket::set_reuse_address(listener, false)?;
     bound?;
     socket::connect(socket.as_fd(), peer)?;
-    datagram::drop_none(socket.as_fd())?;
     // Where the kernel cannot, datagrams come one by one.
     let _ = datagram::set_receive_offload(socket.as_fd());
     Ok(socket)

@@ -431,6 +431,8 @@ const NO_ENTRY_FOR: &[(Policy, &str, [u64; 6], &str)] = &[
     (Policy::GuestFactory, "setsockopt", [9, 1, 25, 0, 16, 0], "SO_BINDTODEVICE"),
     (Policy::GuestFactory, "setsockopt", [9, 1, 26, 0, 16, 0], "SO_ATTACH_FILTER"),
     (Policy::GuestFactory, "setsockopt", [9, 1, 27, 0, 4, 0], "SO_DETACH_FILTER"),
+    (Policy::HostFactory, "setsockopt", [9, 1, 27, 0, 4, 0], "SO_DETACH_FILTER"),
+    (Policy::GuestFactoryReverse, "setsockopt", [9, 1, 27, 0, 4, 0], "SO_DETACH_FILTER"),
     (Policy::GuestFactoryReverse, "bind", [3, 0x1000, 110, 0, 0, 0], "its channel to a path"),
     (Policy::GuestFactoryReverse, "bind", [6, 0x1000, 12, 0, 0, 0], "its questions to a group"),
     (Policy::Supervisor, "waitid", [0, 0, 0, 4, 0, 0], "any child"),
