@@ -77,3 +77,83 @@ impl Index {
         to.wrapping_sub(from) & (self.places.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::hash::Hasher;
+
+    /// So few hashes that most keys collide.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Key {
+        hash: u8,
+        number: u8,
+    }
+
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            self.hash.hash(hasher);
+        }
+    }
+
+    const KEYS: usize = 16;
+
+    /// An index as its owner has it, and what it should be.
+    struct Test {
+        index: Index,
+        keys: [Option<Key>; KEYS],
+        model: HashMap<(u8, u8), u32>,
+    }
+
+    impl Test {
+        fn find(&self, key: Key) -> Option<u32> {
+            self.index.find(&key, |place| self.keys[place as usize] == Some(key))
+        }
+
+        /// Puts a key in that is not there, and takes it out if it is.
+        fn turn(&mut self, key: Key) {
+            if let Some(place) = self.model.remove(&(key.hash, key.number)) {
+                self.index.remove(&key, place, |place| self.keys[place as usize]);
+                self.keys[place as usize] = None;
+            } else if let Some(free) = self.keys.iter().position(Option::is_none) {
+                let place = u32::try_from(free).expect("few");
+                self.keys[free] = Some(key);
+                self.index.insert(&key, place);
+                self.model.insert((key.hash, key.number), place);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn index_is_a_map_whatever_collides(
+            hashes in 1_u8..9,
+            turns in prop::collection::vec((any::<u8>(), 0_u8..6), 0..400),
+        ) {
+            let index = Index::new(2 * KEYS);
+            let mut test = Test { index, keys: [None; KEYS], model: HashMap::new() };
+            for (hash, number) in turns {
+                test.turn(Key { hash: hash % hashes, number });
+                for (hash, number) in (0..hashes).flat_map(|hash| (0..6).map(move |n| (hash, n))) {
+                    let wanted = test.model.get(&(hash, number)).copied();
+                    prop_assert_eq!(test.find(Key { hash, number }), wanted);
+                }
+            }
+            prop_assert_eq!(
+                test.index.places.iter().filter(|&&place| place != 0).count(),
+                test.model.len()
+            );
+        }
+    }
+
+    #[test]
+    fn key_that_is_not_there_is_not_taken_out() {
+        let mut index = Index::new(4);
+        let key = |place| Some(Key { hash: 0, number: u8::try_from(place).expect("few") });
+        index.insert(&key(0), 0);
+        index.remove(&key(1), 1, |place| Some(key(place)));
+        assert_eq!(index.find(&key(0), |place| place == 0), Some(0));
+    }
+}

@@ -133,7 +133,8 @@ pub const TRANSACTION_DEADLINE_MS: u32 = 30_000;
 /// is there, and given up a minute later; so is a target that has not answered a connect in ten seconds,
 /// and a half-closed flow that has moved nothing for an hour. Of UDP, who has not been answered is forgotten
 /// after half a minute of silence, and who has been after two (RFC 4787, REQ-5). No TCP_USER_TIMEOUT: the kernel counts
-/// its own questions to a full receiver, answered or not, so a reader that pauses would be cut off.
+/// its own questions to a full receiver, answered or not, so a reader that pauses would be cut off. Nothing tells of
+/// a service that begins to listen, so it is asked for ten times a second where rules depend on it.
 pub const TIMES: Times = Times {
     keepalive: Keepalive { idle_s: 60, interval_s: 10, probes: 6, unacknowledged_ms: 0 },
     patience: Patience {
@@ -141,6 +142,7 @@ pub const TIMES: Times = Times {
         half_closed_ms: 3_600_000,
         udp: UdpPatience { unanswered_ms: 30_000, answered_ms: 120_000 },
     },
+    if_listening_ms: 100,
 };
 
 /// Slots or ports that a step of a change looks at, and sockets that it does something to, before
@@ -148,6 +150,10 @@ pub const TIMES: Times = Times {
 pub const LOOKS: usize = 4096;
 /// See [`LOOKS`].
 pub const SOCKETS: usize = 64;
+
+/// Questions whether somebody listens at a target that are on their way or not acted on at a time, of up to 32
+/// ports each. 128 × 150 bytes = 19 KiB.
+pub const QUESTIONS: usize = 128;
 
 /// How often a listener that retires has a turn of [`SOCKETS`] connections out of its backlog: what is there, of which the kernel
 /// keeps 4,096 (net.core.somaxconn), is served.

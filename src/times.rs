@@ -14,6 +14,8 @@ pub struct Times {
     pub keepalive: Keepalive,
     /// For every flow: the core does.
     pub patience: Patience,
+    /// From one question whether a target listens to the next, where a listener depends on it.
+    pub if_listening_ms: u64,
 }
 
 /// An option that sets one.
@@ -35,11 +37,13 @@ pub enum Setting {
     UdpTimeout,
     /// See [`UdpPatience::answered_ms`](crate::relay::udp::UdpPatience).
     UdpStreamTimeout,
+    /// See [`Times::if_listening_ms`].
+    IfListeningInterval,
 }
 
 impl Setting {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::KeepaliveIdle,
         Self::KeepaliveInterval,
         Self::KeepaliveProbes,
@@ -48,6 +52,7 @@ impl Setting {
         Self::HalfClosedTimeout,
         Self::UdpTimeout,
         Self::UdpStreamTimeout,
+        Self::IfListeningInterval,
     ];
 
     /// The option, what it may be, and that in words.
@@ -65,6 +70,10 @@ impl Setting {
             }
             Self::UdpTimeout => ("--udp-timeout", 1..=86_400, "1 to 86400 seconds"),
             Self::UdpStreamTimeout => ("--udp-stream-timeout", 1..=86_400, "1 to 86400 seconds"),
+            // More often it would be most of what a daemon does, less often nobody would wait for it.
+            Self::IfListeningInterval => {
+                ("--if-listening-interval", 10..=60_000, "10 to 60000 milliseconds")
+            }
         }
     }
 
@@ -106,7 +115,7 @@ impl Given {
     /// What holds where these are given and all others stay as in `times`.
     #[must_use]
     pub fn over(self, mut times: Times) -> Times {
-        let Times { keepalive, patience } = &mut times;
+        let Times { keepalive, patience, if_listening_ms } = &mut times;
         for (setting, value) in Setting::ALL.into_iter().zip(self.0) {
             let Some(value) = value else { continue };
             let ms = 1000 * u64::from(value);
@@ -121,6 +130,7 @@ impl Given {
                 }
                 Setting::UdpTimeout => patience.udp.unanswered_ms = ms,
                 Setting::UdpStreamTimeout => patience.udp.answered_ms = ms,
+                Setting::IfListeningInterval => *if_listening_ms = u64::from(value),
             }
         }
         times
@@ -140,7 +150,7 @@ mod tests {
             assert_eq!(setting as usize, at);
             let (option, bounds, wanted) = setting.facts();
             let (least, most) = bounds.into_inner();
-            let of = wanted.trim_end_matches(" seconds");
+            let of = wanted.trim_end_matches(" seconds").trim_end_matches(" milliseconds");
             assert_eq!(of, format!("{least} to {most}"), "{option}");
             for number in [least, most] {
                 assert_eq!(setting.parse(&number.to_string()), Some(number), "{option}");
@@ -154,7 +164,7 @@ mod tests {
         let keepalive = Keepalive { idle_s: 7, interval_s: 7, probes: 7, unacknowledged_ms: 7000 };
         let udp = UdpPatience { unanswered_ms: 7000, answered_ms: 7000 };
         let patience = Patience { connect_ms: 7000, half_closed_ms: 7000, udp };
-        assert_eq!(given.over(TIMES), Times { keepalive, patience });
+        assert_eq!(given.over(TIMES), Times { keepalive, patience, if_listening_ms: 7 });
     }
 
     #[test]

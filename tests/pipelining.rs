@@ -42,6 +42,7 @@ fn table(generation: u64, rules: &[Rule], request: Request) -> Answer {
             bytes_spliced: 0,
             dropped: 0,
             waiting_listeners: 0,
+            paused_listeners: 0,
         }),
         Request::Begin { .. } | Request::Insert { .. } => {
             Answer::Done(TableState { generation, rules: total })

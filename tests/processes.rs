@@ -247,8 +247,8 @@ fn each_process_has_its_descriptors_and_none_of_the_callers() {
         &["socket:"; 3],
     ];
     assert_eq!(descriptors(pids[SUPERVISOR], &own), supervisor.concat());
-    // The channel and the link; the guest's two to the kernel.
-    for (factory, sockets) in [(HOST, 2), (GUEST, 4)] {
+    // The channel and the link; the guest's three to the kernel.
+    for (factory, sockets) in [(HOST, 2), (GUEST, 5)] {
         let expected = [&["/dev/null", "/dev/null", "pipe:"][..], &vec!["socket:"; sockets]];
         assert_eq!(descriptors(pids[factory], &own), expected.concat());
     }

@@ -167,6 +167,7 @@ fn counters() -> Counters {
         bytes_spliced: 1 << 40,
         dropped: 19,
         waiting_listeners: 2,
+        paused_listeners: 1,
     }
 }
 

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 
-from . import processes
+from . import processes, workloads
 from .peers import ECHO_PORT, SERVERS, STREAM_PORT, CannotRun, Peer
 
 # More than any workload has at a time.
@@ -128,4 +128,22 @@ class Nginx(Joining):
             lambda numbers: command, lambda numbers: {"NGINX": "".join(f"{number};" for number in numbers)})
 
 
-KINDS = {"socket-proxyd": SocketProxyd, "haproxy": HAProxy, "nginx": Nginx}
+class Socat(Joining):
+    """Two of them, joined by a socket that keeps datagrams apart; each forks for a new peer."""
+
+    program = "socat"
+    package = "socat"
+    protocols = (workloads.UDP,)
+
+    def joining(self, enter):
+        _, echo = self.ports
+        # Peers that have gone leave processes behind without it.
+        limits = ["-T", "20", "-b", "65536"]
+        path = os.path.join(self.folder, "joint")
+        yield [*enter, self.program, *limits, f"UNIX-LISTEN:{path},type=5,fork,unlink-early",
+               f"UDP:127.0.0.1:{ECHO_PORT}"], {}
+        yield [self.program, *limits, f"UDP-LISTEN:{echo},bind=127.0.0.1,fork,reuseaddr",
+               f"UNIX-CONNECT:{path},type=5,retry=100,interval=0.1"], {}
+
+
+KINDS = {"socket-proxyd": SocketProxyd, "haproxy": HAProxy, "nginx": Nginx, "socat": Socat}

@@ -21,6 +21,7 @@ SCRIPT = """
 printf servers >/proc/self/comm
 iperf3 --server --bind 127.0.0.1 --port "$2" >/dev/null 2>&1 &
 "$1" serve --listen "127.0.0.1:$3" >/dev/null &
+"$1" echo --listen "127.0.0.1:$3" >/dev/null &
 wait
 """
 
@@ -37,9 +38,13 @@ class Peer:
     package = ""
     # A device that its user must be able to open.
     device = None
+    # What it forwards.
+    protocols = (workloads.TCP,)
 
-    def __init__(self, name, program, load, folder):
+    def __init__(self, name, program, load, folder, protocols=(workloads.TCP,)):
         self.name = name
+        # Of these, those that are measured.
+        self.protocols = [each for each in self.protocols if each in protocols]
         self.load = load
         self.folder = os.path.join(folder, name)
         os.makedirs(self.folder, exist_ok=True)
@@ -81,7 +86,7 @@ class Peer:
 
     def wait_until_it_works(self):
         """Nothing is measured before both ports lead somewhere, or after 10 seconds without."""
-        for reached in (workloads.reaches_echo, workloads.reaches_stream):
+        for reached in (each for protocol in self.protocols for each in workloads.REACHED[protocol]):
             if not workloads.retry(lambda: reached(self), self.is_alive):
                 raise CannotRun(self.last_words())
 
@@ -114,6 +119,7 @@ class Direct(Peer):
     """No forwarder: the servers listen on the host's loopback."""
 
     program = "sh"
+    protocols = (workloads.TCP, workloads.UDP)
 
     def commands(self):
         yield self.servers(*self.ports), {}
@@ -127,11 +133,13 @@ class Direct(Peer):
 
 class Pesto(Peer):
     program = "pesto"
+    protocols = (workloads.TCP, workloads.UDP)
 
     def commands(self):
         stream, echo = self.ports
+        udp = ["-p", f"127.0.0.1:{echo}:{ECHO_PORT}/udp"] if workloads.UDP in self.protocols else []
         yield [self.program, "run", "--control", self.socket(), "-p", f"127.0.0.1:{stream}:{STREAM_PORT}",
-               "-p", f"127.0.0.1:{echo}:{ECHO_PORT}", "--", *self.servers()], {}
+               "-p", f"127.0.0.1:{echo}:{ECHO_PORT}", *udp, "--", *self.servers()], {}
 
     def socket(self):
         folder = os.path.join(self.folder, "control")
@@ -143,15 +151,19 @@ class Pesto(Peer):
 
 
 class Pasta(Peer):
+    """With the same port outside and inside: the version of Debian 12 loses answers from another one."""
+
     program = "pasta"
     package = "passt"
     device = TAP
+    protocols = (workloads.TCP, workloads.UDP)
 
     def commands(self):
         stream, echo = self.ports
+        udp = f"127.0.0.1/{echo}" if workloads.UDP in self.protocols else "none"
         yield [self.program, "--quiet", "--config-net", "-t", f"127.0.0.1/{stream}:{STREAM_PORT}",
-               "-t", f"127.0.0.1/{echo}:{ECHO_PORT}", "-u", "none", "-T", "none", "-U", "none",
-               "--", *self.servers()], {}
+               "-t", f"127.0.0.1/{echo}", "-u", udp, "-T", "none", "-U", "none",
+               "--", *self.servers(echo=echo)], {}
 
 
 class RootlessKit(Peer):

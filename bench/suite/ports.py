@@ -11,9 +11,10 @@ def free_ports(count):
     found = []
     while len(found) < count:
         port = random.randrange(10000, max(first, 20000))
-        with socket.socket() as attempt:
+        with socket.socket() as attempt, socket.socket(type=socket.SOCK_DGRAM) as other:
             try:
                 attempt.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port))
                 found.append(port)
             except OSError:
                 continue

@@ -21,7 +21,7 @@ use pesto::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use pesto::sys::Errno;
 use pesto::table::{Committed, Request as Asked, State, Step, Table};
 use pesto::wire::{
-    Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Outcome, Request, RuleId, Which,
+    Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Outcome, Request, Rule, RuleId, Which,
 };
 use std::collections::VecDeque;
 
@@ -206,8 +206,11 @@ impl Daemon {
             24 => Request::Rollback,
             25 => Request::Status,
             26 if kind & 0xc0 == 0xc0 => Request::Stop { drain_ms: bytes.number() },
-            27 => return (frame(bytes.take(FRAME_SIZE)), FRAME_SIZE),
-            28 => return (with_good_header(frame(bytes.take(FRAME_SIZE))), FRAME_SIZE),
+            27 => return (unconditional(frame(bytes.take(FRAME_SIZE))), FRAME_SIZE),
+            28 => {
+                let frame = with_good_header(frame(bytes.take(FRAME_SIZE)));
+                return (unconditional(frame), FRAME_SIZE);
+            }
             29 => return (with_good_header([0; FRAME_SIZE]), usize::from(bytes.byte())),
             _ => Request::Hello,
         };
@@ -440,5 +443,16 @@ impl Daemon {
                 self.answer(asked, 0);
             }
         }
+    }
+}
+
+/// No rule listens only while its target does: there are no targets here, and nobody to ask about them.
+fn unconditional(frame: Frame) -> Frame {
+    match Request::parse(&frame) {
+        Ok((sequence, Request::Insert { rule, replace })) => {
+            let rule = Rule { if_listening: false, ..rule };
+            Request::Insert { rule, replace }.encode(sequence)
+        }
+        _ => frame,
     }
 }

@@ -177,6 +177,10 @@ impl Effects<Socket> for Space {
         Ok(())
     }
 
+    fn shut(&mut self, _: Ref, _: &Socket) -> Result<(), Errno> {
+        panic!("no rule depends on its target");
+    }
+
     fn retire(&mut self, _: Ref, key: Key, socket: &Socket, _: &Entry, _: Ref) -> Retired {
         assert_eq!(self.may, May::Commit, "a listener goes without a commit");
         let address = self.change(socket, |state| {

@@ -234,6 +234,8 @@ fn counters(generation: u64, bytes: &mut Bytes<'_>) -> Counters {
         bytes_to_client: number,
         bytes_spliced: number,
         waiting_listeners: 0,
+        paused_listeners: 0,
+        dropped: number,
     }
 }
 
@@ -253,5 +255,6 @@ fn status(generation: u64, bytes: &mut Bytes<'_>) -> DaemonStatus {
         landlock_abi: 0,
         sandbox: SandboxMode::Strict,
         no_local_port: 0,
+        sent_singly: 0,
     }
 }

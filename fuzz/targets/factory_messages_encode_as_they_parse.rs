@@ -26,8 +26,12 @@ fn check_request(bytes: &[u8; REQUEST]) {
     let (address, said) = match request.work {
         Work::Listen(Place { address, .. })
         | Work::Reply { place: Place { address, .. }, .. }
-        | Work::Connect(_, Destination::Named(address)) => (Some(address.ip()), address.port()),
-        Work::Connect(_, Destination::Automatic(_, port)) => (None, port),
+        | Work::Connect(_, Destination::Named(address))
+        | Work::Listening { destination: Destination::Named(address), .. } => {
+            (Some(address.ip()), address.port())
+        }
+        Work::Connect(_, Destination::Automatic(_, port))
+        | Work::Listening { destination: Destination::Automatic(_, port), .. } => (None, port),
         Work::Pick { address, width, from, .. } => {
             assert_eq!(from.to_le_bytes(), bytes[14..16]);
             (address.map(|address| address.ip()), width)
@@ -50,6 +54,10 @@ fn check_answer(bytes: &[u8; ANSWER]) {
         Ok(Made::Socket) => assert!(done && bytes[14] == 1),
         Ok(Made::Port(_)) => assert!(done && bytes[14] == 0),
         Ok(Made::Nothing) => assert!(done && bytes[12..15] == [0, 0, 2]),
+        Ok(Made::Listening(ports)) => {
+            assert_eq!(ports.to_le_bytes(), bytes[8..12]);
+            assert_eq!(bytes[12..15], [0, 0, 3]);
+        }
         Err(errno) => assert!(!done && errno.0 != 0 && bytes[14] == 0),
     }
 }

@@ -42,7 +42,8 @@ fn check_wish(wish: &Wish) {
 fn check_value(bytes: &mut Bytes<'_>) {
     let Ok(rule) = bytes.rule().checked() else { return };
     let Rule { side, protocol, bind, ports, .. } = rule;
-    let interface = Interface::new(bytes.take(usize::from(bytes.byte() % 16)));
+    let len = usize::from(bytes.byte() % 16);
+    let interface = Interface::new(bytes.take(len));
     let if_listening = bytes.byte() & 1 != 0;
     let Some(target) = pesto::wire::PortRange::from_width(rule.target.first_port, ports.width())
     else {

@@ -275,6 +275,10 @@ pub struct Times {
     /// [default: 120]
     #[arg(long, value_name = "S", value_parser = seconds(Setting::UdpStreamTimeout))]
     pub udp_stream_timeout: Option<u32>,
+    /// In milliseconds: so often it is asked whether somebody listens where rules lead that listen only
+    /// then; 10 to 60000 [default: 100]
+    #[arg(long, value_name = "MS", value_parser = seconds(Setting::IfListeningInterval))]
+    pub if_listening_interval: Option<u32>,
 }
 
 /// Reads one as the daemon does.
@@ -295,6 +299,7 @@ impl From<Times> for Given {
                 Setting::HalfClosedTimeout => times.half_closed_timeout,
                 Setting::UdpTimeout => times.udp_timeout,
                 Setting::UdpStreamTimeout => times.udp_stream_timeout,
+                Setting::IfListeningInterval => times.if_listening_interval,
             };
         }
         given

@@ -27,7 +27,7 @@ use crate::wire::{
     Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
 use reach::Reach;
-use refusal::{conflict, refused};
+use refusal::{conflict, refused, unsupported};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -274,7 +274,13 @@ fn change(
     let answers = session.ask_all(draft.requests.iter().copied())?;
     for (request, answer) in draft.requests.iter().zip(&answers) {
         if !matches!(answer, Answer::Done(_)) {
-            return Err(refused(session, &draft.names.of_request(request), answer));
+            let words = draft.names.of_request(request);
+            return Err(match (request, answer) {
+                (Request::Insert { rule, .. }, Answer::Refused(Refusal::Unsupported, _)) => {
+                    unsupported(&words, rule)
+                }
+                _ => refused(session, &words, answer),
+            });
         }
     }
     let failed = match session.ask(Request::Prepare)? {

@@ -21,6 +21,8 @@ const BOUND: &str = "; the daemon was started with --allow-bind, which does not 
 const ALLOWED: &str = "; the daemon was not started with that allowed: start it again with -r, or \
                        with --allow-reverse ADDRESS:PORT (pesto run, pesto attach)";
 
+const NO_DEVICE: &str = "; there is no such interface, `ip link` lists those that are";
+
 /// What the user calls a rule, and the rule itself.
 #[derive(Clone, Debug)]
 pub struct Called {
@@ -173,7 +175,11 @@ fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
-        let mend = if errno.0 == libc::EPERM { called.forbidden() } else { "" };
+        let mend = match errno.0 {
+            libc::EPERM => called.forbidden(),
+            libc::ENODEV => NO_DEVICE,
+            _ => "",
+        };
         return format!("{words}: no free port at {address}: {errno}{mend}");
     };
     let mend = match holders.of(failure, called) {
@@ -206,7 +212,7 @@ fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
              choose a higher one"
                 .to_owned()
         }
-        libc::ENODEV => "; there is no such interface, `ip link` lists those that are".to_owned(),
+        libc::ENODEV => NO_DEVICE.to_owned(),
         libc::EADDRINUSE => format!(
             "; another program has it (as root, `ss -{letter}lnp 'sport = {port}'` shows which), choose another port"
         ),

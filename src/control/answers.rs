@@ -49,6 +49,7 @@ fn counted(generation: u64, id: RuleId, listeners: Listeners, stats: &Stats) -> 
         bytes_spliced: stats.bytes_spliced,
         dropped: stats.dropped,
         waiting_listeners: stats.waiting,
+        paused_listeners: listeners.paused,
     })
 }
 

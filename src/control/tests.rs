@@ -74,6 +74,10 @@ impl Effects<Socket> for World {
         self.kernel.listen(slot, key, socket)
     }
 
+    fn shut(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.shut(slot, socket)
+    }
+
     fn retire(
         &mut self,
         slot: Ref,

@@ -21,6 +21,8 @@ pub enum Product {
     Socket(OwnedFd),
     /// The port of a pick.
     Port(u16),
+    /// Which ports somebody listens on, a bit each.
+    Listening(u32),
     /// Nothing, but everything before it is done.
     Nothing,
 }
@@ -154,6 +156,7 @@ impl Channel {
                 self.sockets.take_first().map(Product::Socket).ok_or(Errno(libc::EMFILE))
             }
             Ok(Made::Port(port)) => Ok(Product::Port(port)),
+            Ok(Made::Listening(ports)) => Ok(Product::Listening(ports)),
             Ok(Made::Nothing) => Ok(Product::Nothing),
             Err(errno) => Err(errno),
         };

@@ -5,12 +5,12 @@
 //! | request, 88 bytes | | answer, 16 bytes | |
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
-//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release | 8 | errno u32, 0 = done |
+//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening | 8 | errno u32, 0 = done; which ports of a listening |
 //! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
-//! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for |
+//! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for, 3 = ports |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
 //! | 13 | protocol u8: 6 TCP, 17 UDP; nothing, release: 0 | | |
-//! | 14 | pick: port u16 from which on, 0 = any; reply: the peer's port | | |
+//! | 14 | u16, pick: port from which on, 0 = any; reply: the peer's port; listening: how many in a row | | |
 //! | 16 | address, 16 bytes | | |
 //! | 32 | scope id u32 | | |
 //! | 36 | reply: the peer's scope id u32 | | |
@@ -26,6 +26,8 @@ use static_assertions::const_assert;
 
 /// The most requests in one packet; bounded by the descriptors that its answer may carry.
 pub const BATCH: usize = 128;
+/// The most ports that one request may ask about: a bit of its answer each.
+pub const PORTS: u16 = 32;
 /// Length of a request in bytes.
 pub const REQUEST: usize = 88;
 /// Length of an answer in bytes.
@@ -132,6 +134,16 @@ pub enum Work {
         /// The token of the request that the listener was made for.
         listener: u64,
     },
+    /// Which of `count` ports in a row somebody listens on, from the destination's on, so that a connect
+    /// would succeed: of an automatic destination on either family.
+    Listening {
+        /// For what.
+        protocol: Protocol,
+        /// Where, and the first port.
+        destination: Destination,
+        /// How many, 1 to [`PORTS`]. None of them is past 65535.
+        count: u16,
+    },
     /// The UDP listener that was made for a request of this token is closed: what the factory kept of it
     /// goes. Answered with [`Made::Nothing`].
     Release,
@@ -165,6 +177,8 @@ pub enum Made {
     Socket,
     /// A port number.
     Port(u16),
+    /// A bit for each port that was asked about, the first one's the lowest: whether somebody listens.
+    Listening(u32),
     /// What was asked for: nothing.
     Nothing,
 }
@@ -175,6 +189,7 @@ const PICK: u8 = 3;
 const NOTHING: u8 = 4;
 const REPLY: u8 = 5;
 const RELEASE: u8 = 6;
+const LISTENING: u8 = 7;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -187,16 +202,14 @@ impl Request {
                 bytes[8] = LISTEN;
                 put_place(&mut bytes, &place);
             }
-            Work::Connect(protocol, Destination::Named(address)) => {
+            Work::Connect(protocol, destination) => {
                 bytes[8] = CONNECT;
-                put_place(&mut bytes, &Place { protocol, address, interface: None });
+                put_destination(&mut bytes, protocol, &destination);
             }
-            Work::Connect(protocol, Destination::Automatic(family, port)) => {
-                bytes[8] = CONNECT;
-                bytes[9] = if family == Family::V4 { 4 } else { 6 };
-                bytes[10..12].copy_from_slice(&port.to_le_bytes());
-                bytes[12] = AUTOMATIC;
-                bytes[13] = protocol.code();
+            Work::Listening { protocol, destination, count } => {
+                bytes[8] = LISTENING;
+                put_destination(&mut bytes, protocol, &destination);
+                bytes[14..16].copy_from_slice(&count.to_le_bytes());
             }
             Work::Pick { protocol, address, interface, width, from } => {
                 bytes[8] = PICK;
@@ -241,31 +254,38 @@ impl Request {
             _ => Some(Interface::new(padded.split(|&byte| byte == 0).next()?)?),
         };
         let place = || Some(Place { protocol: protocol()?, address: named(port)?, interface });
-        let work = match (bytes[8], bytes[9], bytes[12]) {
-            (LISTEN, ..) => Work::Listen(place()?),
-            (CONNECT, 4, AUTOMATIC) => {
-                Work::Connect(protocol()?, Destination::Automatic(Family::V4, port))
+        let destination = || match (bytes[9], bytes[12]) {
+            (4, AUTOMATIC) => Some(Destination::Automatic(Family::V4, port)),
+            (6, AUTOMATIC) => Some(Destination::Automatic(Family::V6, port)),
+            _ => named(port).map(Destination::Named),
+        };
+        let work = match (bytes[8], bytes[9]) {
+            (LISTEN, _) => Work::Listen(place()?),
+            (CONNECT, _) => Work::Connect(protocol()?, destination()?),
+            (LISTENING, _) => {
+                let last = port.checked_add(second_port.checked_sub(1)?);
+                if second_port > PORTS || last.is_none() {
+                    return None;
+                }
+                let (protocol, destination) = (protocol()?, destination()?);
+                Work::Listening { protocol, destination, count: second_port }
             }
-            (CONNECT, 6, AUTOMATIC) => {
-                Work::Connect(protocol()?, Destination::Automatic(Family::V6, port))
-            }
-            (CONNECT, ..) => Work::Connect(protocol()?, Destination::Named(named(port)?)),
             // No ports at all are no search.
-            (PICK, ..) if port == 0 => return None,
-            (PICK, family, _) => Work::Pick {
+            (PICK, _) if port == 0 => return None,
+            (PICK, family) => Work::Pick {
                 protocol: protocol()?,
                 address: if family == 0 { None } else { Some(named(0)?) },
                 interface,
                 width: port,
                 from: second_port,
             },
-            (REPLY, ..) => Work::Reply {
+            (REPLY, _) => Work::Reply {
                 place: place()?,
                 peer: address_at(56, second_port, u32_at(36)?)?,
                 listener: u64_at(72)?,
             },
-            (RELEASE, ..) => Work::Release,
-            (NOTHING, ..) => Work::Nothing,
+            (RELEASE, _) => Work::Release,
+            (NOTHING, _) => Work::Nothing,
             _ => return None,
         };
         let request = Self { token, work };
@@ -283,6 +303,10 @@ impl Answer {
             Ok(Made::Socket) => bytes[14] = 1,
             Ok(Made::Port(port)) => bytes[12..14].copy_from_slice(&port.to_le_bytes()),
             Ok(Made::Nothing) => bytes[14] = 2,
+            Ok(Made::Listening(ports)) => {
+                bytes[8..12].copy_from_slice(&ports.to_le_bytes());
+                bytes[14] = 3;
+            }
             Err(errno) => bytes[8..12].copy_from_slice(&errno.0.to_le_bytes()),
         }
         bytes
@@ -295,6 +319,7 @@ impl Answer {
         let outcome = match (errno, bytes[14]) {
             (0, 1) => Ok(Made::Socket),
             (0, 2) => Ok(Made::Nothing),
+            (ports, 3) => Ok(Made::Listening(ports.cast_unsigned())),
             (0, _) => Ok(Made::Port(u16::from_le_bytes([bytes[12], bytes[13]]))),
             (errno, _) => Err(Errno(errno)),
         };
@@ -307,6 +332,18 @@ fn put_place(bytes: &mut [u8; REQUEST], place: &Place) {
     put_address(bytes, &place.address);
     bytes[13] = place.protocol.code();
     put_interface(bytes, place.interface);
+}
+
+fn put_destination(bytes: &mut [u8; REQUEST], protocol: Protocol, destination: &Destination) {
+    bytes[13] = protocol.code();
+    match destination {
+        Destination::Named(address) => put_address(bytes, address),
+        Destination::Automatic(family, port) => {
+            bytes[9] = if *family == Family::V4 { 4 } else { 6 };
+            bytes[10..12].copy_from_slice(&port.to_le_bytes());
+            bytes[12] = AUTOMATIC;
+        }
+    }
 }
 
 fn put_address(bytes: &mut [u8; REQUEST], address: &SocketAddr) {
@@ -373,6 +410,16 @@ mod tests {
             },
             Work::Reply { place, peer: v6, listener: u64::MAX },
             Work::Reply { place: Place { protocol, ..Place::tcp(v4) }, peer: v4, listener: 1 },
+            Work::Listening {
+                protocol: Protocol::Tcp,
+                destination: Destination::Named(v6),
+                count: 32,
+            },
+            Work::Listening {
+                protocol,
+                destination: Destination::Automatic(Family::V4, 65535),
+                count: 1,
+            },
             Work::Release,
             Work::Nothing,
         ];
@@ -407,7 +454,8 @@ mod tests {
 
     #[test]
     fn answer_reads_back_as_it_was_laid_out() {
-        for outcome in [Ok(Made::Socket), Ok(Made::Port(4711)), Ok(Made::Nothing), Err(Errno(98))] {
+        let made = [Made::Socket, Made::Port(4711), Made::Nothing, Made::Listening(1 << 31)];
+        for outcome in made.map(Ok).into_iter().chain([Err(Errno(98))]) {
             let answer = Answer { token: u64::MAX, outcome };
             assert_eq!(Answer::parse(&answer.encode()), Some(answer));
             let mut bytes = answer.encode();

@@ -35,6 +35,10 @@ impl Policy {
         let may = match work {
             Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
             Work::Connect(_, destination) => self.may_connect(*destination),
+            // It tells no more than a connect would.
+            Work::Listening { destination, .. } => {
+                matches!(self, Self::Guest { .. }) && self.may_connect(*destination)
+            }
             // Each port that it looks at is asked for.
             Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
             // Beside a listener of its own, which the policy has allowed.
@@ -137,7 +141,9 @@ mod tests {
             assert_eq!(host.check(&work), Ok(()));
             assert_eq!(guest.check(&work), REFUSED);
         }
-        for work in [connect("127.0.0.1:80"), automatic(Family::V6, 80)] {
+        let destination = Destination::Automatic(Family::V4, 80);
+        let asked = Work::Listening { protocol: Protocol::Udp, destination, count: 1 };
+        for work in [connect("127.0.0.1:80"), automatic(Family::V6, 80), asked] {
             assert_eq!(guest.check(&work), Ok(()));
             assert_eq!(host.check(&work), REFUSED);
         }

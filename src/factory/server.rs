@@ -2,6 +2,7 @@
 
 use super::addresses::Addresses;
 use super::kept::Kept;
+use super::listening::{Listening, Question};
 use super::message::{ANSWER, Answer, BATCH, Destination, Made, REQUEST, Request, Work};
 use super::pick::{Spot, pick};
 use super::policy::Policy;
@@ -21,7 +22,8 @@ const GONE: Errno = Errno(libc::ECONNRESET);
 /// Serves requests until the core has closed its end. Returns false when it was told nonsense.
 ///
 /// Automatic targets are led to the `addresses` as they are when a request is read; without any, to
-/// the loopback. Every TCP socket gets the times of `keepalive`; copies of UDP listeners are `kept`.
+/// the loopback. Every TCP socket gets the times of `keepalive`; copies of UDP listeners are `kept`. Which
+/// ports somebody listens on `listening` knows; without it that is EOPNOTSUPP.
 ///
 /// What is borrowed must stay open: a sealed factory may not close it.
 pub fn serve(
@@ -29,6 +31,7 @@ pub fn serve(
     policy: &Policy,
     keepalive: Keepalive,
     mut addresses: Option<&mut Addresses>,
+    mut listening: Option<&mut Listening>,
     kept: &mut Kept,
 ) -> bool {
     let mut requests = [0; BATCH * REQUEST];
@@ -55,14 +58,32 @@ pub fn serve(
             return false;
         }
         let (places, _) = answers.as_chunks_mut::<ANSWER>();
-        for (entry, place) in entries.iter().zip(places) {
+        for (at, (entry, place)) in entries.iter().zip(&mut *places).enumerate() {
             let Some(request) = Request::parse(entry) else {
                 fd::write_stderr(b"a request of the core is unknown or garbled\n");
                 return false;
             };
             let workshop = Workshop { policy, keepalive, addresses: addresses.as_deref() };
             let outcome = workshop.carry_out(&request, kept, &mut refusals);
+            let outcome = match (outcome, &mut listening) {
+                // Answered below, with all others of the packet; until then its place holds the token.
+                (Ok(Product::Question(question)), Some(listening)) => {
+                    listening.push(at, question);
+                    Ok(Product::Nothing)
+                }
+                (outcome, _) => outcome,
+            };
             *place = answer(request.token, outcome, &mut made).encode();
+        }
+        if let Some(listening) = listening.as_mut().filter(|listening| !listening.is_empty()) {
+            listening.answer(|at, ports| {
+                if let Some(place) = places.get_mut(at)
+                    && let Some(Answer { token, .. }) = Answer::parse(place)
+                {
+                    let outcome = ports.map(Made::Listening);
+                    *place = Answer { token, outcome }.encode();
+                }
+            });
         }
         match reply(channel, &mut answers[..entries.len() * ANSWER], &mut made) {
             Ok(()) => {}
@@ -137,6 +158,17 @@ impl Workshop<'_> {
                 };
                 socket.map_err(|errno| no_way(errno, &address, addresses)).map(Product::Socket)
             }
+            Work::Listening { protocol, destination, count } => {
+                let addresses = match destination {
+                    Destination::Named(address) => [Some(address), None],
+                    // Whichever family a connection begins with, it turns to the other one.
+                    Destination::Automatic(family, port) => {
+                        let other = Destination::Automatic(family.other(), port);
+                        [Some(resolve(destination, addresses)?), Some(resolve(other, addresses)?)]
+                    }
+                };
+                Ok(Product::Question(Question { protocol, addresses, count }))
+            }
             Work::Pick { protocol, address, interface, width, from } => {
                 let spot = Spot { protocol, address, interface };
                 pick(spot, (width, from), policy, refusals).map(Product::Port)
@@ -155,6 +187,8 @@ fn answer(token: u64, outcome: Result<Product>, made: &mut Descriptors) -> Answe
     let outcome = outcome.and_then(|product| match product {
         Product::Port(port) => Ok(Made::Port(port)),
         Product::Nothing => Ok(Made::Nothing),
+        // There is nobody to answer it.
+        Product::Question(_) => Err(Errno(libc::EOPNOTSUPP)),
         Product::Socket(socket) => match made.push(socket) {
             Ok(()) => Ok(Made::Socket),
             Err(_) => Err(Errno(libc::EMFILE)),
@@ -166,6 +200,7 @@ fn answer(token: u64, outcome: Result<Product>, made: &mut Descriptors) -> Answe
 enum Product {
     Socket(OwnedFd),
     Port(u16),
+    Question(Question),
     Nothing,
 }
 

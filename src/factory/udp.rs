@@ -29,11 +29,12 @@ pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
 ///
 /// Such sockets have SO_REUSEADDR, since they meet each other. Their listener never has it, or everybody
 /// could bind the port beside it who is quick enough; for the time of the bind it and the new one have
-/// SO_REUSEPORT, which the kernel honours among sockets of one user alone. Until the socket is connected
-/// it would take what other peers send: that is lost.
+/// SO_REUSEPORT, which the kernel honours among sockets of one user alone. Until the socket is connected the
+/// kernel chooses it for what other peers send, too, which is lost; it keeps its filter, for of what was
+/// chosen then some comes afterwards.
 pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     let socket = place.socket()?;
-    datagram::drop_all(socket.as_fd())?;
+    datagram::hear_only(socket.as_fd(), peer)?;
     socket::set_reuse_address(socket.as_fd(), true)?;
     datagram::set_reuse_port(socket.as_fd(), true)?;
     datagram::set_reuse_port(listener, true)?;
@@ -42,7 +43,6 @@ pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) 
     bound?;
     datagram::set_reuse_port(socket.as_fd(), false)?;
     socket::connect(socket.as_fd(), peer)?;
-    datagram::drop_none(socket.as_fd())?;
     // Where the kernel cannot, datagrams come one by one.
     let _ = datagram::set_receive_offload(socket.as_fd());
     Ok(socket)

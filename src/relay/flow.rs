@@ -163,6 +163,14 @@ impl Goal {
         }
     }
 
+    /// What to try for the next client, when nobody answered here.
+    pub const fn other(&self) -> Option<Answered> {
+        match self.answered() {
+            Some(Answered { client, target }) => Some(Answered { client, target: target.other() }),
+            None => None,
+        }
+    }
+
     /// After a connect failed: whether there is another address to try, and then that is the goal.
     ///
     /// Nobody listens there, there is no way there, or it is not allowed to be led there: on these

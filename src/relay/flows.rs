@@ -55,13 +55,25 @@ pub struct Report {
     pub dropped: u64,
     /// Datagrams that could not be sent together and were sent one by one.
     pub singly: u64,
-    /// Of UDP: errors that this side's network has told of, and how many. The flow goes on.
-    pub unreachable: Option<(Leg, u64)>,
+    /// Of UDP: how many errors the client's network and the target's have told of. The flow goes on.
+    pub unreachable: [u64; 2],
+    /// Of UDP, which knows only afterwards: nobody listens at the automatic target. What the next flow
+    /// is to try.
+    pub turn: Option<Answered>,
 }
 
 impl Report {
     pub(super) const fn new(origin: Ref, moved: Moved, reached: Option<Reached>) -> Self {
-        Self { origin, moved, reached, ended: None, dropped: 0, singly: 0, unreachable: None }
+        Self {
+            origin,
+            moved,
+            reached,
+            ended: None,
+            dropped: 0,
+            singly: 0,
+            unreachable: [0; 2],
+            turn: None,
+        }
     }
 
     pub(super) const fn ended(origin: Ref, moved: Moved, ending: Ending) -> Self {

@@ -4,6 +4,7 @@ use super::link::{FOLLOWED, Sealed};
 use crate::factory::addresses::Addresses;
 use crate::factory::allowed::few_ports;
 use crate::factory::kept::Kept;
+use crate::factory::listening::Listening;
 use crate::factory::policy::Policy as Side;
 use crate::factory::server;
 use crate::limits::MAX_LISTENERS;
@@ -57,7 +58,7 @@ pub fn run(
             reuse_ports();
         }
     }
-    // The policy knows descriptors by number: CHANNEL, LINK, and then those of the addresses.
+    // The policy knows descriptors by number: CHANNEL, LINK, then those of the addresses, and SOCKETS.
     let [channel, supervisor] =
         fd::arrange([channel, supervisor]).doing("give its descriptors their numbers")?;
     let layers = capabilities::drop_all(Keep::BindService, without)?;
@@ -66,9 +67,17 @@ pub fn run(
         Side::Host { .. } => None,
         Side::Guest { .. } => follow_addresses(),
     };
+    // Nothing that is made later may get their numbers.
     let _places = match (side, &addresses) {
-        // Nothing that is made later may get their numbers.
-        (Side::Guest { .. }, None) => Some(hold_numbers(&supervisor)?),
+        (Side::Guest { .. }, None) => Some([hold_number(&supervisor)?, hold_number(&supervisor)?]),
+        _ => None,
+    };
+    let mut listening = match side {
+        Side::Host { .. } => None,
+        Side::Guest { .. } => ask_for_listeners(),
+    };
+    let _place = match (side, &listening) {
+        (Side::Guest { .. }, None) => Some(hold_number(&supervisor)?),
         _ => None,
     };
     let mut kept = Kept::new(MAX_LISTENERS);
@@ -92,14 +101,33 @@ pub fn run(
     let word = Sealed(sandbox::finish(policy, &[], achieved, without)?).encode();
     // Its policy has one way to send. Refused only where the supervisor is gone.
     let followed = message::send(supervisor.as_fd(), &word, &mut Descriptors::new()).is_err()
-        || server::serve(channel.as_fd(), side, keepalive, addresses.as_mut(), &mut kept);
+        || server::serve(
+            channel.as_fd(),
+            side,
+            keepalive,
+            addresses.as_mut(),
+            listening.as_mut(),
+            &mut kept,
+        );
     process::exit(if followed { FOLLOWED } else { 1 })
 }
 
-/// Holds NEWS and QUESTIONS where there are no such sockets.
-fn hold_numbers(link: &OwnedFd) -> Result<[OwnedFd; 2], Failure> {
-    let hold = || link.try_clone().map_err(Errno::from).doing("hold a descriptor's number");
-    Ok([hold()?, hold()?])
+/// Holds the number of a socket to the kernel where there is none.
+fn hold_number(link: &OwnedFd) -> Result<OwnedFd, Failure> {
+    link.try_clone().map_err(Errno::from).doing("hold a descriptor's number")
+}
+
+/// Which ports of the container somebody listens on.
+fn ask_for_listeners() -> Option<Listening> {
+    let listening = Listening::open();
+    if let Err(errno) = &listening {
+        let line = format!(
+            "the kernel does not tell which ports of the container listen: {errno}; rules that \
+             listen only while their target does never will\n"
+        );
+        fd::write_stderr(line.as_bytes());
+    }
+    listening.ok()
 }
 
 /// The container's own addresses. Without them the loopback is all that is known of its network.

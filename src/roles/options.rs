@@ -53,6 +53,9 @@ Times, with their defaults:
   --udp-timeout SECONDS           30: a UDP peer that no target has answered is forgotten when it is
                                   silent for so long
   --udp-stream-timeout SECONDS    120: one that was answered, when both sides are
+  --if-listening-interval MILLISECONDS
+                                  100: so often it is asked whether somebody listens where rules
+                                  lead that listen only then
 
   -h, --help         this text
   -V, --version      the version
@@ -313,14 +316,14 @@ mod tests {
     fn times_are_read_and_the_help_names_each_with_its_default() {
         let words = ["--keepalive-idle=5", "--keepalive-interval", "4", "--keepalive-probes=3"];
         let more = ["--user-timeout=0", "--connect-timeout", "1", "--half-closed-timeout=20"];
-        let udp = ["--udp-timeout=3", "--udp-stream-timeout=7"];
+        let udp = ["--udp-timeout=3", "--udp-stream-timeout=7", "--if-listening-interval=10"];
         let needed = ["--control=/c", "--netns-fd=5"];
         let words: Vec<&str> = needed.into_iter().chain(words).chain(more).chain(udp).collect();
         let Ok(Command::Run(options)) = parse_words(&words) else { panic!("a command line") };
         let keepalive = Keepalive { idle_s: 5, interval_s: 4, probes: 3, unacknowledged_ms: 0 };
         let udp = UdpPatience { unanswered_ms: 3000, answered_ms: 7000 };
         let patience = Patience { connect_ms: 1000, half_closed_ms: 20_000, udp };
-        assert_eq!(options.times, Times { keepalive, patience });
+        assert_eq!(options.times, Times { keepalive, patience, if_listening_ms: 10 });
 
         let Keepalive { idle_s, interval_s, probes, unacknowledged_ms } = TIMES.keepalive;
         let Patience { connect_ms, half_closed_ms, udp } = TIMES.patience;
@@ -329,9 +332,11 @@ mod tests {
         let ms = u64::from(unacknowledged_ms);
         let more = [ms, connect_ms, half_closed_ms, unanswered_ms, answered_ms];
         let defaults = defaults.into_iter().chain(more.map(|ms| (ms / 1000).to_string()));
+        let defaults = defaults.chain([TIMES.if_listening_ms.to_string()]);
         for (setting, default) in Setting::ALL.into_iter().zip(defaults) {
-            let line = HELP.lines().find_map(|line| line.trim().strip_prefix(setting.option()));
-            let text = line.and_then(|line| line.split_once("  ")).expect("its text").1;
+            let help = HELP.split_once(setting.option()).expect("its text").1;
+            // Behind two blanks, if need be in the next line.
+            let text = help.split_once("  ").expect("its text").1;
             assert!(text.trim().starts_with(&format!("{default}: ")), "{setting:?}: {text}");
         }
     }
@@ -361,6 +366,10 @@ mod tests {
             (&["--user-timeout=86401"], "--user-timeout 86401: should be 0 to 86400 seconds"),
             (&["--connect-timeout", "0"], "--connect-timeout 0: should be 1 to 3600 seconds"),
             (&["--half-closed-timeout", "1h"], "--half-closed-timeout 1h: should be 0 to 604800"),
+            (
+                &["--if-listening-interval=9"],
+                "--if-listening-interval 9: should be 10 to 60000 milliseconds",
+            ),
             (&["--user-timeout"], "--user-timeout: a value is missing"),
             (&["--user-timeout=1", "--user-timeout=2"], "--user-timeout: given twice"),
             (&["--sandbox", "off"], "--sandbox off: should be strict or container"),

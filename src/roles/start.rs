@@ -12,7 +12,6 @@ use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
 use crate::factory::policy::Policy as Side;
-use crate::relay::flows::Patience;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::{SUFFIX, VARIABLE, Without};
 use crate::sandbox::seccomp::Policy;
@@ -222,7 +221,7 @@ fn fork_all(
     let (guest_link, guest_supervisor) = pair(Blocking::No)?;
     let (core_link, core_supervisor) = pair(Blocking::No)?;
 
-    let Times { keepalive, patience } = options.times;
+    let keepalive = options.times.keepalive;
     let keep = [host_channel.as_raw_fd(), host_supervisor.as_raw_fd()];
     let host = fork_ward(c"pestod-host", "host factory", host_link, &keep, |parent| {
         let ends =
@@ -248,7 +247,7 @@ fn fork_all(
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
         let features = if reverse { Features::REVERSE } else { Features(0) };
-        run_core((ends, limit), (patience, features), (options.sandbox, without), parent)
+        run_core((ends, limit), (options.times, features), (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])
 }
@@ -290,7 +289,7 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 
 fn run_core(
     (ends, limit): (core::Ends, usize),
-    (patience, features): (Patience, Features),
+    (times, features): (Times, Features),
     (mode, without): (SandboxMode, Without),
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -300,7 +299,7 @@ fn run_core(
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
     let said = if without == Without::NOTHING { mode } else { SandboxMode::Development };
-    let core = Core::new(ends, limit, patience, (said, features)).doing("make its event loop")?;
+    let core = Core::new(ends, limit, times, (said, features)).doing("make its event loop")?;
     let (namespaces, refused) = match sandbox::leave(mode, without) {
         Ok(layers) => (layers, None),
         Err(failure) => (Layers(0), Some(failure)),

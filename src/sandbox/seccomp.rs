@@ -65,6 +65,9 @@ pub const NEWS: u32 = 5;
 /// The number of its socket that asks for addresses.
 pub const QUESTIONS: u32 = 6;
 
+/// The number of its socket that asks which ports listen.
+pub const SOCKETS: u32 = 7;
+
 /// The number of the core's channel to the host factory: where it takes descriptors from.
 pub const HOST_CHANNEL: u32 = 3;
 

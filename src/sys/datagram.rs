@@ -49,12 +49,98 @@ pub fn set_segment(socket: BorrowedFd<'_>, bytes: u16) -> Result<()> {
 
 /// Nothing that arrives from now on is received, until [`drop_none`] (`SO_ATTACH_FILTER`).
 pub fn drop_all(socket: BorrowedFd<'_>) -> Result<()> {
-    // One instruction: of the packet, 0 bytes are kept.
-    #[expect(clippy::cast_possible_truncation, reason = "it is 6")]
-    let code = (libc::BPF_RET | libc::BPF_K) as u16;
-    let mut keep_nothing = libc::sock_filter { code, jt: 0, jf: 0, k: 0 };
-    let program = libc::sock_fprog { len: 1, filter: &raw mut keep_nothing };
+    set_filter(socket, &mut [filter::give(0)])
+}
+
+/// Nothing is received from anybody but this peer. A connect alone does not see to that: the kernel may have
+/// chosen the socket for a datagram before it was connected, and put that into it afterwards.
+pub fn hear_only(socket: BorrowedFd<'_>, peer: &SocketAddr) -> Result<()> {
+    use filter::{INTERFACE, NETWORK, give, is_not, load, load_short};
+    // Each condition skips those that follow it, and the "all" at the end.
+    let program: &mut [libc::sock_filter] = match peer {
+        SocketAddr::V4(v4) => &mut [
+            load_short(0),
+            is_not(v4.port().into(), 3),
+            load(NETWORK + 12),
+            is_not(v4.ip().to_bits(), 1),
+            give(u32::MAX),
+            give(0),
+        ],
+        SocketAddr::V6(v6) => {
+            let bits = v6.ip().to_bits();
+            #[expect(clippy::cast_possible_truncation, reason = "the lowest word is meant")]
+            let [a, b, c, d] = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
+            // Of an address with a scope the interface counts; of another one, the interface is any.
+            let scope = v6.scope_id();
+            let skip = if scope == 0 { 2 } else { 0 };
+            &mut [
+                load_short(0),
+                is_not(v6.port().into(), 12),
+                load(NETWORK + 8),
+                is_not(a, 10),
+                load(NETWORK + 12),
+                is_not(b, 8),
+                load(NETWORK + 16),
+                is_not(c, 6),
+                load(NETWORK + 20),
+                is_not(d, 4),
+                filter::skip(skip),
+                load(INTERFACE),
+                is_not(scope, 1),
+                give(u32::MAX),
+                give(0),
+            ]
+        }
+    };
+    set_filter(socket, program)
+}
+
+fn set_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "some instructions")]
+    let len = program.len() as u16;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Instructions of classic BPF, over a packet from its UDP header on.
+#[expect(clippy::cast_possible_truncation, reason = "all codes are below 256")]
+#[expect(clippy::cast_sign_loss, reason = "the kernel reads offsets as signed again")]
+mod filter {
+    use libc::sock_filter;
+
+    /// Where the IP header begins (`SKF_NET_OFF`).
+    pub(super) const NETWORK: u32 = -0x10_0000_i32 as u32;
+    /// The index of the interface that it came in by (`SKF_AD_OFF + SKF_AD_IFINDEX`).
+    pub(super) const INTERFACE: u32 = (-0x1000_i32 + 8) as u32;
+
+    const fn instruction(code: u32, jump_else: u8, value: u32) -> sock_filter {
+        sock_filter { code: code as u16, jt: 0, jf: jump_else, k: value }
+    }
+
+    /// A word at an offset.
+    pub(super) const fn load(offset: u32) -> sock_filter {
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, offset)
+    }
+
+    /// A half-word at an offset.
+    pub(super) const fn load_short(offset: u32) -> sock_filter {
+        instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, offset)
+    }
+
+    /// Skips so many instructions if what was loaded is anything else.
+    pub(super) const fn is_not(value: u32, skip: u8) -> sock_filter {
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value)
+    }
+
+    /// Skips so many.
+    pub(super) const fn skip(count: u32) -> sock_filter {
+        instruction(libc::BPF_JMP | libc::BPF_JA, 0, count)
+    }
+
+    /// The end: keeps so many bytes.
+    pub(super) const fn give(bytes: u32) -> sock_filter {
+        instruction(libc::BPF_RET | libc::BPF_K, 0, bytes)
+    }
 }
 
 /// Takes that filter away. What came before stays lost.

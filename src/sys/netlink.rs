@@ -1,4 +1,4 @@
-//! Sockets to the kernel's network configuration (netlink(7), rtnetlink(7)).
+//! Sockets to the kernel's network configuration and its list of sockets (netlink(7), rtnetlink(7), sock_diag(7)).
 
 use super::{Result, check, family, socklen};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,9 +9,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// # Errors
 /// EPROTONOSUPPORT, EAFNOSUPPORT: no such sockets here; EPERM, EOPNOTSUPP: no such groups.
 pub fn route(groups: u32) -> Result<OwnedFd> {
+    open(libc::NETLINK_ROUTE, groups)
+}
+
+/// A non-blocking NETLINK_SOCK_DIAG socket for questions about sockets of the present network namespace.
+///
+/// # Errors
+/// EPROTONOSUPPORT, EAFNOSUPPORT: no such sockets here.
+pub fn sock_diag() -> Result<OwnedFd> {
+    open(libc::NETLINK_SOCK_DIAG, 0)
+}
+
+fn open(protocol: i32, groups: u32) -> Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: takes integers, returns a descriptor.
-    let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) })?;
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: all zero is a valid sockaddr_nl: the kernel.

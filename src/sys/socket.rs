@@ -209,6 +209,16 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
 }
 
+/// Ends a listener's listening: peers are refused, what waits in its backlog is reset, and it stays bound;
+/// listen(2) is all that it takes to go on (Linux; no other socket has a use for it here).
+///
+/// # Errors
+/// ENOTCONN: it does not listen.
+pub fn stop_listening(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) }).map(drop)
+}
+
 /// Takes the socket's pending error (`SO_ERROR`): `None` when there is none.
 pub fn take_error(socket: BorrowedFd<'_>) -> Option<Errno> {
     let mut error: libc::c_int = 0;

@@ -4,6 +4,7 @@
 //! and closed, and flows go over to the rule that their listener has now. Only the first of these can fail, and gives up what it had done then. ROLLBACK closes
 //! what was bound, STOP all.
 
+use super::listening::is_conditional;
 use super::plan::Counts;
 use super::slots::State;
 use super::transaction::{Committed, Phase, Step, Then};
@@ -30,6 +31,13 @@ impl<D> Table<D> {
                 slot.state = before;
                 return 0;
             };
+            let rule = slot.shadow.and_then(|at| table.rules.get(at)).map(|entry| &entry.rule);
+            if rule.is_some_and(is_conditional) {
+                // Until it was asked about: nobody is to reach it for nothing.
+                slot.state = State::Paused(socket);
+                table.conditional.new = true;
+                return 0;
+            }
             slot.state = match effects.listen(at, slot.key, &socket) {
                 Ok(()) => State::Listening(socket),
                 Err(errno) => {
@@ -67,7 +75,7 @@ impl<D> Table<D> {
                 return 0;
             }
             match core::mem::replace(&mut slot.state, State::Wanted) {
-                State::Bound(socket) | State::Listening(socket) => {
+                State::Bound(socket) | State::Listening(socket) | State::Paused(socket) => {
                     effects.close(at, slot.key, socket);
                     1
                 }
@@ -114,7 +122,7 @@ impl<D> Table<D> {
                     State::Failed(Errno(libc::ECANCELED))
                 }
                 state if stays => state,
-                State::Listening(socket) => State::Leaving(socket),
+                State::Listening(socket) | State::Paused(socket) => State::Leaving(socket),
                 state => {
                     if matches!(state, State::Retried(_)) {
                         self.retry.forget();
@@ -126,6 +134,8 @@ impl<D> Table<D> {
         }
         self.rules.swap();
         self.generation += 1;
+        let mut active = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
+        self.conditional.any = active.any(|entry| is_conditional(&entry.rule));
         self.count_listeners();
         self.collect_failures(Which::Active);
         self.shadow_failures.clear();
@@ -159,7 +169,7 @@ impl<D> Table<D> {
             self.phase = Phase::Ending { next: 0, counts };
             return Step::More;
         }
-        self.committed(counts)
+        self.await_inquiry(counts)
     }
 
     /// One slot: where its flows belong, and if it leaves, its backlog (all of it, if `patient`) and its
@@ -176,8 +186,15 @@ impl<D> Table<D> {
             State::Leaving(socket) => Some(socket),
             State::Wanted => None,
             state => {
+                let is_paused = matches!(state, State::Paused(_));
                 slot.state = state;
                 self.settle(at, effects);
+                let rule = active.and_then(|at| self.rules.get(at)).map(|entry| &entry.rule);
+                if is_paused && !rule.is_some_and(is_conditional) {
+                    // Its rule before was.
+                    self.resume(at, effects);
+                    return Some(Retired { taken: 0, over: true });
+                }
                 return None;
             }
         };
@@ -217,8 +234,13 @@ impl<D> Table<D> {
             let Some(slot) = table.remove_slot(at) else { return 0 };
             // What listens for a commit that was not done is not counted.
             table.listeners.open -= u32::from(slot.active.is_some() && slot.is_open());
+            let is_paused = slot.active.is_some() && slot.is_held() && !slot.is_open();
+            table.listeners.paused -= u32::from(is_paused);
             match slot.state {
-                State::Bound(socket) | State::Listening(socket) | State::Leaving(socket) => {
+                State::Bound(socket)
+                | State::Listening(socket)
+                | State::Paused(socket)
+                | State::Leaving(socket) => {
                     effects.close(at, slot.key, socket);
                     1
                 }

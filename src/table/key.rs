@@ -98,6 +98,12 @@ pub fn count(rule: &Rule) -> usize {
     }
 }
 
+/// The keys of one of a rule's ports.
+pub(super) fn keys_at(rule: &Rule, port: Port) -> impl Iterator<Item = Key> + use<> {
+    let Rule { side, protocol, interface, .. } = *rule;
+    addresses(rule).map(move |address| Key { side, protocol, address, interface, port })
+}
+
 /// The keys of a rule: none while it is inactive or its ports are not picked yet; two a port, v4
 /// first, where it listens on any address.
 pub fn keys(rule: &Rule) -> impl Iterator<Item = Key> + use<> {

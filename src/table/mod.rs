@@ -11,6 +11,7 @@
 mod failures;
 mod finish;
 mod key;
+mod listening;
 mod origins;
 mod plan;
 mod prepare;
@@ -23,6 +24,7 @@ mod transaction;
 
 pub use failures::{BindFailure, Failures};
 pub use key::{Key, overlap, socket_address};
+pub use listening::{Cursor, Heard, Question};
 pub use plan::Counts;
 pub use rules::{Entry, Stats};
 pub use slots::{Slot, State};
@@ -31,6 +33,7 @@ pub use transaction::{Committed, Request, Step};
 use crate::arena::{Arena, Ref};
 use crate::sys::Errno;
 use crate::wire::{Protocol, Rule, RuleId, Which};
+use listening::Conditional;
 use origins::Origin;
 use retry::Retry;
 use rules::Rules;
@@ -51,12 +54,19 @@ pub trait Effects<D> {
     /// The kernel's answer; the whole commit is then refused.
     fn listen(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
 
-    /// A listener that is in no table any more: what waits in its backlog is served under the rule
-    /// that it had, as flows of this origin; then it will be closed.
+    /// A listener that is in no table any more, or whose target does not listen: what waits in its backlog is
+    /// served under the rule that it had, as flows of this origin; then it will be closed or shut.
     fn retire(&mut self, slot: Ref, key: Key, socket: &D, was: &Entry, origin: Ref) -> Retired;
 
     /// A socket that a factory made for a slot is not wanted any more: closes it.
     fn close(&mut self, slot: Ref, key: Key, socket: D);
+
+    /// Peers of a listener are refused from now on, as if nobody listened, and its port stays its own, until
+    /// [`listen`](Self::listen).
+    ///
+    /// # Errors
+    /// The kernel's answer; it is failed then.
+    fn shut(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
 
     /// Flows of a rule that was deleted are to end after so many milliseconds: when that is. Their
     /// origin will say so ([`Table::end_of`]).
@@ -99,6 +109,15 @@ pub struct Listeners {
     pub open: u32,
     /// Sockets that could not be bound.
     pub failed: u32,
+    /// Sockets that do not listen since their target does not.
+    pub paused: u32,
+}
+
+impl Listeners {
+    /// Sockets that there are.
+    pub const fn held(&self) -> u32 {
+        self.open + self.paused
+    }
 }
 
 /// The tables.
@@ -126,6 +145,7 @@ pub struct Table<D> {
     abandoned: bool,
     /// The transaction deletes a rule together with its flows.
     ends_flows: bool,
+    conditional: Conditional,
 }
 
 impl<D> Table<D> {
@@ -148,6 +168,7 @@ impl<D> Table<D> {
             origins: Arena::new(listeners + flows),
             abandoned: false,
             ends_flows: false,
+            conditional: Conditional::default(),
         }
     }
 
@@ -166,7 +187,10 @@ impl<D> Table<D> {
             Which::Active => self.rules.active(),
             // What is left of the table before.
             Which::Shadow
-                if matches!(self.phase, Phase::Retiring { .. } | Phase::Ending { .. }) =>
+                if matches!(
+                    self.phase,
+                    Phase::Retiring { .. } | Phase::Ending { .. } | Phase::Inquiring { .. }
+                ) =>
             {
                 &[]
             }
@@ -279,15 +303,17 @@ impl<D> Table<D> {
         }
         for (_, slot) in self.slots.iter() {
             let Some(entry) = slot.active.and_then(|at| self.rules.get_mut(at)) else { continue };
-            let (open, failed) = match slot.state {
-                State::Listening(_) => (1, 0),
-                State::Failed(_) | State::Retried(_) => (0, 1),
-                _ => (0, 0),
+            let (open, failed, paused) = match slot.state {
+                State::Listening(_) => (1, 0, 0),
+                State::Failed(_) | State::Retried(_) => (0, 1, 0),
+                State::Paused(_) => (0, 0, 1),
+                _ => (0, 0, 0),
             };
             self.held += if slot.key.interface.is_some() { open } else { 0 };
             for listeners in [&mut entry.listeners, &mut self.listeners] {
                 listeners.open += open;
                 listeners.failed += failed;
+                listeners.paused += paused;
             }
         }
     }
@@ -297,13 +323,14 @@ impl<D> Table<D> {
     /// nobody was told of yet.
     pub fn close(&mut self) -> Option<Committed> {
         let done = match self.phase {
-            Phase::Retiring { counts, .. } | Phase::Ending { counts, .. } => {
-                Some(Committed { counts, done: true })
-            }
+            Phase::Retiring { counts, .. }
+            | Phase::Ending { counts, .. }
+            | Phase::Inquiring { counts, .. } => Some(Committed { counts, done: true }),
             _ => None,
         };
         self.drop_shadow();
         self.active_failures.clear();
+        self.conditional = Conditional::default();
         self.phase = Phase::Closing { next: 0 };
         done
     }

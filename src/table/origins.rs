@@ -17,6 +17,8 @@ use crate::limits::LOOKS;
 pub(super) struct Origin {
     /// The counters of the rule whose flows they are.
     stats: Ref,
+    /// The listener.
+    pub(super) slot: Ref,
     /// How many are open.
     flows: u32,
     /// When they are to end, on the clock of [`Effects::end_flows`].
@@ -39,7 +41,7 @@ impl<D> Table<D> {
         let slot = slots.get_mut(at)?;
         if slot.origin.is_none() {
             let stats = rules.get(slot.active?)?.stats;
-            let origin = Origin { stats, flows: 0, end_ms: None, has_listener: true };
+            let origin = Origin { stats, slot: at, flows: 0, end_ms: None, has_listener: true };
             slot.origin = origins.insert(origin).ok();
         }
         slot.origin
@@ -114,7 +116,7 @@ impl<D> Table<D> {
         effects: &mut impl Effects<D>,
     ) -> Step {
         for _ in 0..LOOKS {
-            let Some(at) = self.origins.next_from(next) else { return self.committed(counts) };
+            let Some(at) = self.origins.next_from(next) else { return self.await_inquiry(counts) };
             next = at.index + 1;
             if let Some(origin) = self.origins.get_mut(at)
                 && let Some(after_ms) =

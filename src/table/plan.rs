@@ -17,11 +17,11 @@ use crate::wire::RuleId;
 /// How many sockets a commit keeps, makes and retires, and how many it could not make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// In both tables, and open.
+    /// In both tables, and open or paused.
     pub kept: u32,
     /// Only in the shadow table, and bound.
     pub new: u32,
-    /// Only in the active table, and open.
+    /// Only in the active table, and open or paused.
     pub retired: u32,
     /// Only in the shadow table, and refused by the kernel; picks that found no port too.
     pub failed: u32,
@@ -75,7 +75,7 @@ impl<D> Table<D> {
         if all <= self.slots.capacity() {
             return Ok(());
         }
-        let needed = all - self.listeners.open as usize;
+        let needed = all - self.listeners.held() as usize;
         Err(Impossible::Limit { needed, available: available.min(self.slots.free()) })
     }
 
@@ -98,7 +98,9 @@ impl<D> Table<D> {
                     // Past the limit it only counts, to say how many there are.
                     if needed <= available {
                         let (state, shadow) = (State::Wanted, Some(reference));
-                        let slot = Slot { key: wanted, state, active: None, shadow, origin: None };
+                        let (active, origin) = (None, None);
+                        let slot =
+                            Slot { key: wanted, state, active, shadow, origin, doubted: false };
                         self.slots.insert(slot);
                     }
                     continue;
@@ -108,7 +110,7 @@ impl<D> Table<D> {
                 }
                 if let Some(slot) = self.slots.get_mut(found) {
                     slot.shadow = Some(reference);
-                    counts.kept += u32::from(slot.is_open());
+                    counts.kept += u32::from(slot.is_held());
                 }
             }
             (rule, key) = (rule + 1, 0);
@@ -124,7 +126,7 @@ impl<D> Table<D> {
         let (mut clash, mut retired) = (None, 0);
         let over = self.walk(&mut next, |table, at| {
             if let Some(slot) = table.slots.get(at) {
-                retired += u32::from(slot.shadow.is_none() && slot.is_open());
+                retired += u32::from(slot.shadow.is_none() && slot.is_held());
                 clash = clash.or_else(|| table.clash(slot));
             }
             0
@@ -179,10 +181,10 @@ impl<D> Table<D> {
         match (slot.shadow, wide.shadow) {
             (Some(one), Some(other)) => Some((one, other)),
             // The narrow one is to be made while the wide one is still held, or the reverse.
-            (Some(one), None) if slot.active.is_none() && wide.is_open() => {
+            (Some(one), None) if slot.active.is_none() && wide.is_held() => {
                 wide.active.map(|wide| (one, wide))
             }
-            (None, Some(other)) if wide.active.is_none() && slot.is_open() => {
+            (None, Some(other)) if wide.active.is_none() && slot.is_held() => {
                 slot.active.map(|narrow| (narrow, other))
             }
             _ => None,

@@ -60,6 +60,8 @@ impl<D> Table<D> {
                 None if awaited.is_empty() => self.prepared(counts),
                 None => Step::Wait,
             },
+            Phase::Inquiring { over: false, .. } => Step::Wait,
+            Phase::Inquiring { counts, over: true } => self.committed(counts),
             Phase::Listening { .. } => self.listen(effects),
             Phase::GivingUp { .. } => self.give_up(effects),
             Phase::Retiring { .. } => self.retire(effects),

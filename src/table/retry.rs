@@ -1,5 +1,6 @@
 //! What could not be bound, and was committed all the same, is tried again from time to time.
 
+use super::listening::is_conditional;
 use super::slots::State;
 use super::transaction::{Request, Step};
 use super::{Effects, Table};
@@ -77,11 +78,18 @@ impl<D> Table<D> {
     ) -> Option<D> {
         self.retry.asked = self.retry.asked.saturating_sub(1);
         let Some(slot) = self.slots.get_mut(reference) else { return outcome.ok() };
+        let rule = slot.active.and_then(|at| self.rules.get(at)).map(|entry| &entry.rule);
+        let is_conditional = rule.is_some_and(is_conditional);
         let mut back = None;
         let ready = outcome.and_then(|socket| {
             let staged = effects.stage(reference, &socket);
-            match staged.and_then(|()| effects.listen(reference, slot.key, &socket)) {
-                Ok(()) => Ok(socket),
+            // One that depends on its target is paused until the next question.
+            let listens = staged.and_then(|()| {
+                if is_conditional { Ok(()) } else { effects.listen(reference, slot.key, &socket) }
+            });
+            match listens {
+                Ok(()) if is_conditional => Ok(State::Paused(socket)),
+                Ok(()) => Ok(State::Listening(socket)),
                 Err(errno) => {
                     back = Some(socket);
                     Err(errno)
@@ -89,11 +97,13 @@ impl<D> Table<D> {
             }
         });
         slot.state = match ready {
-            Ok(socket) => {
+            Ok(state) => {
                 // What each rule has open is counted behind the round.
-                self.listeners.open += 1;
+                let paused = u32::from(is_conditional);
+                self.listeners.open += 1 - paused;
+                self.listeners.paused += paused;
                 self.listeners.failed = self.listeners.failed.saturating_sub(1);
-                State::Listening(socket)
+                state
             }
             Err(errno) => State::Failed(errno),
         };

@@ -16,6 +16,8 @@ pub enum State<D> {
     Bound(D),
     /// Accepting.
     Listening(D),
+    /// Accepts nobody, and nobody else may have its port: its target does not listen.
+    Paused(D),
     /// Could not be bound.
     Failed(Errno),
     /// The same, and the factory was asked once more.
@@ -39,12 +41,19 @@ pub struct Slot<D> {
     pub shadow: Option<Ref>,
     /// What its flows have in common, once there were some.
     pub origin: Option<Ref>,
+    /// Nobody listens at its target, by what was heard last.
+    pub doubted: bool,
 }
 
 impl<D> Slot<D> {
     /// Whether it accepts, for the active table.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Listening(_))
+    }
+
+    /// Whether it has its port, for the active table.
+    pub const fn is_held(&self) -> bool {
+        matches!(self.state, State::Listening(_) | State::Paused(_))
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) enum Phase {
     Retiring { next: u32, rounds: u32, counts: Counts },
     /// Origins from place `next` on may be of a rule whose flows are to end, though their listener went before.
     Ending { next: u32, counts: Counts },
+    /// New listeners wait until it was asked whether their targets listen.
+    Inquiring { counts: Counts, over: bool },
     /// To stop: slots from place `next` on are still there.
     Closing { next: u32 },
     /// Slots from place `next` on may still be marked; then it is over, or open for corrections.
@@ -187,6 +189,7 @@ impl<D> Table<D> {
             | Phase::GivingUp { .. }
             | Phase::Retiring { .. }
             | Phase::Ending { .. }
+            | Phase::Inquiring { .. }
             | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => return Err(Refusal::Busy),
             _ => return Err(Refusal::Order),
@@ -200,6 +203,7 @@ impl<D> Table<D> {
         self.shadow_failures.clear();
         self.abandoned = false;
         self.ends_flows = false;
+        self.conditional.new = false;
         self.phase = Phase::Open;
         Ok(())
     }
@@ -280,6 +284,7 @@ impl<D> Table<D> {
             Phase::Closed
             | Phase::Retiring { .. }
             | Phase::Ending { .. }
+            | Phase::Inquiring { .. }
             | Phase::Closing { .. }
             | Phase::Unmarking { then: Then::Closed, .. } => {}
             Phase::Listening { .. } | Phase::GivingUp { .. } => self.abandoned = true,

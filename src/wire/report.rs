@@ -171,6 +171,8 @@ fields! {
     88 bytes_spliced: u64,
     /// Sockets that listen, and are not looked at until there is room for more flows.
     96 waiting_listeners: u32,
+    /// Sockets that do not listen, since nobody does at their target.
+    100 paused_listeners: u32,
     /// Datagrams that were not passed on.
     104 dropped: u64,
 }

@@ -5,7 +5,7 @@ use crate::attack::{LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, YA
 use crate::attack::{capabilities, hidden, landlock, landlock_from, limits, mdwe};
 use crate::puppet::{Puppet, Result, Stop, container};
 use crate::{files, kernel, network, processes};
-use pesto::sandbox::seccomp::{Policy, QUESTIONS};
+use pesto::sandbox::seccomp::{Policy, QUESTIONS, SOCKETS};
 use pesto::sys::Errno;
 use std::sync::OnceLock;
 
@@ -187,6 +187,11 @@ const FROM_THE_GUEST_FACTORY: &[Attack] = &[
         carry_out: |scene| change_network(scene, u64::from(QUESTIONS)),
     },
     Attack {
+        name: "ends a connection in the container by the socket that it has",
+        layers: &[capabilities(libc::EPERM)],
+        carry_out: |scene| destroy_connection(scene, u64::from(SOCKETS)),
+    },
+    Attack {
         name: "changes the container's network by a socket of its own",
         layers: &[SECCOMP, capabilities(libc::EPERM)],
         carry_out: |scene| {
@@ -267,17 +272,40 @@ fn change_network(scene: &Scene, netlink: u64) -> Result<()> {
     for up in [0, 1] {
         let words: [u32; 8] = [32, 5 << 16 | u32::from(libc::RTM_NEWLINK), 1, 0, 0, 1, up, 1];
         let puppet = scene.puppet;
-        let message = puppet.put(&words.map(u32::to_ne_bytes).concat());
-        let part = puppet.put_words(&[message, 32]);
-        let header = puppet.put_words(&[0, 0, part, 1, 0, 0, 0]);
-        puppet.call(libc::SYS_sendmsg, &[netlink, header, libc::MSG_NOSIGNAL as u64])?;
-        let answer = puppet.put(&[0; 64]);
-        puppet.call(libc::SYS_recvfrom, &[netlink, answer, 64, libc::MSG_TRUNC as u64])?;
-        // A header of 16 bytes, then the error, below zero.
-        match i32::from_ne_bytes(puppet.look(answer + 16)) {
-            0 => {}
-            error => return Err(Stop::Refused(Errno(-error))),
-        }
+        tell_kernel(puppet, netlink, &words.map(u32::to_ne_bytes).concat())?;
     }
     Ok(())
+}
+
+/// Ends a connection as its root could (sock_diag(7), SOCK_DESTROY): one to the container's server.
+fn destroy_connection(scene: &Scene, netlink: u64) -> Result<()> {
+    let puppet = scene.puppet;
+    let socket = socket(puppet)?;
+    network::connect_to(puppet, socket, ([127, 0, 0, 1], 8000).into())?;
+    let (name, len) = (puppet.put(&[0; 16]), puppet.put(&16_u32.to_ne_bytes()));
+    puppet.call(libc::SYS_getsockname, &[socket, name, len])?;
+    let [_, _, high, low, ..] = puppet.look::<16>(name);
+    let mut message = [72_u32, 5 << 16 | 21, 1, 0].map(u32::to_ne_bytes).concat();
+    message.extend([2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    // Its ports, its addresses, no interface, any cookie.
+    message.extend([[high, low], 8000_u16.to_be_bytes()].concat());
+    for _ in 0..2 {
+        message.extend([[127, 0, 0, 1], [0; 4], [0; 4], [0; 4]].concat());
+    }
+    message.extend([[0; 4], [0xff; 4], [0xff; 4]].concat());
+    tell_kernel(puppet, netlink, &message)
+}
+
+/// Sends a message to the kernel that asks for a word back: that.
+fn tell_kernel(puppet: &Puppet, netlink: u64, message: &[u8]) -> Result<()> {
+    let part = puppet.put_words(&[puppet.put(message), message.len() as u64]);
+    let header = puppet.put_words(&[0, 0, part, 1, 0, 0, 0]);
+    puppet.call(libc::SYS_sendmsg, &[netlink, header, libc::MSG_NOSIGNAL as u64])?;
+    let answer = puppet.put(&[0; 128]);
+    puppet.call(libc::SYS_recvfrom, &[netlink, answer, 128, libc::MSG_TRUNC as u64])?;
+    // A header of 16 bytes, then the error, below zero.
+    match i32::from_ne_bytes(puppet.look(answer + 16)) {
+        0 => Ok(()),
+        error => Err(Stop::Refused(Errno(-error))),
+    }
 }

@@ -78,7 +78,7 @@ fn datagrams_come_in_and_connections_go_out_by_what_was_asked_for() {
     assert_eq!(run.stdout.next(), "up");
     let peer = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     peer.connect(("127.0.0.1", run.port())).expect("an address");
-    peer.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    peer.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
     let ask = |words: &str| {
         peer.send(words.as_bytes()).expect("it is there");
         let mut answer = [0; 100];
@@ -120,4 +120,27 @@ fn daemon_without_permission_leads_nothing_out_of_the_container_and_says_what_to
     let words = ["run", "-r", "5432", "--", "true"];
     let (status, said) = failed(output(Command::new(program("pesto")).args(words)));
     assert_eq!((status, said.contains("5432:5432 for the same one")), (125, true), "{said}");
+}
+
+#[test]
+fn port_of_one_interface_is_that_of_all_its_words() {
+    let run = empty();
+    let added = run.json(&["add", "-p", "127.0.0.1::80/tcp,udp,dev=lo"]);
+    let port = added["forwards"][0]["host_port"].as_u64().expect("a port");
+    let rule = |protocol: &str| format!("127.0.0.1:{port}:80/{protocol},dev=lo");
+    assert_eq!(specs(&run), [rule("tcp"), rule("udp")]);
+    let line = format!("127.0.0.1%lo:{port}  80/udp");
+    let list = done(run.pesto(&["list"]));
+    assert!(list.contains(&line), "{list}");
+    let (status, said) = failed(run.pesto(&["rm", "-p", &format!("127.0.0.1:{port}:80")]));
+    let did_you = format!("did you mean {}?", rule("tcp"));
+    assert_eq!((status, said.contains(&did_you)), (2, true), "{said}");
+    done(run.pesto(&["rm", "-p", &rule("tcp,udp")]));
+    let (status, said) = failed(run.pesto(&["add", "-p", "127.0.0.1::80,dev=nosuch0"]));
+    assert_eq!(
+        (status, said.contains("there is no such interface, `ip link`")),
+        (3, true),
+        "{said}"
+    );
+    assert!(specs(&run).is_empty());
 }

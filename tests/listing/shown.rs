@@ -31,6 +31,7 @@ fn counters(id: RuleId, listeners: u32, failed_listeners: u32) -> Counters {
         bytes_spliced: 0,
         dropped: 0,
         waiting_listeners: 0,
+        paused_listeners: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can happen, in any order.
 
+use crate::reference::Spot;
 use pesto::wire::{
     Base, Bind, FlowsFate, Label, Port, PortRange, Ports, Protocol, Request, Rule, RuleId, Side,
     Target, TargetAddress, Which,
@@ -45,7 +46,7 @@ pub enum Act {
     /// The table's owner says that it is time to try again.
     Retry,
     /// Somebody else takes an address, or lets it go.
-    Foreign(SocketAddr),
+    Foreign(Spot),
     Pass(u64),
     /// How many sockets there may be from now on, unless some are just being asked for.
     Descriptors(usize),
@@ -59,14 +60,15 @@ fn rules() -> impl Strategy<Value = Rule> {
     ];
     // Now and then one that no daemon takes, and one that this one does not take.
     let target = prop_oneof![12 => Just(80_u16), 1 => Just(65_535)];
-    let protocol = prop_oneof![20 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)];
-    (1_u32..9, bind, ports, prop::bool::weighted(0.9), target, protocol).prop_map(
-        |(id, bind, ports, active, target, protocol)| Rule {
+    let protocol = protocols();
+    let flags = (prop::bool::weighted(0.9), prop::bool::weighted(0.05));
+    (1_u32..9, bind, ports, flags, target, protocol).prop_map(
+        |(id, bind, ports, (active, if_listening), target, protocol)| Rule {
             id: RuleId(id),
             side: Side::Inbound,
             protocol,
             active,
-            if_listening: false,
+            if_listening,
             transparent: false,
             bind: match bind {
                 "any" => Bind::Any,
@@ -81,6 +83,10 @@ fn rules() -> impl Strategy<Value = Rule> {
             label: Label::default(),
         },
     )
+}
+
+fn protocols() -> impl Strategy<Value = Protocol> {
+    prop_oneof![2 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)]
 }
 
 pub fn port(number: u16) -> Port {
@@ -161,8 +167,9 @@ fn who() -> impl Strategy<Value = Who> {
 /// What can happen at any time.
 fn events() -> impl Strategy<Value = Act> {
     let address = prop::sample::select(vec!["127.0.0.1", "0.0.0.0", "::1", "::"]);
-    let foreign = (address, 0_u16..10).prop_map(|(address, port)| {
-        Act::Foreign(SocketAddr::new(address.parse().expect("an address"), FIRST_PORT + port))
+    let foreign = (protocols(), address, 0_u16..10).prop_map(|(protocol, address, port)| {
+        let ip = address.parse().expect("an address");
+        Act::Foreign(Spot::new(protocol, SocketAddr::new(ip, FIRST_PORT + port)))
     });
     let pass = prop_oneof![12 => 0_u64..3000, 1 => 25_000_u64..40_000];
     let sockets = prop_oneof![3 => Just(crate::world::LISTENERS), 1 => 0_usize..20];

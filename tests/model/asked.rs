@@ -1,10 +1,10 @@
 //! What the factory is asked for, and what it answers.
 
 use crate::daemon::Daemon;
-use crate::reference::{IN_USE, overlap};
+use crate::reference::{IN_USE, Spot, overlap};
 use crate::world::{Made, Ports};
 use pesto::sys::Errno;
-use pesto::table::Request;
+use pesto::table::{Effects, Request};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// For what a bind is.
@@ -26,7 +26,7 @@ impl<P: Ports> Daemon<P> {
                 let asks = |request: &Request| matches!(request, Request::Bind { key: at, .. } if *at == key);
                 let twice = self.asked.iter().any(|(request, _)| asks(request));
                 assert!(!twice, "{key:?} may be bound already");
-                if self.reference.failed.contains_key(&key.socket_address()) {
+                if self.reference.failed.contains_key(&Spot::of(&key)) {
                     Purpose::Retry
                 } else {
                     Purpose::Shadow
@@ -46,7 +46,7 @@ impl<P: Ports> Daemon<P> {
             let is_late = match (*purpose, *request) {
                 (Purpose::Shadow, _) => !prepares,
                 (Purpose::Retry, Request::Bind { key, .. }) => {
-                    !self.reference.failed.contains_key(&key.socket_address())
+                    !self.reference.failed.contains_key(&Spot::of(&key))
                 }
                 _ => true,
             };
@@ -97,9 +97,11 @@ impl<P: Ports> Daemon<P> {
                 });
                 if purpose != Purpose::Late {
                     let outcome = socket.as_ref().map(|_| ()).map_err(|errno| *errno);
-                    self.reference.bound(key.socket_address(), outcome, purpose == Purpose::Retry);
+                    self.reference.bound(Spot::of(&key), outcome, purpose == Purpose::Retry);
                 }
-                self.table.bound(slot, socket, &mut self.world);
+                if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
+                    self.world.close(slot, key, late);
+                }
             }
             Request::Pick { rule, .. } => {
                 self.see(format!("{purpose:?} pick {ended}"));
@@ -115,24 +117,25 @@ impl<P: Ports> Daemon<P> {
 }
 
 /// Is that what comes of a request while others hold these addresses? They grow by what was bound.
-fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<SocketAddr>) {
-    let is_free = |address: &SocketAddr| !held.iter().any(|other| overlap(other, address));
+fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<Spot>) {
+    let is_free = |spot: &Spot| !held.iter().any(|other| overlap(other, spot));
     match (*request, outcome) {
         (Request::Bind { key, .. }, Ok(Made::Socket(_))) => {
-            let address = key.socket_address();
-            assert!(is_free(&address), "{address} was not free");
-            held.push(address);
+            let spot = Spot::of(&key);
+            assert!(is_free(&spot), "{spot:?} was not free");
+            held.push(spot);
         }
         (Request::Bind { key, .. }, Err(errno)) => {
-            let address = key.socket_address();
-            assert!(!is_free(&address) && *errno == IN_USE, "{address}: {errno:?}");
+            let spot = Spot::of(&key);
+            assert!(!is_free(&spot) && *errno == IN_USE, "{spot:?}: {errno:?}");
         }
-        (Request::Pick { address, width, .. }, Ok(Made::Port(first))) => {
+        (Request::Pick { protocol, address, width, .. }, Ok(Made::Port(first))) => {
             let wildcards = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
             let ips = address.map_or(wildcards.to_vec(), |address| vec![address.ip()]);
             for port in *first..first + width {
-                let mut all = ips.iter().map(|ip| SocketAddr::new(*ip, port));
-                assert!(all.all(|address| is_free(&address)), "{port} was not free");
+                let all = ips.iter().map(|ip| SocketAddr::new(*ip, port));
+                let mut all = all.map(|address| Spot::new(protocol, address));
+                assert!(all.all(|spot| is_free(&spot)), "{port} was not free");
             }
         }
         (Request::Pick { .. }, Err(errno)) => assert_eq!(*errno, IN_USE),

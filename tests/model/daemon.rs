@@ -2,7 +2,7 @@
 
 use crate::acts::{Act, Garbage, Who};
 use crate::asked::Purpose;
-use crate::reference::{Fate, Reference, Rules, overlap};
+use crate::reference::{Fate, Reference, Rules, Spot, overlap};
 use crate::world::{LISTENERS, Ports, RULES, World};
 use pesto::control::{Control, Reply};
 use pesto::sys::Errno;
@@ -12,7 +12,6 @@ use pesto::wire::{
     Which,
 };
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 pub struct Daemon<P: Ports> {
     control: Control,
@@ -24,7 +23,7 @@ pub struct Daemon<P: Ports> {
     /// How many sockets there may be.
     pub limit: usize,
     /// What listened after the last act, and which sockets they were.
-    listening: BTreeMap<SocketAddr, u64>,
+    listening: BTreeMap<Spot, u64>,
     sequence: u32,
     /// How often each thing has happened.
     pub seen: Seen,
@@ -78,7 +77,7 @@ impl<P: Ports> Daemon<P> {
                 self.table.retry(self.world.free);
                 self.go_on();
             }
-            Act::Foreign(address) => self.foreign(address),
+            Act::Foreign(spot) => self.foreign(spot),
             Act::Pass(ms) => {
                 self.reference.now_ms += ms;
                 self.control.expire(self.reference.now_ms, &mut self.table);
@@ -94,10 +93,10 @@ impl<P: Ports> Daemon<P> {
         let before = std::mem::take(&mut self.listening);
         self.listening = self.check();
         let is_commit = self.reference.generation != generation || self.reference.stopping;
-        for (address, socket) in before {
-            match self.listening.get(&address) {
-                Some(now) => assert_eq!(*now, socket, "{address} is another socket now"),
-                None => assert!(is_commit, "{address} does not listen any more"),
+        for (spot, socket) in before {
+            match self.listening.get(&spot) {
+                Some(now) => assert_eq!(*now, socket, "{spot:?} is another socket now"),
+                None => assert!(is_commit, "{spot:?} does not listen any more"),
             }
         }
     }
@@ -268,14 +267,14 @@ impl<P: Ports> Daemon<P> {
         self.go_on();
     }
 
-    fn foreign(&mut self, address: SocketAddr) {
-        if self.reference.foreign.remove(&address) {
-            return self.world.ports.release(address);
+    fn foreign(&mut self, spot: Spot) {
+        if self.reference.foreign.remove(&spot) {
+            return self.world.ports.release(spot);
         }
-        let is_free = !self.reference.held().iter().any(|held| overlap(held, &address));
-        assert_eq!(self.world.ports.take(address), is_free, "{address}");
+        let is_free = !self.reference.held().iter().any(|held| overlap(held, &spot));
+        assert_eq!(self.world.ports.take(spot), is_free, "{spot:?}");
         if is_free {
-            self.reference.foreign.insert(address);
+            self.reference.foreign.insert(spot);
         }
     }
 
@@ -328,7 +327,7 @@ impl<P: Ports> Daemon<P> {
     }
 
     /// Everything is as the reference says: what listens.
-    fn check(&self) -> BTreeMap<SocketAddr, u64> {
+    fn check(&self) -> BTreeMap<Spot, u64> {
         let Self { table, reference, world, control, .. } = self;
         assert_eq!(table.generation(), reference.generation);
         assert_eq!(control.len() as usize, reference.clients.len());
@@ -344,10 +343,10 @@ impl<P: Ports> Daemon<P> {
             let told = (0..failures.total()).filter_map(|at| failures.get(at));
             let told: BTreeMap<_, _> = told
                 .map(|failure| {
-                    (
-                        socket_address(failure.address, failure.port.expect("its port").get()),
-                        failure.errno,
-                    )
+                    let port = failure.port.expect("its port").get();
+                    let address = socket_address(failure.address, port);
+                    let protocol = reference.rules[&failure.rule].protocol;
+                    (Spot::new(protocol, address), failure.errno)
                 })
                 .collect();
             assert_eq!(told, reference.failed);
@@ -365,8 +364,8 @@ impl<P: Ports> Daemon<P> {
         while !self.asked.is_empty() {
             self.act(Act::Answer(0, 3));
         }
-        for address in self.reference.foreign.clone() {
-            self.act(Act::Foreign(address));
+        for spot in self.reference.foreign.clone() {
+            self.act(Act::Foreign(spot));
         }
         self.act(Act::Descriptors(LISTENERS));
         // A round goes on where the one before it has ended; while calls fail there may be many.

@@ -1,7 +1,7 @@
 //! The reference's answers to requests that change nothing.
 
 use crate::acts::port;
-use crate::reference::{IN_USE, Reference, Rules, Stage, Transaction, addresses, count};
+use crate::reference::{IN_USE, Reference, Rules, Spot, Stage, Transaction, count, spots};
 use crate::world;
 use pesto::sys::Errno;
 use pesto::wire::{
@@ -86,11 +86,11 @@ impl Reference {
 
     fn counters(&self, id: Option<RuleId>) -> Answer {
         let generation = self.generation;
-        let keys: Vec<SocketAddr> = match id {
+        let keys: Vec<Spot> = match id {
             None => self.active().into_iter().collect(),
             Some(id) => match self.rules.get(&id) {
                 Some(_) if self.stopping => Vec::new(),
-                Some(rule) => addresses(rule),
+                Some(rule) => spots(rule),
                 None => return Answer::NoCounters(NoCounters { generation, id }),
             },
         };
@@ -112,6 +112,7 @@ impl Reference {
             bytes_spliced: 0,
             dropped: 0,
             waiting_listeners: 0,
+            paused_listeners: 0,
         })
     }
 
@@ -128,11 +129,12 @@ impl Reference {
 }
 
 /// The failed ones of these rules, in the order in which they are told.
-fn failures(rules: &Rules, failed: &BTreeMap<SocketAddr, Errno>) -> Failures {
+fn failures(rules: &Rules, failed: &BTreeMap<Spot, Errno>) -> Failures {
     let mut failures = Failures::new();
     for rule in rules.values() {
-        for address in addresses(rule) {
-            if let Some(errno) = failed.get(&address) {
+        for spot in spots(rule) {
+            let address = spot.address;
+            if let Some(errno) = failed.get(&spot) {
                 failures.insert((rule.id, Some(port(address.port())), wire(address)), *errno);
             }
         }

@@ -4,6 +4,7 @@ use crate::clients::{Clients, Gate};
 use crate::world::{LISTENERS, RULES};
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
+use pesto::table::Key;
 use pesto::wire::{
     Answer, Base, Bind, Broken, Field, Outcome, Plan, Ports, Protocol, Refusal, Request, Rule,
     RuleId, TableState,
@@ -14,8 +15,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const IN_USE: Errno = Errno(libc::EADDRINUSE);
 
 pub type Rules = BTreeMap<RuleId, Rule>;
+
+/// Where a socket is bound. What is of another protocol is nowhere near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    pub is_udp: bool,
+    pub address: SocketAddr,
+}
+
+impl Spot {
+    pub fn new(protocol: Protocol, address: SocketAddr) -> Self {
+        Self { is_udp: protocol == Protocol::Udp, address }
+    }
+
+    pub fn of(key: &Key) -> Self {
+        Self::new(key.protocol, key.socket_address())
+    }
+}
+
 /// What a rule listens on.
-pub fn addresses(rule: &Rule) -> Vec<SocketAddr> {
+pub fn spots(rule: &Rule) -> Vec<Spot> {
     let ips = match rule.bind {
         Bind::Any => vec![IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()],
         Bind::V4(address) => vec![address.into()],
@@ -24,21 +43,27 @@ pub fn addresses(rule: &Rule) -> Vec<SocketAddr> {
     match rule.ports {
         Ports::Fixed(range) if rule.active => {
             let ports = range.first().get()..=range.last().get();
-            ports.flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port))).collect()
+            ports
+                .flat_map(|port| {
+                    let all = ips.iter().map(move |ip| SocketAddr::new(*ip, port));
+                    all.map(|address| Spot::new(rule.protocol, address))
+                })
+                .collect()
         }
         _ => Vec::new(),
     }
 }
 
-pub fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
-    let (ip, with) = (one.ip(), other.ip());
-    one.port() == other.port()
+pub fn overlap(one: &Spot, other: &Spot) -> bool {
+    let (ip, with) = (one.address.ip(), other.address.ip());
+    one.is_udp == other.is_udp
+        && one.address.port() == other.address.port()
         && ip.is_ipv4() == with.is_ipv4()
         && (ip == with || ip.is_unspecified() || with.is_unspecified())
 }
 
-fn wanted(rules: &Rules) -> BTreeSet<SocketAddr> {
-    rules.values().flat_map(addresses).collect()
+fn wanted(rules: &Rules) -> BTreeSet<Spot> {
+    rules.values().flat_map(spots).collect()
 }
 
 pub fn count(number: usize) -> u32 {
@@ -62,8 +87,8 @@ pub struct Transaction {
     pub rules: Rules,
     pub stage: Stage,
     /// What was bound for it.
-    pub bound: BTreeSet<SocketAddr>,
-    pub failed: BTreeMap<SocketAddr, Errno>,
+    pub bound: BTreeSet<Spot>,
+    pub failed: BTreeMap<Spot, Errno>,
     /// Rules for which no ports were found.
     pub unpicked: BTreeSet<RuleId>,
 }
@@ -81,8 +106,8 @@ pub enum Fate {
 pub struct Reference {
     pub rules: Rules,
     /// Of what they want, what could not be bound.
-    pub failed: BTreeMap<SocketAddr, Errno>,
-    pub foreign: BTreeSet<SocketAddr>,
+    pub failed: BTreeMap<Spot, Errno>,
+    pub foreign: BTreeSet<Spot>,
     pub generation: u64,
     pub transaction: Option<Transaction>,
     pub clients: Clients,
@@ -104,24 +129,24 @@ impl Reference {
     }
 
     /// What the active table wants. A daemon that is to end listens on nothing.
-    pub fn active(&self) -> BTreeSet<SocketAddr> {
+    pub fn active(&self) -> BTreeSet<Spot> {
         if self.stopping { BTreeSet::new() } else { wanted(&self.rules) }
     }
 
-    pub fn listening(&self) -> BTreeSet<SocketAddr> {
+    pub fn listening(&self) -> BTreeSet<Spot> {
         let mut listening = self.active();
         listening.retain(|address| !self.failed.contains_key(address));
         listening
     }
 
     /// Every address that a new socket would meet.
-    pub fn held(&self) -> Vec<SocketAddr> {
+    pub fn held(&self) -> Vec<Spot> {
         let bound = self.transaction.iter().flat_map(|open| &open.bound).copied();
         self.listening().into_iter().chain(bound).chain(self.foreign.iter().copied()).collect()
     }
 
     /// An address that is not free any more, or was not.
-    pub fn bound(&mut self, address: SocketAddr, outcome: Result<(), Errno>, retry: bool) {
+    pub fn bound(&mut self, address: Spot, outcome: Result<(), Errno>, retry: bool) {
         match (retry, outcome) {
             (true, Ok(())) => assert!(self.failed.remove(&address).is_some()),
             (true, Err(errno)) => assert!(self.failed.insert(address, errno).is_some()),
@@ -245,7 +270,7 @@ impl Reference {
         let past_the_end = rule.target.first_port.above(rule.ports.width().get() - 1).is_none();
         let Some(rules) = self.editable() else {
             // Nor is it looked at whether the daemon can do what it says.
-            let unsupported = rule.protocol != Protocol::Tcp && !past_the_end;
+            let unsupported = rule.if_listening && !past_the_end;
             return if unsupported {
                 self.refused(Refusal::Unsupported)
             } else {
@@ -254,7 +279,7 @@ impl Reference {
         };
         let refusal = match (rules.contains_key(&rule.id), replace) {
             _ if past_the_end => return Fate::Answer(Answer::Invalid(Field::TargetPort)),
-            _ if rule.protocol != Protocol::Tcp => Refusal::Unsupported,
+            _ if rule.if_listening => Refusal::Unsupported,
             (true, false) => Refusal::IdTaken,
             (false, true) => Refusal::NotFound,
             (false, false) if rules.len() == RULES => Refusal::TableFull,
@@ -297,11 +322,11 @@ impl Reference {
             assert_eq!(rule, shown);
         }
         let (kept, retired) = planned.expect("planned");
-        let all: Vec<_> = rules.values().flat_map(addresses).collect();
+        let all: Vec<_> = rules.values().flat_map(spots).collect();
         let wanted = wanted(rules);
         let needed = wanted.difference(&active).count();
         let available = available.min(LISTENERS - active.len());
-        let is_clash = |one: &SocketAddr| {
+        let is_clash = |one: &Spot| {
             // What is held for the active table alone is in the way of what is new.
             let held = listening.difference(&wanted).filter(|_| !active.contains(one));
             let others = wanted.iter().chain(held).filter(|other| *other != one);
@@ -327,9 +352,9 @@ impl Reference {
                 assert!(conflict);
                 let keys = |id| {
                     let rules = rules.get(&id).into_iter().chain(self.rules.get(&id));
-                    rules.flat_map(addresses).collect::<Vec<_>>()
+                    rules.flat_map(spots).collect::<Vec<_>>()
                 };
-                let meet = |one: &SocketAddr| keys(second).iter().any(|other| overlap(one, other));
+                let meet = |one: &Spot| keys(second).iter().any(|other| overlap(one, other));
                 assert!(keys(first).iter().any(meet), "{first:?} {second:?}");
                 open.stage = Stage::Open;
             }

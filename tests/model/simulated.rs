@@ -1,17 +1,18 @@
 //! Ports that are numbers in a set.
 
 use crate::acts::FIRST_PORT;
-use crate::reference::{IN_USE, overlap};
+use crate::reference::{IN_USE, Spot, overlap};
 use crate::world::{Made, Ports};
 use pesto::sys::Errno;
-use pesto::table::Request;
+use pesto::table::{Key, Request};
+use pesto::wire::Protocol;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 /// Who has an address: a socket of ours by its number, and whether it listens.
-type Held = Rc<RefCell<BTreeMap<u64, (SocketAddr, bool)>>>;
+type Held = Rc<RefCell<BTreeMap<u64, (Spot, bool)>>>;
 
 /// A descriptor: what it holds is free when it is dropped.
 #[derive(Debug)]
@@ -29,19 +30,24 @@ impl Drop for Socket {
 #[derive(Debug, Default)]
 pub struct Simulated {
     held: Held,
-    foreign: Vec<SocketAddr>,
+    foreign: Vec<Spot>,
     next: u64,
 }
 
 impl Simulated {
-    fn is_free(&self, address: &SocketAddr) -> bool {
+    fn is_free(&self, spot: &Spot) -> bool {
         let held = self.held.borrow();
         let mut others = held.values().map(|(other, _)| other).chain(&self.foreign);
-        !others.any(|other| overlap(other, address))
+        !others.any(|other| overlap(other, spot))
     }
 
     /// The first run of free ports, from somewhere on.
-    fn pick(&mut self, address: Option<SocketAddr>, width: u16) -> Result<Made<Socket>, Errno> {
+    fn pick(
+        &mut self,
+        protocol: Protocol,
+        address: Option<SocketAddr>,
+        width: u16,
+    ) -> Result<Made<Socket>, Errno> {
         self.next += 1;
         let start = FIRST_PORT + u16::try_from(self.next % 12).expect("small");
         let ips: Vec<IpAddr> = match address {
@@ -53,7 +59,7 @@ impl Simulated {
             let ports = first..first + width;
             let mut wanted =
                 ports.flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
-            wanted.all(|address| self.is_free(&address))
+            wanted.all(|address| self.is_free(&Spot::new(protocol, address)))
         });
         found.map(Made::Port).ok_or(IN_USE)
     }
@@ -64,36 +70,36 @@ impl Ports for Simulated {
 
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<Socket>, Errno>> {
         let one = |request: &Request| match *request {
-            Request::Bind { key, .. } if self.is_free(&key.socket_address()) => {
+            Request::Bind { key, .. } if self.is_free(&Spot::of(&key)) => {
                 self.next += 1;
-                self.held.borrow_mut().insert(self.next, (key.socket_address(), false));
+                self.held.borrow_mut().insert(self.next, (Spot::of(&key), false));
                 Ok(Made::Socket(Socket { number: self.next, held: Rc::clone(&self.held) }))
             }
             Request::Bind { .. } => Err(IN_USE),
-            Request::Pick { address, width, .. } => self.pick(address, width),
+            Request::Pick { protocol, address, width, .. } => self.pick(protocol, address, width),
             Request::Settle(_) => Ok(Made::Nothing),
         };
         batch.iter().map(one).collect()
     }
 
-    fn listen(&mut self, socket: &Socket) -> Result<(), Errno> {
+    fn listen(&mut self, _: Key, socket: &Socket) -> Result<(), Errno> {
         self.held.borrow_mut().get_mut(&socket.number).expect("open").1 = true;
         Ok(())
     }
 
-    fn take(&mut self, address: SocketAddr) -> bool {
-        let is_free = self.is_free(&address);
+    fn take(&mut self, spot: Spot) -> bool {
+        let is_free = self.is_free(&spot);
         if is_free {
-            self.foreign.push(address);
+            self.foreign.push(spot);
         }
         is_free
     }
 
-    fn release(&mut self, address: SocketAddr) {
-        self.foreign.retain(|other| *other != address);
+    fn release(&mut self, spot: Spot) {
+        self.foreign.retain(|other| *other != spot);
     }
 
-    fn listening(&self) -> BTreeMap<SocketAddr, u64> {
+    fn listening(&self) -> BTreeMap<Spot, u64> {
         let held = self.held.borrow();
         held.iter()
             .filter(|(_, (_, listens))| *listens)

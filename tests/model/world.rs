@@ -1,5 +1,6 @@
 //! What is outside of control and table: ports, and facts that a test can know again.
 
+use crate::reference::Spot;
 use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
@@ -7,7 +8,6 @@ use pesto::sys::Errno;
 use pesto::table::{Effects, Entry, Key, Request, Retired, Stats};
 use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Room for so many rules, and one more id than that is asked for.
 pub const RULES: usize = 7;
@@ -28,12 +28,14 @@ pub trait Ports {
     fn stage(&mut self, _: &Self::Socket) -> Result<(), Errno> {
         Ok(())
     }
-    fn listen(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
+    fn listen(&mut self, key: Key, socket: &Self::Socket) -> Result<(), Errno>;
+    /// A socket that was made for a slot is closed; who has a copy lets go of it.
+    fn close(&mut self, _: Ref, _: Key, _: Self::Socket) {}
     /// Somebody else takes an address: whether that went.
-    fn take(&mut self, address: SocketAddr) -> bool;
-    fn release(&mut self, address: SocketAddr);
+    fn take(&mut self, spot: Spot) -> bool;
+    fn release(&mut self, spot: Spot);
     /// What of ours listens, and a number that no other socket has.
-    fn listening(&self) -> BTreeMap<SocketAddr, u64>;
+    fn listening(&self) -> BTreeMap<Spot, u64>;
     /// How many sockets of ours are open.
     fn open(&self) -> usize;
     /// Whether a request may fail for that reason although its address is free.
@@ -57,7 +59,7 @@ pub fn hello() -> Hello {
         max_flows: 3,
         rules: 99,
         layers: Layers(0),
-        features: Features::TCP,
+        features: Features::TCP.with(Features::UDP),
         landlock_abi: 0,
         transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
         max_in_flight: 4,
@@ -112,15 +114,21 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.stage(socket)
     }
 
-    fn listen(&mut self, _: Ref, _: Key, socket: &P::Socket) -> Result<(), Errno> {
-        self.ports.listen(socket)
+    fn listen(&mut self, _: Ref, key: Key, socket: &P::Socket) -> Result<(), Errno> {
+        self.ports.listen(key, socket)
+    }
+
+    fn shut(&mut self, _: Ref, _: &P::Socket) -> Result<(), Errno> {
+        unreachable!("no rule depends on its target")
     }
 
     fn retire(&mut self, _: Ref, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
         Retired { taken: 0, over: true }
     }
 
-    fn close(&mut self, _: Ref, _: Key, _: P::Socket) {}
+    fn close(&mut self, slot: Ref, key: Key, socket: P::Socket) {
+        self.ports.close(slot, key, socket);
+    }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         after_ms

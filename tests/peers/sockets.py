@@ -15,7 +15,8 @@ import sys
 
 
 def listen(address, backlog):
-    listener = socket.socket()
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(address)
     listener.listen(backlog)

@@ -1,10 +1,10 @@
 //! UDP ports with more than one socket: a listener's and its flows', and what others can take of them.
 
-use crate::alone::output;
+use crate::alone::{alone, output};
 use crate::datagrams::{NOTHING, address_of, any_port, batch, bound, receive};
 use pesto::sys::process::user_id;
 use pesto::sys::{Errno, Result, datagram, socket};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
@@ -194,6 +194,59 @@ fn socket_that_is_bound_and_not_yet_connected_takes_what_is_not_its_peers() {
         datagram::send(other.as_fd(), b"y").expect("room");
         assert_eq!(receive(&mut batch, &listener, true), 1, "once it is connected");
     }
+}
+
+/// What [`datagram::hear_only`] lets through: of these, what the peer itself sends.
+#[test]
+fn socket_that_hears_one_peer_hears_nobody_else() {
+    let mut batch = batch();
+    for (ip, others) in [("127.0.0.1", ["127.0.0.2", "127.1.0.1"]), ("::1", ["::1", "::1"])] {
+        let receiver = bound(any_port(ip));
+        let peer = bound(any_port(ip));
+        datagram::hear_only(receiver.as_fd(), &address_of(&peer)).expect("a filter");
+        let port = address_of(&peer).port();
+        let mut strangers = vec![bound(any_port(ip))];
+        for other in others.iter().filter(|other| **other != ip) {
+            strangers.push(bound(SocketAddr::new(any_port(other).ip(), port)));
+        }
+        for stranger in strangers {
+            socket::connect(stranger.as_fd(), &address_of(&receiver)).expect("connect");
+            assert_eq!(datagram::send(stranger.as_fd(), b"x"), Ok(1));
+            assert_eq!(batch.receive(receiver.as_fd(), true), Err(NOTHING));
+        }
+        socket::connect(peer.as_fd(), &address_of(&receiver)).expect("connect");
+        let bytes = vec![7; 65_507];
+        for bytes in [&bytes[..], b"", b"y"] {
+            assert_eq!(datagram::send(peer.as_fd(), bytes), Ok(bytes.len()));
+            assert_eq!(receive(&mut batch, &receiver, true), 1);
+            assert!(batch.message(0).bytes == bytes, "it is cut");
+        }
+    }
+}
+
+/// The scope of a link-local peer is a part of who it is.
+#[test]
+fn socket_that_hears_one_peer_hears_no_other_networks() {
+    let name = "sharing::socket_that_hears_one_peer_hears_no_other_networks";
+    let network = "exec unshare -rn sh -c 'ip link set lo up && \
+        ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    alone(name, network, || {
+        let loopback = socket::interface_index("lo").expect("lo");
+        let own =
+            |port| SocketAddrV6::new("fe80::1".parse().expect("an address"), port, 0, loopback);
+        let hearing = bound(own(0).into());
+        let peer = bound(own(0).into());
+        socket::connect(peer.as_fd(), &address_of(&hearing)).expect("connect");
+        let mut batch = batch();
+        for (scope, heard) in [(loopback + 1, false), (loopback, true), (0, true)] {
+            let mut hears = own(address_of(&peer).port());
+            hears.set_scope_id(scope);
+            datagram::hear_only(hearing.as_fd(), &hears.into()).expect("a filter");
+            assert_eq!(datagram::send(peer.as_fd(), b"x"), Ok(1));
+            let taken = batch.receive(hearing.as_fd(), true);
+            assert_eq!(taken, if heard { Ok(1) } else { Err(NOTHING) }, "{scope}");
+        }
+    });
 }
 
 /// Why no listener's may stay on.

@@ -15,6 +15,7 @@ mod support;
 
 mod calls;
 mod client;
+mod datagrams;
 mod deadline;
 mod failed;
 mod flows;

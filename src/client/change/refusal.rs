@@ -4,7 +4,7 @@ use super::draft::Names;
 use crate::client::error::{Error, Exit};
 use crate::client::instance::advised;
 use crate::client::session::Session;
-use crate::wire::{Answer, Refusal, RuleId};
+use crate::wire::{Answer, Protocol, Refusal, Rule, RuleId, Side};
 
 /// Two rules that want the same port.
 pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
@@ -49,6 +49,21 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
         _ => format!("{one} and {other} want the same port; leave one out"),
     };
     Error::refused(message)
+}
+
+/// A rule that the daemon cannot have, although it knows each of its parts.
+pub(super) fn unsupported(words: &str, rule: &Rule) -> Error {
+    let is_plain = rule.side == Side::Inbound && rule.protocol == Protocol::Tcp;
+    let what = if rule.if_listening && !is_plain {
+        "knows of TCP ports of the container alone whether somebody listens there; leave \
+         if-listening (or auto) out"
+            .to_owned()
+    } else if rule.interface.is_some() && !is_plain {
+        "cannot listen on one interface for that; name an address of it instead".to_owned()
+    } else {
+        format!("cannot do that; `{}` shows what it can", advised("status"))
+    };
+    Error::refused(format!("{words}: this daemon {what}"))
 }
 
 /// An answer that ends the change.

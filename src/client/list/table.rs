@@ -109,6 +109,9 @@ fn notes(forward: &Forward) -> Vec<String> {
     if !failed.is_empty() {
         lines.push(format!("connections: {}", failed.join(", ")));
     }
+    if activity.dropped_datagrams > 0 {
+        lines.push(format!("datagrams: {} not passed on", activity.dropped_datagrams));
+    }
     lines
 }
 

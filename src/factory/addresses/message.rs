@@ -5,22 +5,14 @@
 //! of 4. Whatever does not fit into its packet is [`Message::Garbled`], and nothing behind it is
 //! read. Nothing here trusts a length.
 
+use crate::factory::netlink::{
+    NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, Part, attribute, head, number, outcome, take,
+};
 use crate::sys::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Length of a request in bytes.
 pub const REQUEST: usize = 20;
-
-const HEAD: usize = 16;
-
-// linux/netlink.h
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLM_F_DUMP: u16 = 0x300;
-/// An attribute's type without its two flag bits.
-const NLA_TYPE: u16 = 0x3fff;
 
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
@@ -48,11 +40,8 @@ impl Dump {
     /// The request, with a number that its answers carry.
     pub fn request(self, sequence: u32) -> [u8; REQUEST] {
         let mut bytes = [0; REQUEST];
-        bytes[0..4].copy_from_slice(&20_u32.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&(self as u16).to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        // The rest is zero: the kernel as addressee, any family.
+        // The rest is zero: any family.
+        bytes[..16].copy_from_slice(&head(20, self as u16, NLM_F_DUMP, sequence));
         bytes
     }
 }
@@ -120,20 +109,14 @@ impl<'a> Messages<'a> {
 
     /// Takes the next message off: `None` when it does not fit.
     fn take(&mut self) -> Option<Message> {
-        let len = number(self.rest, 0)? as usize;
-        let (kind, flags) = (half(self.rest, 4)?, half(self.rest, 6)?);
-        let body = self.rest.get(HEAD..len)?;
-        let own = number(self.rest, 8)? == self.sequence;
-        // The last one need not be filled up.
-        self.rest = self.rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let Part { kind, whole, own, body } = take(&mut self.rest, self.sequence)?;
         if !own {
             return Some(Message::Other);
         }
-        let whole = flags & NLM_F_DUMP_INTR == 0;
         match kind {
-            NLMSG_DONE | NLMSG_ERROR => match error(body)? {
-                0 => Some(Message::Done { whole }),
-                errno => Some(Message::Failed(Errno(errno))),
+            NLMSG_DONE | NLMSG_ERROR => match outcome(body)? {
+                Ok(()) => Some(Message::Done { whole }),
+                Err(errno) => Some(Message::Failed(errno)),
             },
             _ if !whole => Some(Message::Interrupted),
             libc::RTM_NEWLINK => interface(body).map(Message::Interface),
@@ -157,19 +140,6 @@ impl Iterator for Messages<'_> {
     }
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// The first number of both an error and the end of a dump: a negative error number, or 0.
-fn error(body: &[u8]) -> Option<i32> {
-    number(body, 0)?.cast_signed().checked_neg()
-}
-
 /// struct ifinfomsg: family u8, zero u8, type u16, index i32, flags u32, change u32.
 fn interface(body: &[u8]) -> Option<Interface> {
     let (index, flags) = (number(body, 4)?, number(body, 8)?);
@@ -186,9 +156,7 @@ fn assigned(body: &[u8]) -> Option<Message> {
     let (mut flags, mut local, mut address) = (u32::from(short_flags), None, None);
     let mut rest = body.get(8..)?;
     while !rest.is_empty() {
-        let len = usize::from(half(rest, 0)?);
-        let kind = half(rest, 2)? & NLA_TYPE;
-        let value = rest.get(4..len)?;
+        let (kind, value) = attribute(&mut rest)?;
         match kind {
             // On a point-to-point interface the other one is the peer's.
             IFA_LOCAL => local = Some(value),
@@ -196,7 +164,6 @@ fn assigned(body: &[u8]) -> Option<Message> {
             IFA_FLAGS => flags = number(value, 0)?,
             _ => {}
         }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     let address = match (local.or(address), i32::from(family)) {
         (Some(own), libc::AF_INET) => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(own).ok()?)),

@@ -4,6 +4,7 @@ use super::room::Queue;
 use super::send::Socket;
 use crate::arena::Ref;
 use crate::relay::flow::{Goal, Leg};
+use crate::relay::flows::Ending;
 use crate::relay::list::{LISTS, Linked, Links};
 use crate::wire::{Interface, Side};
 use core::net::SocketAddr;
@@ -52,6 +53,8 @@ pub struct UdpFlow {
     pub(super) target: End,
     /// The target has sent something.
     pub(super) answered: bool,
+    /// It is over, and in its turn it will be gone.
+    pub(super) ending: Option<Ending>,
     /// Datagrams that the target's socket is to send when it is there.
     pub(super) waiting: Queue,
     /// When something was moved last.
@@ -67,6 +70,7 @@ impl UdpFlow {
             client: End::Wanted,
             target: End::Wanted,
             answered: false,
+            ending: None,
             waiting: Queue::new(),
             moved_ms: now_ms,
             links: [Links::UNLINKED; LISTS],
@@ -78,10 +82,6 @@ impl UdpFlow {
             Leg::Client => &mut self.client,
             Leg::Target => &mut self.target,
         }
-    }
-
-    pub(super) const fn is_open(&self) -> bool {
-        matches!((&self.client, &self.target), (End::Open(_), End::Open(_)))
     }
 
     /// How many of its sockets a factory was asked for and has not answered.

@@ -6,9 +6,10 @@
 
 use super::flow::{End, Name, UdpFlow, Way};
 use super::room::Room;
-use super::send::{Sent, Socket};
+use super::send::{Sent, Socket, is_gone};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
+use crate::factory::network::Network;
 use crate::index::Index;
 use crate::limits::UDP_QUIET_MS;
 use crate::relay::flow::{Leg, Moved};
@@ -112,15 +113,30 @@ impl UdpFlows {
 
     /// A datagram that came by the listener: to the target, or to wait for it.
     pub fn take(&mut self, flow: Ref, datagram: &[u8], now_ms: u64) -> Option<Report> {
+        let sent = self.forward(flow, datagram)?;
+        self.passed(flow, Leg::Client, sent, now_ms)
+    }
+
+    /// The same while the table is at work: a flow that it would end has its end in its turn.
+    pub fn take_last(&mut self, flow: Ref, datagram: &[u8], now_ms: u64) -> Option<Report> {
+        let sent = self.forward(flow, datagram)?;
+        let (report, ending) = self.note(flow, Leg::Client, sent, now_ms)?;
+        if let Some(state) = self.arena.get_mut(flow).filter(|_| ending.is_some()) {
+            state.ending = ending;
+            self.ready.push(&mut self.arena, flow);
+        }
+        Some(report)
+    }
+
+    fn forward(&mut self, flow: Ref, datagram: &[u8]) -> Option<Sent> {
         let state = self.arena.get_mut(flow)?;
-        let sent = match &mut state.target {
+        Some(match &mut state.target {
             End::Open(target) => target.send_one(datagram),
             End::Wanted | End::Asked => {
                 let is_there = self.room.push(&mut state.waiting, datagram);
                 Sent { dropped: u64::from(!is_there), ..Sent::default() }
             }
-        };
-        self.passed(flow, Leg::Client, sent, now_ms)
+        })
     }
 
     /// The next flow that lacks sockets: what they are to be. Those that are `wanted` are asked for then.
@@ -141,9 +157,13 @@ impl UdpFlows {
         Some((flow, Sockets { side, name, place, destination, wanted }))
     }
 
-    /// Where a flow's listener listens.
-    pub fn side(&self, flow: Ref) -> Option<Side> {
-        self.arena.get(flow).map(|state| state.way.side)
+    /// In which network one of its sockets is.
+    pub fn network(&self, flow: Ref, leg: Leg) -> Option<Network> {
+        let way = self.arena.get(flow)?.way;
+        Some(match leg {
+            Leg::Client => Network::of_listeners(way.side),
+            Leg::Target => way.goal.network,
+        })
     }
 
     /// A factory's answer. A socket for a flow that is over meanwhile is closed.
@@ -204,47 +224,53 @@ impl UdpFlows {
     pub fn drive_ready(&mut self, batch: &mut Batch, now_ms: u64) -> Option<Report> {
         let flow = self.ready.pop(&mut self.arena)?;
         let state = self.arena.get_mut(flow)?;
-        if !state.is_open() {
-            return None;
+        if let Some(ending) = state.ending {
+            return self.end(flow, ending);
         }
         let (End::Open(client), End::Open(target)) = (&mut state.client, &mut state.target) else {
             return None;
         };
-        let (to_target, client_errors) = pump(client, target, batch);
-        let (to_client, target_errors) = pump(target, client, batch);
-        let more = client.readable || target.readable;
-        if more {
+        let mut to_target = Moves::default();
+        let mut to_client = Moves::default();
+        // What a socket tells of itself is told of what is sent to it.
+        pump(client, target, batch, &mut to_target, &mut to_client.sent);
+        pump(target, client, batch, &mut to_client, &mut to_target.sent);
+        // It has, whatever has come back of what was sent to it.
+        state.answered |= to_client.received > 0;
+        if client.readable || target.readable {
             self.ready.push(&mut self.arena, flow);
         }
         let mut report = None;
-        for (leg, sent, errors) in
-            [(Leg::Client, to_target, target_errors), (Leg::Target, to_client, client_errors)]
-        {
-            if sent != (Moves::default()) || errors > 0 {
-                let Moves { received, mut sent } = sent;
-                sent.errors += errors;
-                if received > 0 && leg == Leg::Target {
-                    self.hear(flow);
-                }
-                let one = self.passed(flow, leg, sent, now_ms);
-                report = merge(report, one);
+        for (leg, moves) in [(Leg::Client, to_target), (Leg::Target, to_client)] {
+            if moves != Moves::default() {
+                report = merge(report, self.passed(flow, leg, moves.sent, now_ms));
             }
         }
         report
     }
 
-    /// The target has spoken.
-    fn hear(&mut self, flow: Ref) {
-        if let Some(state) = self.arena.get_mut(flow) {
-            state.answered = true;
+    /// What was sent for one side to the other. The flow may be over by that.
+    fn passed(&mut self, flow: Ref, from: Leg, sent: Sent, now_ms: u64) -> Option<Report> {
+        match self.note(flow, from, sent, now_ms)? {
+            (report, None) => Some(report),
+            (report, Some(ending)) => {
+                let ended = self.end(flow, ending);
+                merge(Some(report), ended)
+            }
         }
     }
 
-    /// Takes note of what was sent for one side to the other.
-    fn passed(&mut self, flow: Ref, from: Leg, sent: Sent, now_ms: u64) -> Option<Report> {
+    /// Takes note of what was sent, and says whether that ends the flow.
+    fn note(
+        &mut self,
+        flow: Ref,
+        from: Leg,
+        sent: Sent,
+        now_ms: u64,
+    ) -> Option<(Report, Option<Ending>)> {
         let Self { arena, unanswered, answered, .. } = self;
         let state = arena.get_mut(flow)?;
-        let (has_answered, origin) = (state.answered, state.way.origin);
+        let (has_answered, origin, goal) = (state.answered, state.way.origin, state.way.goal);
         let is_first = has_answered && unanswered.holds(&state.links);
         if is_first || sent.datagrams + sent.dropped > 0 && state.moved_ms != now_ms {
             state.moved_ms = now_ms;
@@ -253,23 +279,25 @@ impl UdpFlows {
             let list = if has_answered { answered } else { unanswered };
             list.push(arena, flow);
         }
-        let reached = is_first.then(|| arena.get(flow).map(|state| state.way.goal.answered()));
-        let (moved, errors) = match from {
-            Leg::Client => (Moved { to_target: sent.bytes, ..Moved::default() }, Leg::Target),
-            Leg::Target => (Moved { to_client: sent.bytes, ..Moved::default() }, Leg::Client),
+        let (moved, unreachable) = match from {
+            Leg::Client => (Moved { to_target: sent.bytes, ..Moved::default() }, [0, sent.errors]),
+            Leg::Target => (Moved { to_client: sent.bytes, ..Moved::default() }, [sent.errors, 0]),
         };
         let report = Report {
             dropped: sent.dropped,
             singly: sent.singly,
-            unreachable: (sent.errors > 0).then_some((errors, sent.errors)),
-            ..Report::new(origin, moved, reached.flatten().map(Reached))
+            unreachable,
+            ..Report::new(origin, moved, is_first.then(|| Reached(goal.answered())))
         };
-        // Nobody is there, and never was.
-        if from == Leg::Client && sent.errors > 0 && !has_answered {
-            let ended = self.end(flow, Ending::Refused);
-            return merge(Some(Report { unreachable: None, ..report }), ended);
-        }
-        Some(report)
+        Some(match from {
+            // Nobody is there, and never was.
+            Leg::Client if sent.errors > 0 && !has_answered => {
+                let report = Report { unreachable: [0, 0], turn: goal.other(), ..report };
+                (report, Some(Ending::Refused))
+            }
+            Leg::Client => (report, sent.gone.then_some(Ending::ResetByTarget)),
+            Leg::Target => (report, sent.gone.then_some(Ending::ResetByClient)),
+        })
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
@@ -377,24 +405,34 @@ struct Moves {
     sent: Sent,
 }
 
-/// Passes on at most a batch. Also how many errors of its own the source told.
-fn pump(source: &mut Socket, sink: &mut Socket, batch: &mut Batch) -> (Moves, u64) {
+/// Passes on at most a batch. What the source tells of what was sent to it before goes to `of_source`.
+fn pump(
+    source: &mut Socket,
+    sink: &mut Socket,
+    batch: &mut Batch,
+    moves: &mut Moves,
+    of_source: &mut Sent,
+) {
     if !source.readable {
-        return (Moves::default(), 0);
+        return;
     }
-    match batch.receive(source.fd.as_fd(), false) {
-        Ok(received) => {
-            // Less than there is room for: it is empty now, and an event will tell of more.
-            source.readable = received == batch.capacity();
-            (Moves { received, sent: sink.send_batch(batch, received) }, 0)
+    // An error comes before what there is to read, be that the very first answer.
+    for _ in 0..2 {
+        match batch.receive(source.fd.as_fd(), false) {
+            Ok(received) => {
+                // Less than there is room for: it is empty now, and an event will tell of more.
+                source.readable = received == batch.capacity();
+                moves.received = received;
+                moves.sent += sink.send_batch(batch, received);
+                return;
+            }
+            Err(Errno(libc::EAGAIN)) => return source.readable = false,
+            // Of its way only: it takes no packets of that size (ICMP).
+            Err(Errno(libc::EINTR | libc::EMSGSIZE)) => {}
+            Err(errno) if is_gone(errno) => return of_source.gone = true,
+            // An ICMP error of something that was sent to it.
+            Err(_) => of_source.errors += 1,
         }
-        Err(Errno(libc::EAGAIN)) => {
-            source.readable = false;
-            (Moves::default(), 0)
-        }
-        Err(Errno(libc::EINTR)) => (Moves::default(), 0),
-        // An ICMP error of something that was sent to it; there may be datagrams behind it.
-        Err(_) => (Moves::default(), 1),
     }
 }
 
@@ -411,10 +449,14 @@ fn merge(first: Option<Report>, second: Option<Report>) -> Option<Report> {
             ended: first.ended.or(second.ended),
             dropped: first.dropped + second.dropped,
             singly: first.singly + second.singly,
-            unreachable: first.unreachable.or(second.unreachable),
+            unreachable: [0, 1].map(|at| first.unreachable[at] + second.unreachable[at]),
+            turn: first.turn.or(second.turn),
             origin: first.origin,
         }),
         (first, None) => first,
         (None, second) => second,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,10 +58,10 @@ impl Room {
             return false;
         }
         let fits_small = datagram.len() <= WAITING_SIZE && self.free[0] != 0;
-        let shelf = &mut self.free[usize::from(!fits_small)];
-        let (number, Some(place)) = (*shelf, shelf.checked_sub(1)) else { return false };
+        let rack = &mut self.free[usize::from(!fits_small)];
+        let (number, Some(place)) = (*rack, rack.checked_sub(1)) else { return false };
         let place = place as usize;
-        *shelf = self.places[place].behind;
+        *rack = self.places[place].behind;
         let Ok(len) = u32::try_from(datagram.len()) else { return false };
         self.places[place] = Place { len, behind: 0 };
         let start = start_of(place);
@@ -93,8 +93,8 @@ impl Room {
 
     #[expect(clippy::cast_possible_truncation, reason = "there are some hundred places")]
     fn give_back(&mut self, place: usize) {
-        let shelf = &mut self.free[usize::from(place >= WAITING_DATAGRAMS)];
-        self.places[place].behind = core::mem::replace(shelf, place as u32 + 1);
+        let rack = &mut self.free[usize::from(place >= WAITING_DATAGRAMS)];
+        self.places[place].behind = core::mem::replace(rack, place as u32 + 1);
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
                     .map(|queue| usize::from(room.push(queue, datagram)))
                     .sum::<usize>()
             };
-            assert_eq!(many(&mut room, &mut queues, &[7; 65_507]), WAITING_LARGE);
-            assert_eq!(many(&mut room, &mut queues, &[7; 65_507]), 0);
+            assert_eq!(many(&mut room, &mut queues, &vec![7; 65_507]), WAITING_LARGE);
+            assert_eq!(many(&mut room, &mut queues, &vec![7; 65_507]), 0);
             assert_eq!(many(&mut room, &mut queues, &[8; 9]), WAITING_DATAGRAMS);
             assert_eq!(many(&mut room, &mut queues, &[]), 0);
             for queue in &mut queues {

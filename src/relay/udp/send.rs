@@ -32,6 +32,8 @@ pub(super) struct Sent {
     pub(super) errors: u64,
     /// Datagrams that should have gone out together, and went one by one.
     pub(super) singly: u64,
+    /// The socket is connected to nobody any more: somebody has destroyed it (ss -K).
+    pub(super) gone: bool,
 }
 
 impl core::ops::AddAssign for Sent {
@@ -41,6 +43,7 @@ impl core::ops::AddAssign for Sent {
         self.dropped += other.dropped;
         self.errors += other.errors;
         self.singly += other.singly;
+        self.gone |= other.gone;
     }
 }
 
@@ -98,6 +101,9 @@ impl Socket {
                     }
                     // Larger than a packet of its way (EINVAL, EMSGSIZE), or not on this way at all (EIO).
                     Err(Errno(libc::EINVAL | libc::EMSGSIZE | libc::EIO)) => break,
+                    Err(errno) if is_gone(errno) => {
+                        return Sent { dropped: many(), errors, gone: true, ..Sent::default() };
+                    }
                     Err(_) if errors == 0 => errors = 1,
                     Err(_) => {
                         return Sent { dropped: many(), errors: 2, ..Sent::default() };
@@ -120,6 +126,7 @@ impl Socket {
         if datagram.len() > usize::from(self.segment) && self.set_segment(0).is_err() {
             return Sent { dropped: 1, ..sent };
         }
+        let mut was_too_large = false;
         loop {
             match datagram::send(self.fd.as_fd(), datagram) {
                 Ok(bytes) => {
@@ -127,12 +134,16 @@ impl Socket {
                     return sent;
                 }
                 Err(Errno(libc::EINTR)) => {}
-                // Its way takes only smaller packets by now.
-                Err(Errno(libc::EINVAL)) if self.segment != 0 && self.set_segment(0).is_ok() => {}
+                // Its way takes only smaller packets by now, and fragments of what is not to be cut.
+                Err(Errno(libc::EINVAL | libc::EMSGSIZE))
+                    if self.segment != 0 && self.set_segment(0).is_ok() => {}
+                // Told of an earlier one it says nothing of this one.
+                Err(Errno(libc::EMSGSIZE)) if !was_too_large => was_too_large = true,
                 Err(errno) => {
                     let is_of_another = !is_full(errno) && errno.0 != libc::EMSGSIZE;
-                    sent.errors += u64::from(is_of_another);
-                    if sent.errors != 1 || !is_of_another {
+                    sent.gone = is_gone(errno);
+                    sent.errors += u64::from(is_of_another && !sent.gone);
+                    if sent.errors != 1 || !is_of_another || sent.gone {
                         sent.dropped = 1;
                         return sent;
                     }
@@ -153,6 +164,11 @@ impl Socket {
 /// No room for it now.
 const fn is_full(errno: Errno) -> bool {
     matches!(errno.0, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+}
+
+/// It was disconnected, which no peer and no network can bring about.
+pub(super) const fn is_gone(errno: Errno) -> bool {
+    matches!(errno.0, libc::ECONNABORTED | libc::EDESTADDRREQ | libc::ENOTCONN)
 }
 
 /// How many messages from one on can go out as one: of equal length, but for the last, which may be
@@ -176,3 +192,6 @@ fn run<'a>(batch: &'a Batch, at: usize, count: usize, parts: &mut [&'a [u8]; MAX
     }
     len
 }
+
+#[cfg(test)]
+mod tests;

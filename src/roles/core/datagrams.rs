@@ -66,7 +66,7 @@ impl World {
             let Some(name) = self.name_of(source, index) else { continue };
             let flow = match self.udp.find(&name) {
                 None if self.open_flows() < self.common => {
-                    let goal = self.goal(source, None);
+                    let goal = goal(source, None);
                     let flow = self.open_udp(source, name, goal);
                     taken += u32::from(flow.is_some());
                     flow
@@ -75,9 +75,8 @@ impl World {
             };
             let Some(flow) = flow else { continue };
             // Its rule is as good as gone; what is counted of it is in the totals.
-            if let Some(report) =
-                self.udp.take(flow, self.batch.message(index).bytes, clock::now_ms())
-            {
+            let datagram = self.batch.message(index).bytes;
+            if let Some(report) = self.udp.take_last(flow, datagram, clock::now_ms()) {
                 tally(&mut self.totals, &report);
             }
         }
@@ -108,7 +107,7 @@ impl World {
     fn begin(&mut self, table: &Table<OwnedFd>, source: &Source<'_>, name: Name) -> Option<Ref> {
         let client = family_of(source.key);
         let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
-        let goal = self.goal(source, answered);
+        let goal = goal(source, answered);
         self.open_udp(source, name, goal)
     }
 
@@ -118,14 +117,6 @@ impl World {
         let flow = self.udp.open(name, way, clock::now_ms())?;
         self.totals.accepted += 1;
         Some(flow)
-    }
-
-    fn goal(&self, Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
-        let target = entry.rule.target;
-        // A key is always a port of its rule.
-        let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
-        let network = Network::of_targets(key.side);
-        Goal::new(network, target.address, port.get(), family_of(*key), answered)
     }
 
     /// Gives a datagram of the batch to its flow.
@@ -174,9 +165,18 @@ impl World {
         let watched = sockets.map(|(socket, leg)| {
             self.epoll.add(socket, READABLE, Token::UdpFlow(flow, leg).encode())
         });
-        if watched.iter().any(|watched| watched.is_err()) {
+        if watched.iter().any(Result::is_err) {
             let report = self.udp.give_up(flow);
             self.account(table, report);
         }
     }
+}
+
+/// Where a flow of it is to lead.
+fn goal(Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
+    let target = entry.rule.target;
+    // A key is always a port of its rule.
+    let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
+    let network = Network::of_targets(key.side);
+    Goal::new(network, target.address, port.get(), family_of(*key), answered)
 }

@@ -55,21 +55,19 @@ impl World {
         let Some((mut next, time_ms)) = self.doomed.walk(now_ms) else { return };
         let mut sockets = 0;
         for _ in 0..LOOKS {
-            let (flow, origin, is_udp) = match next.checked_sub(UDP) {
-                None => match self.flows.next_from(next) {
-                    Some((flow, origin)) => (flow, origin, false),
-                    None => {
-                        next = UDP;
-                        continue;
-                    }
-                },
-                Some(place) => match self.udp.next_from(place) {
-                    Some((flow, origin)) => (flow, origin, true),
-                    None => {
-                        self.doomed.walk = None;
-                        return;
-                    }
-                },
+            let udp_place = next.checked_sub(UDP);
+            let is_udp = udp_place.is_some();
+            let found = match udp_place {
+                None => self.flows.next_from(next),
+                Some(place) => self.udp.next_from(place),
+            };
+            let Some((flow, origin)) = found else {
+                if is_udp {
+                    self.doomed.walk = None;
+                    return;
+                }
+                next = UDP;
+                continue;
             };
             next = flow.index + 1 + if is_udp { UDP } else { 0 };
             if table.end_of(origin).is_some_and(|at| self.doomed.ends(at, time_ms)) {

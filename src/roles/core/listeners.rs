@@ -125,6 +125,15 @@ impl World {
         Ok(flow)
     }
 
+    /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has
+    /// a copy, which would keep it in epoll's sight.
+    pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
+        if key.protocol == Protocol::Udp {
+            let _ = self.epoll.modify(socket, 0, Token::Listener(slot).encode());
+            self.closed(key.side, slot);
+        }
+    }
+
     /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
     /// heard of it: the deadline ends a flow that is not open, and an open one is reset.
     pub(super) fn watch(&mut self, flow: Ref, leg: Leg) -> Option<Report> {
@@ -140,14 +149,16 @@ impl World {
         let Some((listener, _, entry)) = table.listener(slot) else { return };
         let rule = entry.stats;
         let token = Token::Listener(slot).encode();
-        if self.epoll.modify(listener.as_fd(), 0, token).is_ok()
-            && self.waiting.push(Waiter { slot, rule })
+        if self.epoll.modify(listener.as_fd(), 0, token).is_err() {
+            return;
+        }
+        if self.waiting.push(Waiter { slot, rule })
             && let Some(stats) = table.stats_mut(rule)
         {
             stats.waiting += 1;
-            // What it lacked may be there at this turn's end, or when the system's shortage is over.
-            self.waiting.ask(rule.index);
         }
+        // What it lacked may be there at this turn's end, or when the system's shortage is over.
+        self.waiting.ask(rule.index);
     }
 
     fn resume(&mut self, table: &mut Table<OwnedFd>, Waiter { slot, rule }: Waiter) {
@@ -219,6 +230,7 @@ impl Effects<OwnedFd> for World {
     }
 
     fn listen(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
+        self.touched += 1;
         let fd = socket.as_fd();
         if key.protocol == Protocol::Udp {
             datagram::drop_none(fd)?;
@@ -226,7 +238,7 @@ impl Effects<OwnedFd> for World {
         }
         match socket::listen(fd) {
             // Another socket with SO_REUSEADDR was bound before ours was: with it, ours may still
-            // be the first to listen.
+            // be the first to listen. Or connections are left that it took before it was shut.
             Err(Errno(libc::EADDRINUSE)) => {
                 socket::set_reuse_address(fd, true)?;
                 socket::listen(fd)?;
@@ -238,6 +250,16 @@ impl Effects<OwnedFd> for World {
             }
         }
         self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
+    }
+
+    fn shut(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+        self.touched += 1;
+        let (fd, token) = (socket.as_fd(), Token::Listener(slot).encode());
+        // As before it listened: hung up, which is reported once.
+        self.epoll.modify(fd, libc::EPOLLET.cast_unsigned(), token)?;
+        // With it others could bind the port too, and listen before we do again.
+        socket::set_reuse_address(fd, false)?;
+        socket::stop_listening(fd)
     }
 
     fn retire(
@@ -271,10 +293,8 @@ impl Effects<OwnedFd> for World {
     }
 
     fn close(&mut self, slot: Ref, key: Key, socket: OwnedFd) {
+        self.leave(slot, key, socket.as_fd());
         drop(socket);
-        if key.protocol == Protocol::Udp {
-            self.closed(key.side, slot);
-        }
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

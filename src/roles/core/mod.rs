@@ -8,6 +8,7 @@
 mod clients;
 mod datagrams;
 mod doomed;
+mod inquiry;
 mod interfaces;
 mod listeners;
 mod token;
@@ -24,15 +25,16 @@ use crate::limits::{
     MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
 };
 use crate::relay::Leg;
-use crate::relay::flows::Patience;
 use crate::relay::udp::flows::Sockets;
 #[cfg(feature = "dev-sandbox")]
 use crate::sandbox::{puppet, seccomp::Policy};
 use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
-use crate::table::{self, Key, Step, Table};
+use crate::table::{self, Key, Slot, Step, Table};
+use crate::times::Times;
 use crate::wire::{Features, Protocol, SandboxMode, Side};
 use clients::{Clients, StopRequest};
+use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
 use world::{EDGES, FEATURES, INPUT, World};
@@ -67,6 +69,7 @@ pub struct Core {
     held: Option<table::Request>,
     user: u32,
     admission: Admission,
+    inquiry: Inquiry,
     /// A change of the table has more to do at once.
     changing: bool,
     /// What has ended, and is answered when no factory holds a closed port any more.
@@ -86,7 +89,7 @@ impl Core {
     pub fn new(
         ends: Ends,
         descriptor_limit: usize,
-        patience: Patience,
+        times: Times,
         (sandbox, more): (SandboxMode, Features),
     ) -> Result<Self> {
         let epoll = Epoll::new()?;
@@ -97,7 +100,12 @@ impl Core {
             table: Table::new(MAX_RULES, MAX_LISTENERS, LISTENER_INDEX, MAX_FLOWS),
             control: Control::default(),
             clients: Clients::default(),
-            world: World::new(epoll, descriptor_limit, patience, (sandbox, FEATURES.with(more)))?,
+            world: World::new(
+                epoll,
+                descriptor_limit,
+                times.patience,
+                (sandbox, FEATURES.with(more)),
+            )?,
             control_socket: ends.control,
             supervisor: ends.supervisor,
             host: Box::new(Channel::new(ends.host)),
@@ -105,6 +113,7 @@ impl Core {
             held: None,
             user: process::user_id(),
             admission: Admission::Open,
+            inquiry: Inquiry::new(times.if_listening_ms),
             changing: false,
             ended: None,
             retry_ms: None,
@@ -155,6 +164,7 @@ impl Core {
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
+            self.inquiry.due_ms(&self.table),
             self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
             self.stop_ms.and(self.world.udp.busy_until_ms()),
@@ -191,7 +201,7 @@ impl Core {
             Token::GuestFactory => self.take_sockets(Network::Guest),
             Token::Supervisor => self.obey(),
             // Never registered with epoll.
-            Token::Pick(_) | Token::Closed(_) => {}
+            Token::Pick(_) | Token::Question(_) | Token::Closed(_) => {}
         }
     }
 
@@ -276,7 +286,11 @@ impl Core {
         match (network, Token::decode(token)) {
             (_, Some(Token::Listener(slot))) if listens(self.table.side_of_slot(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
+                // The factory may have kept a copy of what could not be passed on.
+                let is_udp = |slot: &Slot<OwnedFd>| slot.key.protocol == Protocol::Udp;
+                let is_lost = socket.is_err() && self.table.slot(slot).is_none_or(is_udp);
+                let late = self.table.bound(slot, socket, &mut self.world);
+                if late.is_some() || is_lost {
                     drop(late);
                     self.world.closed(network.side_of_listeners(), slot);
                 }
@@ -289,6 +303,10 @@ impl Core {
                 if matches!(outcome, Ok(Product::Nothing)) =>
             {
                 self.table.settled(Side::Inbound);
+            }
+            (_, Some(Token::Question(question))) => {
+                let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
+                self.inquiry.answered(question, ports);
             }
             (Network::Guest, Some(Token::GuestFactory))
                 if matches!(outcome, Ok(Product::Nothing)) =>
@@ -310,9 +328,12 @@ impl Core {
             (_, Some(Token::Closed(_))) if matches!(outcome, Ok(Product::Nothing)) => {
                 self.world.closing = self.world.closing.saturating_sub(1);
             }
-            (_, Some(Token::UdpFlow(flow, leg))) => {
+            (_, Some(Token::UdpFlow(flow, leg)))
+                if self.world.udp.network(flow, leg).is_none_or(|wanted| wanted == network) =>
+            {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
-                if socket.as_ref().is_err_and(|errno| errno.0 == libc::EADDRNOTAVAIL) {
+                let failed = |errno: &Errno| errno.0 == libc::EADDRNOTAVAIL && leg == Leg::Target;
+                if socket.as_ref().is_err_and(failed) {
                     self.world.no_local_port += 1;
                 }
                 self.world.udp_socket(&mut self.table, (flow, leg), socket);
@@ -371,6 +392,7 @@ impl Core {
         world.end_doomed(table, now);
         world.look_at_interfaces(table, now);
         self.resume_admission(now);
+        self.inquire(now);
         for network in Network::ALL {
             self.ask_targets(network);
         }
@@ -383,6 +405,20 @@ impl Core {
             flows.reset_all();
             udp.end_all();
             process::exit(0);
+        }
+    }
+
+    /// Acts on what was heard of targets, and asks about them.
+    fn inquire(&mut self, now: u64) {
+        let Self { table, world, inquiry, host, guest, .. } = self;
+        inquiry.go_on(table, world, now);
+        while host.has_room()
+            && guest.has_room()
+            && let Some((place, question)) = inquiry.next(table, &mut world.doubts)
+        {
+            let channel = if question.side == Side::Inbound { &mut *guest } else { &mut *host };
+            let token = Token::Question(place).encode();
+            channel.push(Request { token, work: inquiry::work(&question) });
         }
     }
 
@@ -534,6 +570,10 @@ impl Core {
 
     /// No new connection from now on; what is open may go on for a while.
     fn stop(&mut self, drain_ms: u32) {
+        // What is done is done, be there a factory that has not let go yet.
+        if let Some(ended) = self.ended.take() {
+            self.answer(ended, clock::now_ms());
+        }
         let committed = self.table.close();
         let Self { table, control, clients, world, .. } = self;
         if let Some(answer) = control.stop(table, committed) {
@@ -591,7 +631,7 @@ fn order(request: table::Request) -> Request {
 
 /// Descriptors of listeners, now and soon.
 fn sockets_of(table: &Table<OwnedFd>) -> usize {
-    table.listeners().open as usize + table.other_sockets()
+    table.listeners().held() as usize + table.other_sockets()
 }
 
 /// Something that cannot be has happened.
@@ -604,6 +644,13 @@ impl Product {
     fn socket(self) -> Option<OwnedFd> {
         match self {
             Self::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn listening(self) -> Option<u32> {
+        match self {
+            Self::Listening(ports) => Some(ports),
             _ => None,
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Token {
     Listener(Ref),
     /// A rule whose ports are to be picked.
     Pick(Ref),
+    /// A question whether somebody listens.
+    Question(Ref),
     /// A flow's socket; in answers of a factory, the target's.
     Flow(Ref, Leg),
     /// A UDP flow's socket.
@@ -47,6 +49,7 @@ impl Token {
             Self::UdpFlow(flow, Leg::Client) => (9, flow),
             Self::UdpFlow(flow, Leg::Target) => (10, flow),
             Self::Closed(slot) => (11, slot),
+            Self::Question(question) => (12, question),
         };
         u64::from(tag) | u64::from(index & 0x00ff_ffff) << 32 | kind << 56
     }
@@ -68,6 +71,7 @@ impl Token {
             9 => Self::UdpFlow(place, Leg::Client),
             10 => Self::UdpFlow(place, Leg::Target),
             11 => Self::Closed(place),
+            12 => Self::Question(place),
             _ => return None,
         })
     }
@@ -93,6 +97,7 @@ mod tests {
             Token::UdpFlow(place, Leg::Client),
             Token::UdpFlow(place, Leg::Target),
             Token::Closed(place),
+            Token::Question(place),
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

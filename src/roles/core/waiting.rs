@@ -30,6 +30,8 @@ pub(super) struct Waiting {
     /// The first and the last place of each rule's queue, one added.
     first: Vec<u32>,
     last: Vec<u32>,
+    /// The tag of the listener that waits, by the place of its slot, one added.
+    queued: Vec<u64>,
     turns: Turns,
     again: Turns,
 }
@@ -41,6 +43,7 @@ impl Waiting {
             places: Arena::new(listeners),
             first: vec![0; rules],
             last: vec![0; rules],
+            queued: vec![0; listeners],
             turns: Turns::new(rules),
             again: Turns::new(rules),
         }
@@ -51,10 +54,16 @@ impl Waiting {
         self.places.len()
     }
 
-    /// Adds a listener; false without room.
+    /// Adds a listener; false without room, or if it waits already: one that stopped listening meanwhile keeps its
+    /// place.
     pub(super) fn push(&mut self, waiter: Waiter) -> bool {
         let rule = waiter.rule.index as usize;
+        let Some(queued) = self.queued.get_mut(waiter.slot.index as usize) else { return false };
+        if *queued == u64::from(waiter.slot.tag) + 1 {
+            return false;
+        }
         let Ok(place) = self.places.insert(Place { waiter, behind: None }) else { return false };
+        *queued = u64::from(waiter.slot.tag) + 1;
         let last = self.last[rule].checked_sub(1).and_then(|last| self.places.at(last));
         match last.and_then(|last| self.places.get_mut(last)) {
             Some(last) => last.behind = Some(place.index),
@@ -92,6 +101,10 @@ impl Waiting {
         self.first[rule] = behind.map_or(0, |behind| behind + 1);
         if behind.is_none() {
             self.last[rule] = 0;
+        }
+        let queued = &mut self.queued[waiter.slot.index as usize];
+        if *queued == u64::from(waiter.slot.tag) + 1 {
+            *queued = 0;
         }
         Some(waiter)
     }
@@ -162,7 +175,7 @@ mod tests {
 
     /// A queue of waiters, given as (rule, slot).
     fn waiting(waiters: &[(u32, u32)]) -> Waiting {
-        let mut waiting = Waiting::new(8, 8);
+        let mut waiting = Waiting::new(64, 8);
         for &(rule, slot) in waiters {
             assert!(waiting.push(Waiter { slot: at(slot), rule: at(rule) }));
         }
@@ -203,9 +216,20 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_there_is_room_for() {
-        let mut waiting = Waiting::new(1, 1);
+        let mut waiting = Waiting::new(2, 1);
+        assert!(waiting.push(Waiter { slot: at(1), rule: at(0) }));
         assert!(waiting.push(Waiter { slot: at(0), rule: at(0) }));
         assert!(!waiting.push(Waiter { slot: at(1), rule: at(0) }));
-        assert_eq!(slots(|| waiting.next()), [0]);
+        assert_eq!(slots(|| waiting.next()), [1, 0]);
+    }
+
+    #[test]
+    fn listener_waits_once_until_its_place_is_anothers() {
+        let mut waiting = waiting(&[(1, 10)]);
+        assert!(!waiting.push(Waiter { slot: at(10), rule: at(2) }));
+        let later = Ref { index: 10, tag: 1 };
+        assert!(waiting.push(Waiter { slot: later, rule: at(1) }));
+        assert_eq!(slots(|| waiting.next()), [10, 10]);
+        assert!(waiting.push(Waiter { slot: later, rule: at(1) }));
     }
 }

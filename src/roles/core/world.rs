@@ -1,6 +1,7 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
 use super::doomed::Doomed;
+use super::inquiry::Doubts;
 use super::interfaces::Interfaces;
 use super::waiting::Waiting;
 use crate::arena::Ref;
@@ -12,7 +13,7 @@ use crate::limits::{
 };
 use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
-use crate::relay::{Flows, Leg, Means, Pipes, UdpFlows};
+use crate::relay::{Flows, Means, Pipes, UdpFlows};
 use crate::sandbox::Achieved;
 use crate::sys::datagram::Batch;
 use crate::sys::epoll::Epoll;
@@ -36,7 +37,8 @@ pub(super) const FEATURES: Features = Features::TCP
     .with(Features::INTERFACE)
     .with(Features::ALLOW_FAILED)
     .with(Features::KILL)
-    .with(Features::DRAIN);
+    .with(Features::DRAIN)
+    .with(Features::IF_LISTENING);
 
 /// The core without its tables.
 pub(super) struct World {
@@ -53,6 +55,9 @@ pub(super) struct World {
     /// Until then the system itself is short of something: nobody goes on.
     pub(super) shortage_until_ms: u64,
     pub(super) doomed: Doomed,
+    pub(super) doubts: Doubts,
+    /// How often a listener was made to listen, or shut.
+    pub(super) touched: u64,
     pub(super) interfaces: Interfaces,
     /// How many turns of the loop there were, this one among them.
     pub(super) turn: u64,
@@ -106,6 +111,8 @@ impl World {
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
             doomed: Doomed::default(),
+            doubts: Doubts::new(),
+            touched: 0,
             interfaces: Interfaces::default(),
             turn: 0,
             accepted: None,
@@ -161,9 +168,13 @@ impl World {
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
             tally(stats, &report);
-            if let Some(Reached(Some(Answered { client, target }))) = report.reached {
+            let reached = report.reached.and_then(|Reached(answered)| answered);
+            if let Some(Answered { client, target }) = reached.or(report.turn) {
                 stats.set_answered(client, target);
             }
+        }
+        if report.ended == Some(Ending::Refused) {
+            self.doubts.add(table, report.origin);
         }
         if report.ended.is_some() {
             table.count_ended(report.origin);
@@ -178,11 +189,9 @@ pub(super) fn tally(stats: &mut Stats, report: &Report) {
     stats.bytes_spliced += report.moved.spliced;
     stats.connected += u64::from(report.reached.is_some());
     stats.dropped += report.dropped;
-    match report.unreachable {
-        Some((Leg::Client, errors)) => stats.reset_by_client += errors,
-        Some((Leg::Target, errors)) => stats.reset_by_target += errors,
-        None => {}
-    }
+    let [of_client, of_target] = report.unreachable;
+    stats.reset_by_client += of_client;
+    stats.reset_by_target += of_target;
     let Some(ending) = report.ended else { return };
     match ending {
         Ending::Finished | Ending::Killed => {}

@@ -1,6 +1,7 @@
 //! The table with numbered sockets and a simulated kernel.
 
 mod commits;
+mod listening;
 mod model;
 mod origins;
 mod picks;
@@ -53,6 +54,8 @@ pub(crate) struct Kernel {
     pub(crate) stage_error: Option<Errno>,
     /// What listen(2) says instead of yes, to the second call and those behind it.
     pub(crate) listen_error: Option<Errno>,
+    /// What shutdown(2) says instead of yes.
+    pub(crate) shut_error: Option<Errno>,
     calls: Vec<(&'static str, Port)>,
     /// Connections that wait in the backlog of a listener that retires.
     backlog: u32,
@@ -105,6 +108,11 @@ impl Effects<Socket> for Kernel {
         self.calls.push(("listen", port(u16::try_from(slot.index + 1).expect("small"))));
         let first = self.calls.len() == 1;
         self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
+    }
+
+    fn shut(&mut self, slot: Ref, _: &Socket) -> Result<(), Errno> {
+        self.calls.push(("shut", port(u16::try_from(slot.index + 1).expect("small"))));
+        self.shut_error.map_or(Ok(()), Err)
     }
 
     fn retire(&mut self, _: Ref, key: Key, _: &Socket, _: &Entry, origin: Ref) -> Retired {
@@ -250,14 +258,24 @@ pub(crate) fn accept(
     origin
 }
 
+/// A key in words; of UDP it says so.
+pub(crate) fn name(key: &Key) -> String {
+    name_of(key.protocol, key.socket_address())
+}
+
+pub(crate) fn name_of(protocol: Protocol, address: SocketAddr) -> String {
+    match protocol {
+        Protocol::Tcp => address.to_string(),
+        Protocol::Udp => format!("{address}/udp"),
+    }
+}
+
 /// The number of each socket that listens.
 pub(crate) fn listening(table: &Table<Socket>) -> BTreeMap<String, u64> {
     let slots = table.slots.iter();
     slots
         .filter_map(|(_, slot)| match &slot.state {
-            State::Listening(socket) => {
-                Some((slot.key.socket_address().to_string(), socket.number))
-            }
+            State::Listening(socket) => Some((name(&slot.key), socket.number)),
             _ => None,
         })
         .collect()

@@ -40,8 +40,14 @@ fn rules() -> impl Strategy<Value = Rule> {
         4 => (1_u16..8, 0_u16..3).prop_map(|(first, more)| range(first, first + more)),
         1 => (1_u16..3).prop_map(width),
     ];
-    (1_u32..6, address, ports, prop::bool::weighted(0.9))
-        .prop_map(|(id, address, ports, active)| Rule { active, ..rule(id, address, ports) })
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
+    (1_u32..6, address, ports, prop::bool::weighted(0.9), protocol).prop_map(
+        |(id, address, ports, active, protocol)| Rule {
+            active,
+            protocol,
+            ..rule(id, address, ports)
+        },
+    )
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -93,18 +99,12 @@ struct Flow {
 
 /// The rule that has a listener.
 fn owner(rules: &Rules, listener: &str) -> Option<RuleId> {
-    let has = |rule: &&Rule| {
-        crate::table::key::keys(rule).any(|key| key.socket_address().to_string() == listener)
-    };
+    let has = |rule: &&Rule| crate::table::key::keys(rule).any(|key| name(&key) == listener);
     rules.values().find(has).map(|rule| rule.id)
 }
 
 fn keys(rules: &Rules) -> BTreeSet<String> {
-    rules
-        .values()
-        .flat_map(crate::table::key::keys)
-        .map(|k| k.socket_address().to_string())
-        .collect()
+    rules.values().flat_map(crate::table::key::keys).map(|key| name(&key)).collect()
 }
 
 /// The table, the reference, and a factory that answers in any order.
@@ -207,7 +207,7 @@ impl Test {
             return;
         }
         let (at, slot) = open[which % open.len()];
-        let listener = slot.key.socket_address().to_string();
+        let listener = name(&slot.key);
         let origin = self.table.origin(at, &mut self.kernel).expect("room");
         self.table.count_accepted(origin, 1);
         let id = owner(&self.model.active, &listener).expect("it is a rule's");
@@ -278,7 +278,7 @@ impl Test {
             && let Some(State::Retried(_)) = self.table.slot(*slot).map(|slot| &slot.state)
             && !self.kernel.foreign.contains(&key.socket_address())
         {
-            assert!(self.model.failed.remove(&key.socket_address().to_string()));
+            assert!(self.model.failed.remove(&name(key)));
         }
     }
 
@@ -328,8 +328,11 @@ impl Test {
         let has_ports = failures.iter().all(|failure| failure.port.is_some());
         let failed: BTreeSet<String> = failures
             .iter()
-            .filter_map(|failure| Some((failure.address, failure.port?)))
-            .map(|(at, port)| crate::table::socket_address(at, port.get()).to_string())
+            .filter_map(|failure| {
+                let protocol = self.model.shadow.as_ref()?.get(&failure.rule)?.protocol;
+                let address = crate::table::socket_address(failure.address, failure.port?.get());
+                Some(name_of(protocol, address))
+            })
             .collect();
         let committed = commit(&mut self.table, &mut self.kernel, allow_failed);
         match self.model.prepared {

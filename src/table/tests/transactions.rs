@@ -228,7 +228,7 @@ fn all_that_a_failed_commit_has_given_up_is_counted_as_failed_when_that_is_allow
     let committed = commit(&mut table, &mut kernel, true).expect("prepared");
     let counts = Counts { failed: 3, ..Counts::default() };
     assert_eq!(committed, Committed { counts, done: true });
-    assert_eq!(table.listeners(), Listeners { open: 0, failed: 3 });
+    assert_eq!(table.listeners(), Listeners { open: 0, failed: 3, paused: 0 });
     let failures = table.failures(Which::Active);
     let errnos = [0, 1, 2].map(|at| failures.get(at).expect("three").errno.0);
     assert_eq!(errnos, [libc::ECANCELED, libc::ENOMEM, libc::ENOMEM]);
@@ -239,7 +239,7 @@ fn all_that_a_failed_commit_has_given_up_is_counted_as_failed_when_that_is_allow
         kernel.carry_out(request, &mut table);
     }
     table.recount();
-    assert_eq!(table.listeners(), Listeners { open: 3, failed: 0 });
+    assert_eq!(table.listeners(), Listeners { open: 3, failed: 0, paused: 0 });
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
             Answer::Rule(ReadRule { generation: 7, rules: 2, index: 1, rule: rule() }),
             (0..112).collect(),
         ),
-        (Opcode::Counters, Answer::Counters(counters()), (0..100).chain(104..112).collect()),
+        (Opcode::Counters, Answer::Counters(counters()), (0..112).collect()),
         (Opcode::Counters, Answer::NoCounters(NoCounters { generation: 7, id }), (0..12).collect()),
         (Opcode::Failure, Answer::Failure(failure(v4)), failure_bytes.clone()),
         (Opcode::Failure, Answer::Failure(failure(v6)), failure_bytes),
@@ -163,6 +163,7 @@ fn counters() -> Counters {
         bytes_spliced: 12,
         dropped: 13,
         waiting_listeners: 13,
+        paused_listeners: 14,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::datagrams;
 use super::trace::{Made, so_far, strace};
-use crate::client::{Client, insert, rule};
+use crate::client::{Client, delete, insert, rule};
 use crate::support::ends::{pidfd, signal};
 use crate::support::inside::{Inside, accept};
 use crate::support::network::Container;
@@ -60,6 +60,7 @@ pub fn whole_life(files: &Path) -> Processes {
     let listener = inside.listen("127.0.0.1", 8000);
     connections(&inside, &listener);
     changes(run, &listener);
+    depending(&inside);
     datagrams::inbound(&inside);
     clients(run);
     an_interface(run, files, processes);
@@ -140,6 +141,22 @@ fn changes(run: &Run, listener: &TcpListener) {
     assert!(run.pesto(&["status"]).status.success());
 }
 
+/// A port that listens while its target does.
+fn depending(inside: &Inside) {
+    let mut client = Client::open(&inside.run.socket);
+    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    client.change(&[insert(Rule { if_listening: true, ..rule(1000, port..=port, 8002) })]);
+    let refuses = || TcpStream::connect(("127.0.0.1", port)).err();
+    assert_eq!(refuses().expect("nobody listens").kind(), ErrorKind::ConnectionRefused);
+    let listener = inside.listen("127.0.0.1", 8002);
+    let stream = until("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    drop((stream, accept(&listener), listener));
+    until("it does not listen", refuses);
+    client.change(&[delete(1000)]);
+}
+
 fn clients(run: &Run) {
     let mut loud = Client::open(&run.socket);
     let status = loud.frame(Request::Status);
@@ -156,7 +173,8 @@ fn an_interface(run: &Run, files: &Path, [.., core]: Processes) {
     let rule = Rule { interface: Interface::new(b"lo"), ..rule(77, 31977..=31977, 8000) };
     Client::open(&run.socket).change(&[insert(rule)]);
     until("a look at it", || {
-        let device = [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| word as u64);
+        let device =
+            [libc::SOL_SOCKET, libc::SO_BINDTODEVICE].map(|word| u64::from(word.cast_unsigned()));
         let is_it = |made: &Made| made.syscall == "getsockopt" && made.arguments[1..3] == device;
         so_far(files, core).iter().any(is_it).then_some(())
     });

@@ -7,11 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Whether the daemon does that as yet.
 pub fn is_supported(rule: &Rule) -> bool {
-    let Rule { side, protocol, if_listening, transparent, interface, .. } = *rule;
-    (side, protocol) == (Side::Inbound, Protocol::Tcp)
-        && !if_listening
-        && !transparent
-        && interface.is_none()
+    let Rule { side, protocol, transparent, interface, .. } = *rule;
+    (side, protocol) == (Side::Inbound, Protocol::Tcp) && !transparent && interface.is_none()
 }
 
 /// Whether that is the same rule with ports that were picked for it.

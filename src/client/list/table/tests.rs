@@ -26,6 +26,7 @@ fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
         bytes_spliced: 0,
         dropped: 0,
         waiting_listeners: 0,
+        paused_listeners: 0,
     };
     let failures: Vec<Failure> = failed
         .iter()
@@ -110,4 +111,26 @@ fn failures_that_are_not_named_are_counted() {
     assert!(some.ends_with("8001-8002: Address already in use\n  and 5 more\n"), "{some}");
     forward.activity.as_mut().expect("counted").failures.clear();
     assert!(text(&[forward], None).ends_with("\n  7 sockets could not be bound\n"));
+}
+
+#[test]
+fn what_a_forward_is_beside_tcp_from_the_host_is_shown() {
+    let mut udp = forward("53:53/udp,if-listening,dev=eth0", &[], "");
+    udp.activity.as_mut().expect("counted").dropped_datagrams = 7;
+    let spec = Spec::reverse("5432:192.0.2.7:5432").expect("a spec");
+    let mut reverse = Forward::new(&spec.wishes[0].rule(RuleId(2)), None);
+    reverse.activity.clone_from(&udp.activity);
+    let expected = "\
+LISTENS ON                          TARGET                   STATE      OPEN  TOTAL       IN      OUT  LABEL
+0.0.0.0%eth0:53, [::%eth0]:53       53/udp if listening      listening     3   1200  1.5 KiB  3.0 GiB
+  datagrams: 7 not passed on
+container 127.0.0.1:5432            host 192.0.2.7:5432/tcp  listening     3   1200  1.5 KiB  3.0 GiB
+  datagrams: 7 not passed on
+";
+    let all = text(&[udp, reverse], None);
+    let squeeze = |text: &str| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.lines().map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(squeeze(&all), squeeze(expected));
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::factory::netlink::HEAD;
 use proptest::prelude::*;
 
 const SEQUENCE: u32 = 7;

@@ -1,0 +1,268 @@
+//! Rules that listen only while their target does.
+
+use super::*;
+use crate::table::listening::{Cursor, Heard, Question};
+use crate::table::{Listeners, transaction::Phase};
+
+fn conditional(id: u32, address: &str, ports: Ports) -> Rule {
+    Rule { if_listening: true, ..rule(id, address, ports) }
+}
+
+/// All questions of a round.
+fn round(table: &Table<Socket>) -> Vec<Question> {
+    let mut cursor = Cursor::default();
+    std::iter::from_fn(|| table.next_question(&mut cursor)).collect()
+}
+
+/// A round whose answers are that: a bit for each port of a question.
+fn hear(table: &mut Table<Socket>, kernel: &mut Kernel, ports: u32) {
+    for question in round(table) {
+        let mut heard = Heard::new(question, ports);
+        while !table.hear(&mut heard, kernel) {}
+    }
+    table.inquired(table.generation());
+}
+
+/// A commit that is not over before new listeners were asked about.
+fn commit_new(table: &mut Table<Socket>, kernel: &mut Kernel, rules: &[Rule], ports: u32) {
+    table.begin(Base::Copy, None).expect("no transaction");
+    for &rule in rules {
+        let replace = table.entry(rule.id).is_some();
+        table.insert(rule, replace).expect("room");
+    }
+    let (counts, outcome) = prepare(table, kernel);
+    assert_eq!(outcome, Outcome::Done);
+    table.commit(false).expect("prepared");
+    assert_eq!(next_step(table, kernel), Step::Wait);
+    assert_eq!(addresses(table), Vec::<String>::new(), "nobody was asked");
+    assert_eq!(table.begin(Base::Copy, None), Err(Refusal::Busy));
+    hear(table, kernel, ports);
+    let committed = Step::Committed(Committed { counts, done: true });
+    assert_eq!(next_step(table, kernel), committed);
+}
+
+const fn listeners(open: u32, paused: u32) -> Listeners {
+    Listeners { open, failed: 0, paused }
+}
+
+fn calls(kernel: &mut Kernel) -> Vec<&'static str> {
+    std::mem::take(&mut kernel.calls).into_iter().map(|(call, _)| call).collect()
+}
+
+#[test]
+fn new_listener_is_paused_until_it_was_heard_that_somebody_listens() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8002));
+    commit_new(&mut table, &mut kernel, &[rule], 0b101);
+    assert_eq!(addresses(&table), ["127.0.0.1:8000", "127.0.0.1:8002"]);
+    assert_eq!(table.listeners(), listeners(2, 1));
+    assert_eq!(table.entry(RuleId(1)).expect("a rule").listeners, listeners(2, 1));
+    // Twice nobody: then it is paused.
+    hear(&mut table, &mut kernel, 0b001);
+    assert_eq!(table.listeners(), listeners(2, 1));
+    hear(&mut table, &mut kernel, 0b001);
+    assert_eq!(table.listeners(), listeners(1, 2));
+    assert_eq!(calls(&mut kernel), ["listen", "listen", "retire", "shut"]);
+    // Once nobody, and then somebody, changes nothing.
+    hear(&mut table, &mut kernel, 0);
+    hear(&mut table, &mut kernel, 0b001);
+    hear(&mut table, &mut kernel, 0);
+    assert_eq!(table.listeners(), listeners(1, 2));
+    assert!(calls(&mut kernel).is_empty());
+    table.stale = true;
+    table.recount();
+    assert_eq!(table.listeners(), listeners(1, 2));
+    assert_eq!(kernel.open(), 3);
+}
+
+#[test]
+fn refused_connection_is_believed_at_the_next_answer() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8001));
+    commit_new(&mut table, &mut kernel, &[rule], !0);
+    let origin = accept(&mut table, &mut kernel, 8001, 1);
+    let question = table.doubt(origin).expect("it depends on its target");
+    assert_eq!((question.first, question.first_target, question.count), (port(8001), port(81), 1));
+    assert!(table.hear(&mut Heard::new(question, 0), &mut kernel));
+    assert_eq!(addresses(&table), ["127.0.0.1:8000"]);
+    assert_eq!(table.doubt(origin), None, "it is paused");
+    // Of a rule that depends on nothing, nothing is asked.
+    change(&mut table, &mut kernel, |table| {
+        table.insert(super::rule(2, "127.0.0.1", range(9000, 9000)), false)
+    });
+    let origin = accept(&mut table, &mut kernel, 9000, 1);
+    assert_eq!(table.doubt(origin), None);
+}
+
+#[test]
+fn commit_leaves_paused_listeners_of_both_tables_alone_and_retires_others() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    assert!(!table.inquires());
+    let rules = [1, 2].map(|id| {
+        let at = 8000 + u16::try_from(id).expect("small");
+        conditional(id, "127.0.0.1", range(at, at))
+    });
+    commit_new(&mut table, &mut kernel, &rules, 0);
+    assert_eq!(table.listeners(), listeners(0, 2));
+    let counts =
+        change(&mut table, &mut kernel, |table| table.delete(RuleId(2), FlowsFate::Survive));
+    assert_eq!((counts.kept, counts.new, counts.retired), (1, 0, 1));
+    assert_eq!(calls(&mut kernel), ["retire"]);
+    assert_eq!((table.listeners(), kernel.open()), (listeners(0, 1), 1));
+    // An answer that comes late.
+    let question = round(&table)[0];
+    let [late, early] = [0, 1].map(|_| Heard::new(question, !0));
+    change(&mut table, &mut kernel, |table| table.delete(RuleId(1), FlowsFate::Survive));
+    let _ = calls(&mut kernel);
+    for mut heard in [late, early] {
+        assert!(table.hear(&mut heard, &mut kernel));
+    }
+    assert!(calls(&mut kernel).is_empty());
+    assert!(!table.inquires() && round(&table).is_empty());
+    assert_eq!(kernel.open(), 0);
+}
+
+#[test]
+fn rule_that_depends_no_longer_listens_and_one_that_begins_to_goes_on() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "any", range(8000, 8000));
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    assert_eq!(table.listeners(), listeners(0, 2));
+    let plain = Rule { if_listening: false, ..rule };
+    let counts = change(&mut table, &mut kernel, |table| table.insert(plain, true));
+    assert_eq!((counts.kept, counts.new), (2, 0));
+    assert_eq!(calls(&mut kernel), ["listen", "listen"]);
+    assert_eq!(table.listeners(), listeners(2, 0));
+    assert_eq!(table.entry(RuleId(1)).expect("a rule").listeners, listeners(2, 0));
+    change(&mut table, &mut kernel, |table| table.insert(rule, true));
+    assert_eq!(table.listeners(), listeners(2, 0));
+    hear(&mut table, &mut kernel, 0);
+    hear(&mut table, &mut kernel, 0);
+    assert_eq!(table.listeners(), listeners(0, 2));
+}
+
+#[test]
+fn rolled_back_and_stopped_listeners_are_closed_though_they_are_paused() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8003));
+    commit_new(&mut table, &mut kernel, &[rule], 0b11);
+    table.begin(Base::Copy, None).expect("no transaction");
+    table.insert(conditional(2, "127.0.0.1", range(9000, 9000)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    assert_eq!(kernel.open(), 5);
+    roll_back(&mut table, &mut kernel);
+    assert_eq!((table.listeners(), kernel.open()), (listeners(2, 2), 4));
+    table.close();
+    assert!(!table.inquires());
+    while !table.is_closed() {
+        next_step(&mut table, &mut kernel);
+    }
+    table.recount();
+    assert_eq!((table.listeners(), kernel.open()), (listeners(0, 0), 0));
+}
+
+#[test]
+fn stop_tells_a_commit_that_waits_for_its_first_answers_that_it_is_done() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    table.begin(Base::Empty, None).expect("no transaction");
+    table.insert(conditional(1, "127.0.0.1", range(8000, 8000)), false).expect("room");
+    let (counts, _) = prepare(&mut table, &mut kernel);
+    table.commit(false).expect("prepared");
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    assert!(matches!(table.phase, Phase::Inquiring { .. }));
+    // Nobody may take it back, and a round that began before it does not count.
+    table.rollback();
+    table.inquired(0);
+    assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+    assert_eq!(table.close(), Some(Committed { counts, done: true }));
+}
+
+#[test]
+fn listener_with_much_in_its_backlog_is_paused_behind_it() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8000));
+    commit_new(&mut table, &mut kernel, &[rule], 1);
+    hear(&mut table, &mut kernel, 0);
+    (kernel.backlog, kernel.more_backlogs) = (3, 3);
+    let mut heard = Heard::new(round(&table)[0], 0);
+    assert!(!table.hear(&mut heard, &mut kernel));
+    assert_eq!(table.listeners(), listeners(1, 0));
+    assert!(!table.hear(&mut heard, &mut kernel));
+    assert!(table.hear(&mut heard, &mut kernel));
+    assert_eq!(table.listeners(), listeners(0, 1));
+    let stats = table.entry(RuleId(1)).expect("a rule").stats;
+    assert_eq!(table.stats(stats).expect("counters").accepted, 9);
+}
+
+#[test]
+fn listener_that_cannot_go_on_or_be_paused_is_failed_and_tried_again() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8000));
+    commit_new(&mut table, &mut kernel, &[rule], 1);
+    hear(&mut table, &mut kernel, 0);
+    kernel.shut_error = Some(Errno(libc::ENOTCONN));
+    hear(&mut table, &mut kernel, 0);
+    assert_eq!(table.listeners(), Listeners { open: 0, failed: 1, paused: 0 });
+    table.recount();
+    assert_eq!(table.failures(crate::wire::Which::Active).total(), 1);
+    table.retry(1);
+    let Step::Ask(request) = next_step(&mut table, &mut kernel) else { panic!("a bind") };
+    kernel.carry_out(request, &mut table);
+    assert_eq!(table.listeners(), listeners(0, 1));
+    table.recount();
+    assert_eq!(table.entry(RuleId(1)).expect("a rule").listeners, listeners(0, 1));
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!(table.listeners(), listeners(1, 0));
+}
+
+#[test]
+fn ports_that_the_daemon_itself_listens_on_do_not_count() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8003));
+    let reverse = Rule { side: Side::Reverse, ..super::rule(2, "127.0.0.1", range(81, 82)) };
+    change(&mut table, &mut kernel, |table| table.insert(reverse, false));
+    table.begin(Base::Copy, None).expect("no transaction");
+    table.insert(rule, false).expect("room");
+    prepare(&mut table, &mut kernel);
+    table.commit(false).expect("prepared");
+    next_step(&mut table, &mut kernel);
+    hear(&mut table, &mut kernel, !0);
+    let own = ["127.0.0.1:8000", "127.0.0.1:8003", "127.0.0.1:81", "127.0.0.1:82"];
+    assert_eq!(addresses(&table), own);
+}
+
+#[test]
+fn round_asks_for_every_port_of_such_rules_once() {
+    let mut table = Table::new(RULES, 256, 512, FLOWS);
+    let mut kernel = Kernel::default();
+    let rules = [
+        conditional(1, "127.0.0.1", range(100, 199)),
+        rule(2, "127.0.0.1", range(300, 310)),
+        Rule { active: false, ..conditional(3, "127.0.0.1", range(400, 410)) },
+        conditional(4, "::1", range(500, 500)),
+    ];
+    commit_new_of_many(&mut table, &mut kernel, &rules);
+    let asked: Vec<(u16, u16, u16)> = round(&table)
+        .iter()
+        .map(|question| (question.first.get(), question.first_target.get(), question.count))
+        .collect();
+    assert_eq!(asked, [(100, 80, 32), (132, 112, 32), (164, 144, 32), (196, 176, 4), (500, 80, 1)]);
+    assert_eq!(table.listeners(), listeners(11, 101));
+    // A part of them in each turn.
+    let mut heard = Heard::new(round(&table)[0], !0);
+    assert!(table.hear(&mut heard, &mut kernel));
+    assert_eq!(table.listeners(), listeners(43, 69));
+}
+
+fn commit_new_of_many(table: &mut Table<Socket>, kernel: &mut Kernel, rules: &[Rule]) {
+    table.begin(Base::Empty, None).expect("no transaction");
+    for &rule in rules {
+        table.insert(rule, false).expect("room");
+    }
+    table.prepare(256).expect("open");
+    assert_eq!(finish(table, kernel).1, Outcome::Done);
+    table.commit(false).expect("prepared");
+    assert_eq!(next_step(table, kernel), Step::Wait);
+    table.inquired(table.generation());
+    assert!(matches!(next_step(table, kernel), Step::Committed(_)));
+}

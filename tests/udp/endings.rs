@@ -1,0 +1,128 @@
+//! How flows end: by a target that is not there, and by silence.
+
+use crate::changes::counters;
+use crate::client::{Client, insert, rule};
+use crate::peer::{self, connected, tag, tag_now};
+use crate::server::{self, ECHO, MORTAL, NOBODY, REVIVER, STOP, TAGGED};
+use crate::support::network::alone;
+use crate::support::until;
+use pesto::wire::{Protocol, Rule};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 9000;
+
+fn udp(id: u32, port: u16, target: u16) -> Rule {
+    Rule { protocol: Protocol::Udp, ..rule(id, port..=port, target) }
+}
+
+#[test]
+fn flow_to_a_target_that_is_not_there_goes_and_is_counted() {
+    alone("endings::flow_to_a_target_that_is_not_there_goes_and_is_counted", || {
+        let run = server::run(&[], &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, NOBODY)), insert(udp(2, PORT + 1, ECHO))]);
+        let other = connected("127.0.0.1", PORT + 1);
+        peer::opened(&other);
+        let socket = connected("127.0.0.1", PORT);
+        for number in 1..=3 {
+            until("a refusal", || {
+                let _ = socket.send(b"x");
+                let counted = counters(&mut client, 1);
+                (counted.refused_by_target >= number).then_some(())
+            });
+            until("the flow's end", || (counters(&mut client, 1).connections == 0).then_some(()));
+        }
+        peer::echoes(&other, b"goes on");
+        assert_eq!(counters(&mut client, 2).refused_by_target, 0);
+    });
+}
+
+#[test]
+fn target_that_restarts_is_reached_again_by_the_same_peer() {
+    alone("endings::target_that_restarts_is_reached_again_by_the_same_peer", || {
+        let run = server::run(&[], &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, MORTAL)), insert(udp(2, PORT + 1, REVIVER))]);
+        let socket = connected("127.0.0.1", PORT);
+        for _ in 0..3 {
+            assert_eq!(tag(&peer::ask(&socket, b"x")).0, MORTAL);
+            let told = counters(&mut client, 1).reset_by_target;
+            socket.send(STOP).expect("it is there");
+            until("word of its end", || {
+                let _ = socket.send(b"is it there?");
+                (counters(&mut client, 1).reset_by_target > told).then_some(())
+            });
+            let reviver = connected("127.0.0.1", PORT + 1);
+            assert_eq!(peer::ask(&reviver, b"rise"), b"rise");
+        }
+        assert_eq!(tag(&peer::ask(&socket, b"x")).0, MORTAL);
+    });
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A flow that has said `words`, and how long it lived in silence. The times are whole seconds, and its
+/// last word may be before this one's clock starts by as long as its answer takes.
+fn lifetime(options: &[&str], target: u16, words: &[&[u8]]) -> Duration {
+    let run = server::run(options, &[]);
+    let mut client = Client::open(&run.socket);
+    client.change(&[insert(udp(1, PORT, target))]);
+    let socket = connected("127.0.0.1", PORT);
+    for word in words {
+        peer::ask(&socket, word);
+    }
+    if words.is_empty() {
+        socket.send(STOP).expect("it is there");
+        until("a flow", || (counters(&mut client, 1).connections == 1).then_some(()));
+    }
+    let start = Instant::now();
+    until("the flow's end", || (counters(&mut client, 1).connections == 0).then_some(()));
+    let time = start.elapsed();
+    // Nothing is missing from one that was answered.
+    assert_eq!(counters(&mut client, 1).timed_out, u64::from(words.is_empty()));
+    time
+}
+
+#[test]
+fn silent_flow_ends_later_if_both_sides_have_spoken() {
+    alone("endings::silent_flow_ends_later_if_both_sides_have_spoken", || {
+        let options = ["--udp-timeout", "1", "--udp-stream-timeout", "4"];
+        let spoken = lifetime(&options, ECHO, &[b"a", b"b", b"c"]);
+        assert!(spoken > 3 * SECOND, "{spoken:?}");
+        let swapped = ["--udp-timeout", "60", "--udp-stream-timeout", "1"];
+        assert!(lifetime(&swapped, ECHO, &[b"a", b"b", b"c"]) < 59 * SECOND);
+    });
+}
+
+/// The reviver answers nothing while the mortal lives.
+#[test]
+fn flow_that_is_never_answered_ends_by_the_shorter_time() {
+    alone("endings::flow_that_is_never_answered_ends_by_the_shorter_time", || {
+        let options = ["--udp-timeout", "2", "--udp-stream-timeout", "60"];
+        let unanswered = lifetime(&options, REVIVER, &[]);
+        assert!((SECOND..59 * SECOND).contains(&unanswered), "{unanswered:?}");
+    });
+}
+
+#[test]
+fn flow_that_speaks_lives_on_whatever_its_time() {
+    alone("endings::flow_that_speaks_lives_on_whatever_its_time", || {
+        let options = ["--udp-timeout", "1", "--udp-stream-timeout", "1"];
+        let run = server::run(&options, &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, TAGGED[0])), insert(udp(2, PORT + 1, ECHO))]);
+        let (socket, silent) = (connected("127.0.0.1", PORT), connected("127.0.0.1", PORT + 1));
+        let at = tag(&peer::ask(&socket, b"x"));
+        peer::opened(&silent);
+        // Speaks until the other one is over, and then for as long again.
+        let start = Instant::now();
+        until("the other flow's end", || {
+            assert_eq!(tag_now(&socket, b"y"), at);
+            (counters(&mut client, 2).connections == 0).then_some(())
+        });
+        let end = start.elapsed() * 2;
+        while start.elapsed() < end {
+            assert_eq!(tag_now(&socket, b"y"), at, "another flow");
+        }
+    });
+}

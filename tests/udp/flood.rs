@@ -1,0 +1,72 @@
+//! A flood of peers that never come back: it takes no memory, and nothing from others.
+
+use crate::client::{Client, insert, rule};
+use crate::peer::{connected, tag_now};
+use crate::server::{self, ECHO, TAGGED};
+use crate::support::network::alone;
+use crate::support::rest;
+use crate::{peer, support::until};
+use pesto::sys::{datagram, socket};
+use pesto::wire::{Protocol, Rule};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+const PORT: u16 = 9000;
+/// As many peers' addresses and ports.
+const SOURCES: u32 = 1 << 17;
+/// What the pages of the daemon's processes may come to more than they were, in KiB.
+const SLACK: u64 = 256;
+
+fn udp(id: u32, port: u16, target: u16) -> Rule {
+    Rule { protocol: Protocol::Udp, ..rule(id, port..=port, target) }
+}
+
+/// One datagram from each of so many sources, 32,768 ports of each of some addresses.
+fn flood(count: u32, mut between: impl FnMut(u32)) {
+    let to = SocketAddr::from(([127, 0, 0, 1], PORT));
+    for number in 0..count {
+        let port = u16::try_from(16_384 + number % 32_768).expect("a port");
+        let source = u8::try_from(1 + number / 32_768).expect("few");
+        let from = SocketAddr::from(([127, 77, 0, source], port));
+        let one = datagram::udp(&from).expect("a socket");
+        socket::bind(one.as_fd(), &from).expect("the network is our own");
+        socket::connect(one.as_fd(), &to).expect("a way");
+        let _ = datagram::send(one.as_fd(), b"flood");
+        between(number);
+    }
+}
+
+fn memory(pids: &[i32]) -> Vec<u64> {
+    pids.iter().map(|&pid| rest::status(pid, "VmRSS")).collect()
+}
+
+#[test]
+fn flood_of_sources_takes_no_memory_and_no_other_rules_flow() {
+    alone("flood::flood_of_sources_takes_no_memory_and_no_other_rules_flow", || {
+        let run = server::run(&[], &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, ECHO)), insert(udp(2, PORT + 1, TAGGED[0]))]);
+        let socket = connected("127.0.0.1", PORT + 1);
+        let at = peer::tag(&peer::ask(&socket, b"hello"));
+        let goes_on = |number: u32| {
+            if number.is_multiple_of(1024) {
+                assert_eq!(tag_now(&socket, &number.to_le_bytes()), at, "it was evicted");
+            }
+        };
+        // Touches what there is, once.
+        flood(SOURCES / 4, goes_on);
+        goes_on(0);
+        let pids = run.daemon();
+        let before = memory(&pids);
+        flood(SOURCES, goes_on);
+        goes_on(0);
+        let after = memory(&pids);
+        println!("KiB: {before:?}, then {after:?}; flows: {}", client.status().flows);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(*after <= before + SLACK, "{before} KiB, then {after}");
+        }
+        // Another rule's newcomer is served, too.
+        let newcomer = connected("127.0.0.1", PORT + 1);
+        until("a flow", || (peer::tag(&peer::ask(&newcomer, b"new")).0 == TAGGED[0]).then_some(()));
+    });
+}

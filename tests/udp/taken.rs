@@ -1,0 +1,71 @@
+//! Ports: a forwarded one is nobody else's, whatever he asks for; and free once it is no longer forwarded.
+
+use crate::peer::{self, opened};
+use crate::server::{self, ECHO};
+use crate::support::{Run, until};
+use pesto::sys::{Errno, datagram, socket};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+/// This process is another one of the same user.
+fn bind(ip: &str, port: u16, reuse_address: bool, reuse_port: bool) -> Result<(), Errno> {
+    let address = SocketAddr::new(ip.parse().expect("an address"), port);
+    let socket = datagram::udp(&address).expect("a socket");
+    socket::set_reuse_address(socket.as_fd(), reuse_address).expect("SO_REUSEADDR");
+    datagram::set_reuse_port(socket.as_fd(), reuse_port).expect("SO_REUSEPORT");
+    socket::bind(socket.as_fd(), &address)
+}
+
+fn is_nobody_elses(port: u16, addresses: &[&str]) {
+    for ip in addresses {
+        for (reuse_address, reuse_port) in
+            [(false, false), (true, false), (false, true), (true, true)]
+        {
+            let bound = bind(ip, port, reuse_address, reuse_port);
+            let options = (reuse_address, reuse_port);
+            assert_eq!(bound, Err(Errno(libc::EADDRINUSE)), "{ip}:{port} {options:?}");
+        }
+    }
+}
+
+fn check(spec: &str, addresses: &[&str], peers: &[&str]) {
+    let run = server::run(&[], &[spec]);
+    is_nobody_elses(run.port(), addresses);
+    let flows: Vec<_> = peers.iter().map(|ip| peer::connected(ip, run.port())).collect();
+    for flow in &flows {
+        opened(flow);
+        is_nobody_elses(run.port(), addresses);
+    }
+    for flow in &flows {
+        peer::echoes(flow, b"still mine");
+    }
+    is_free_after(&run, spec, addresses);
+}
+
+/// Once neither the listener nor a flow is there.
+fn is_free_after(run: &Run, spec: &str, addresses: &[&str]) {
+    let port = run.port();
+    let removed = run.pesto(&["rm", "--kill", "-p", &spec.replacen("::", &format!(":{port}:"), 1)]);
+    assert!(removed.status.success(), "{removed:?}");
+    for ip in addresses {
+        until("a free port", || bind(ip, port, false, false).ok());
+    }
+}
+
+#[test]
+fn port_of_one_address_is_nobody_elses_before_and_after_there_are_flows() {
+    let addresses = ["127.0.0.1", "0.0.0.0"];
+    check(&format!("127.0.0.1::{ECHO}/udp"), &addresses, &["127.0.0.1"; 5]);
+}
+
+#[test]
+fn port_of_every_address_is_nobody_elses_before_and_after_there_are_flows() {
+    let run = server::run(&[], &[&format!(":{ECHO}/udp")]);
+    let addresses = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"];
+    is_nobody_elses(run.port(), &addresses);
+    for ip in ["127.0.0.1", "::1", "127.0.0.2", "127.0.0.1", "::1"] {
+        let flow = peer::connected(ip, run.port());
+        opened(&flow);
+        is_nobody_elses(run.port(), &addresses);
+    }
+}
