@@ -27,18 +27,21 @@ pub(super) fn bound(place: &Place) -> Result<OwnedFd> {
 
 /// A socket that answers a peer of a listener from the address that it has sent to.
 ///
-/// All such sockets of one address have SO_REUSEADDR, or the second could not be bound; the listener
-/// has it for the time of the bind alone, and as long as it has not, nobody else can bind the port. Until
-/// the socket is connected the kernel chooses it for what other peers send, too, which is lost; it keeps its
-/// filter, for of what was chosen then some comes afterwards.
+/// Such sockets have SO_REUSEADDR, since they meet each other. Their listener never has it, or everybody
+/// could bind the port beside it who is quick enough; for the time of the bind it and the new one have
+/// SO_REUSEPORT, which the kernel honours among sockets of one user alone. Until the socket is connected the
+/// kernel chooses it for what other peers send, too, which is lost; it keeps its filter, for of what was
+/// chosen then some comes afterwards.
 pub(super) fn reply(place: &Place, peer: &SocketAddr, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     let socket = place.socket()?;
     datagram::hear_only(socket.as_fd(), peer)?;
     socket::set_reuse_address(socket.as_fd(), true)?;
-    socket::set_reuse_address(listener, true)?;
+    datagram::set_reuse_port(socket.as_fd(), true)?;
+    datagram::set_reuse_port(listener, true)?;
     let bound = socket::bind(socket.as_fd(), &place.address);
-    socket::set_reuse_address(listener, false)?;
+    datagram::set_reuse_port(listener, false)?;
     bound?;
+    datagram::set_reuse_port(socket.as_fd(), false)?;
     socket::connect(socket.as_fd(), peer)?;
     // Where the kernel cannot, datagrams come one by one.
     let _ = datagram::set_receive_offload(socket.as_fd());

@@ -117,16 +117,6 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
         },
     },
     Attack {
-        name: "shares a port with others (SO_REUSEPORT)",
-        layers: &[SECCOMP],
-        carry_out: |scene| {
-            let socket = udp(scene.puppet)?;
-            let on = scene.puppet.put(&1_u32.to_ne_bytes());
-            let words = [libc::SOL_SOCKET, libc::SO_REUSEPORT].map(|word| word as u64);
-            scene.puppet.call(libc::SYS_setsockopt, &[socket, words[0], words[1], on, 4]).map(drop)
-        },
-    },
-    Attack {
         name: "connects to a socket of an abstract name",
         layers: &[SECCOMP, LANDLOCK_SCOPES],
         carry_out: network::connect_to_name,

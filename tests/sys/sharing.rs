@@ -2,6 +2,7 @@
 
 use crate::alone::{alone, output};
 use crate::datagrams::{NOTHING, address_of, any_port, batch, bound, receive};
+use pesto::sys::process::user_id;
 use pesto::sys::{Errno, Result, datagram, socket};
 use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,13 @@ const TAKEN: Errno = Errno(libc::EADDRINUSE);
 /// Whether the kernel gives the port to a process of the same user, without and with options that ask
 /// it to share.
 fn third_process_is_refused(address: SocketAddr) {
-    let bind = "import errno, socket, sys
+    third_process_is_refused_as(user_id(), address);
+}
+
+/// The same of another user's.
+fn third_process_is_refused_as(user: u32, address: SocketAddr) {
+    let bind = "import errno, os, socket, sys
+os.setuid(int(sys.argv[3]))
 family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
 for options in [], [socket.SO_REUSEADDR], [socket.SO_REUSEPORT], [socket.SO_REUSEADDR, socket.SO_REUSEPORT]:
     s = socket.socket(family, socket.SOCK_DGRAM)
@@ -25,7 +32,7 @@ for options in [], [socket.SO_REUSEADDR], [socket.SO_REUSEPORT], [socket.SO_REUS
         if error.errno != errno.EADDRINUSE:
             raise";
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
-    let done = output(Command::new("python3").args(["-c", bind, &ip, &port]));
+    let done = output(Command::new("python3").args(["-c", bind, &ip, &port, &user.to_string()]));
     assert!(done.status.success(), "{address}: {done:?}");
 }
 
@@ -75,6 +82,25 @@ fn two_may_share_a_port_for_the_moment_of_a_bind_and_then_nobody_else_may() {
     }
 }
 
+/// A socket for a peer, bound beside a listener and others of the same kind as the factories do it.
+fn flow_beside(listener: &OwnedFd, address: SocketAddr) -> OwnedFd {
+    let flow = datagram::udp(&address).expect("a socket");
+    socket::set_reuse_address(flow.as_fd(), true).expect("SO_REUSEADDR");
+    beside_for_a_moment(listener, &flow, || {
+        socket::bind(flow.as_fd(), &address).expect("of one user");
+    });
+    flow
+}
+
+/// Has both share their port with their user's while something is done.
+fn beside_for_a_moment(listener: &OwnedFd, flow: &OwnedFd, act: impl FnOnce()) {
+    datagram::set_reuse_port(flow.as_fd(), true).expect("SO_REUSEPORT");
+    datagram::set_reuse_port(listener.as_fd(), true).expect("SO_REUSEPORT");
+    act();
+    datagram::set_reuse_port(listener.as_fd(), false).expect("SO_REUSEPORT");
+    datagram::set_reuse_port(flow.as_fd(), false).expect("SO_REUSEPORT");
+}
+
 /// A listener, and a socket for each of its peers under it: those may share the port for good, since the
 /// listener does not; the kernel gives each peer's datagrams to its own.
 #[test]
@@ -86,7 +112,7 @@ fn port_of_a_listener_with_many_flows_is_nobody_elses() {
         let port = address_of(&listener).port();
         let local = SocketAddr::new(any_port(ip).ip(), port);
         let flow_of = |peer: &OwnedFd| {
-            let flow = beside(&listener, local, socket::set_reuse_address, true).expect("a flow");
+            let flow = flow_beside(&listener, local);
             socket::connect(flow.as_fd(), &address_of(peer)).expect("connect");
             socket::connect(peer.as_fd(), &local).expect("connect");
             flow
@@ -119,6 +145,27 @@ fn port_of_a_listener_with_many_flows_is_nobody_elses() {
     }
 }
 
+/// While a flow's socket is bound its listener shares the port with sockets of the same user: with no other
+/// user's, and with none that asks in another way.
+#[test]
+fn nobody_else_gets_in_while_a_flow_is_bound() {
+    for (any, ip) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
+        let listener = bound(any_port(any));
+        let local = SocketAddr::new(any_port(ip).ip(), address_of(&listener).port());
+        let first = flow_beside(&listener, local);
+        let second = datagram::udp(&local).expect("a socket");
+        beside_for_a_moment(&listener, &second, || {
+            let greedy = datagram::udp(&local).expect("a socket");
+            socket::set_reuse_address(greedy.as_fd(), true).expect("SO_REUSEADDR");
+            assert_eq!(socket::bind(greedy.as_fd(), &local), Err(TAKEN));
+            if user_id() == 0 {
+                third_process_is_refused_as(65534, local);
+            }
+        });
+        drop(first);
+    }
+}
+
 /// Between bind and connect a flow's socket gets what others send, and keeps it; unless it has a filter.
 #[test]
 fn socket_that_is_bound_and_not_yet_connected_takes_what_is_not_its_peers() {
@@ -131,9 +178,10 @@ fn socket_that_is_bound_and_not_yet_connected_takes_what_is_not_its_peers() {
         if filtered {
             datagram::drop_all(flow.as_fd()).expect("a filter");
         }
-        socket::set_reuse_address(listener.as_fd(), true).expect("SO_REUSEADDR");
-        socket::set_reuse_address(flow.as_fd(), true).expect("SO_REUSEADDR");
+        datagram::set_reuse_port(listener.as_fd(), true).expect("SO_REUSEPORT");
+        datagram::set_reuse_port(flow.as_fd(), true).expect("SO_REUSEPORT");
         socket::bind(flow.as_fd(), &local).expect("both ask for it");
+        datagram::set_reuse_port(listener.as_fd(), false).expect("SO_REUSEPORT");
         datagram::send(other.as_fd(), b"x").expect("room");
         socket::connect(flow.as_fd(), &address_of(&peer)).expect("connect");
         if filtered {

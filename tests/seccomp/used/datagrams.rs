@@ -69,7 +69,7 @@ print(asker.recv(16).decode())";
 pub fn reverse(client: &mut Client, container: &Container, target: u16) {
     let bind = Bind::Any;
     let of =
-        Rule { protocol: Protocol::Udp, side: Side::Reverse, bind, ..rule(2, 8000..=8000, target) };
+        Rule { protocol: Protocol::Udp, side: Side::Reverse, bind, ..rule(3, 8000..=8000, target) };
     client.change(&[insert(of)]);
     let server = patient(UdpSocket::bind(("127.0.0.1", target)).expect("a free port"));
     let echo = thread::spawn(move || {
