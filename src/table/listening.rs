@@ -8,7 +8,7 @@
 //! A listener of UDP keeps its socket as it is: what comes to a paused one is lost, and so is what has come to it
 //! when it goes on.
 
-use super::key::keys_at;
+use super::key::{Key, keys_at, socket_address};
 use super::plan::Counts;
 use super::slots::{Slot, State};
 use super::transaction::{Phase, Step};
@@ -254,8 +254,9 @@ impl<D> Table<D> {
             for step in (0..question.count).filter(|step| wanted >> step & 1 == 1) {
                 let port = question.first_target.above(step);
                 let Some(port) = port.filter(|port| range.contains(*port)) else { continue };
-                let mut slots =
-                    keys_at(rule, port).filter_map(|key| self.slots.get(self.slots.find(&key)?));
+                let mut slots = keys_at(rule, port)
+                    .filter(|key| takes(key, question))
+                    .filter_map(|key| self.slots.get(self.slots.find(&key)?));
                 let is_own = match question.protocol {
                     Protocol::Tcp => slots.any(Slot::is_open),
                     Protocol::Udp => slots.any(Slot::is_held),
@@ -283,6 +284,13 @@ impl<D> Table<D> {
             *over = true;
         }
     }
+}
+
+/// Whether a listener may be what a question finds: each takes one family alone.
+fn takes(key: &Key, question: &Question) -> bool {
+    let Some(target) = question.target.address() else { return true };
+    let (own, wanted) = (key.socket_address().ip(), socket_address(target, key.port.get()).ip());
+    own.is_ipv4() == wanted.is_ipv4() && (own.is_unspecified() || own == wanted)
 }
 
 /// What to ask about a rule from one of its ports on.

@@ -12,4 +12,5 @@ mod reverse;
 #[path = "../support/mod.rs"]
 mod support;
 mod udp;
+mod upstream;
 mod world;

@@ -20,11 +20,11 @@ fn reverse(id: u32, ports: RangeInclusive<u16>, target: u16) -> Rule {
 }
 
 /// Places of the factories among a daemon's processes.
-const HOST: usize = 1;
-const GUEST: usize = 2;
+pub const HOST: usize = 1;
+pub const GUEST: usize = 2;
 
 /// Waits until these factories have been asked some more times.
-fn rounds(inside: &Inside, factories: &[usize]) {
+pub fn rounds(inside: &Inside, factories: &[usize]) {
     let daemon = inside.run.daemon();
     for &factory in factories {
         let runs = || status(daemon[factory], "voluntary_ctxt_switches");

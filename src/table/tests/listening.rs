@@ -288,6 +288,29 @@ fn own_ports_are_those_of_sockets_that_are_there_and_of_one_protocol() {
 }
 
 #[test]
+fn own_port_at_an_address_that_a_rule_does_not_lead_to_is_nothing_to_it() {
+    for (bind, open) in [("::", 1), ("127.0.0.3", 1), ("0.0.0.0", 0), ("127.0.0.1", 0)] {
+        let (mut table, mut kernel) = (table(), Kernel::default());
+        let address = TargetAddress::V4([127, 0, 0, 1].into());
+        let other = Rule { protocol: Protocol::Udp, ..super::rule(1, bind, range(80, 80)) };
+        let reverse = Rule {
+            side: Side::Reverse,
+            protocol: Protocol::Udp,
+            target: Target { address, first_port: port(80) },
+            ..conditional(2, "127.0.0.9", range(80, 80))
+        };
+        change(&mut table, &mut kernel, |table| table.insert(other, false));
+        table.begin(Base::Copy, None).expect("no transaction");
+        table.insert(reverse, false).expect("room");
+        prepare(&mut table, &mut kernel);
+        table.commit(false).expect("prepared");
+        next_step(&mut table, &mut kernel);
+        hear(&mut table, &mut kernel, !0);
+        assert_eq!(table.entry(RuleId(2)).expect("a rule").listeners.open, open, "{bind}");
+    }
+}
+
+#[test]
 fn answer_from_before_the_other_side_was_paused_does_not_count() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     let rules = [(1, "127.0.0.1", Side::Inbound), (2, "127.0.0.2", Side::Reverse)]
