@@ -50,11 +50,13 @@ pub struct Forward {
 /// What a rule is doing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Activity {
-    /// `listening`, `failed`, `partly failed`, `inactive`, or `not listening`: what is left of any
+    /// `listening`, `failed`, `partly failed`, `inactive`, `paused`, or `not listening`: what is left of any
     /// address on a host that has not that family.
     pub state: &'static str,
     /// Sockets that listen.
     pub listeners: u32,
+    /// Sockets that hold their port and serve nobody, since nobody listens at their target.
+    pub paused_listeners: u32,
     /// Sockets that could not be bound.
     pub failed_listeners: u32,
     /// Which, as far as they are named.
@@ -144,9 +146,11 @@ impl Forward {
 
 impl Activity {
     fn new(rule: &Rule, counters: &Counters) -> Self {
-        let state = match (rule.active, counters.listeners, counters.failed_listeners) {
+        let held = counters.listeners + counters.paused_listeners;
+        let state = match (rule.active, held, counters.failed_listeners) {
             (false, ..) => "inactive",
             (true, 0, 0) => "not listening",
+            (true, _, 0) if counters.listeners == 0 => "paused",
             (true, _, 0) => "listening",
             (true, 0, _) => "failed",
             (true, ..) => "partly failed",
@@ -154,6 +158,7 @@ impl Activity {
         Self {
             state,
             listeners: counters.listeners,
+            paused_listeners: counters.paused_listeners,
             failed_listeners: counters.failed_listeners,
             failures: Vec::new(),
             connections: counters.connections,

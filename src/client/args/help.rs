@@ -94,8 +94,8 @@ SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with pod
   8080:10.0.2.100:80       to this address of the container's network; IPv6: 8080:[fd00::2]:80
   8080:80/udp              the protocol: tcp (the default), udp, and of one family tcp4, tcp6,
                            udp4, udp6; several with commas: 53:53/tcp,udp
-  8080:80,if-listening     only while somebody listens on the container's port: else peers get a
-                           reset, and the port stays ours
+  8080:80,if-listening     only while somebody listens on the container's port: else peers are
+                           refused, peers of UDP hear nothing, and the port stays ours
   8080:80/udp,dev=eth0     only for what comes in by that interface
 
 With -r a port of the container leads to one of the host, or of another one that the host reaches:
@@ -137,7 +137,8 @@ pub(super) const LIST_HELP: &str = "\
 A forward of the other direction says `container` before where it listens, and `host` before where
 it leads; `if listening` stands behind where one leads that listens only while its target does.
 OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
-them. STATE is listening, failed or partly failed (which ports, and why, is below it), or inactive.
+them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
+listening: nobody does, and peers are refused), or inactive.
 A terminal that is too narrow gets more lines.
 
 Examples:

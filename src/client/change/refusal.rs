@@ -54,11 +54,7 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
 /// A rule that the daemon cannot have, although it knows each of its parts.
 pub(super) fn unsupported(words: &str, rule: &Rule) -> Error {
     let is_plain = rule.side == Side::Inbound && rule.protocol == Protocol::Tcp;
-    let what = if rule.if_listening && !is_plain {
-        "knows of TCP ports of the container alone whether somebody listens there; leave \
-         if-listening (or auto) out"
-            .to_owned()
-    } else if rule.interface.is_some() && !is_plain {
+    let what = if rule.interface.is_some() && !is_plain {
         "cannot listen on one interface for that; name an address of it instead".to_owned()
     } else {
         format!("cannot do that; `{}` shows what it can", advised("status"))

@@ -90,6 +90,13 @@ fn notes(forward: &Forward) -> Vec<String> {
         more if named == 0 => lines.push(format!("{more} sockets could not be bound")),
         more => lines.push(format!("and {more} more")),
     }
+    if activity.paused_listeners > 0 && activity.state != "paused" {
+        lines.push(format!(
+            "paused: {} of {} sockets, since nobody listens where they lead",
+            activity.paused_listeners,
+            activity.paused_listeners + activity.listeners
+        ));
+    }
     if activity.waiting_listeners > 0 {
         let waiting = match activity.waiting_listeners {
             1 => "1 socket waits".to_owned(),

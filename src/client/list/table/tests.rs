@@ -4,16 +4,12 @@ use crate::client::{label, spec::Spec};
 use crate::wire::{Address, Counters, Failure, Port, RuleId};
 use core::net::Ipv4Addr;
 
-fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
-    let spec: Spec = words.parse().expect(words);
-    let mut rule = spec.wishes[0].rule(RuleId(1));
-    rule.label = label::parse(label).unwrap_or_default();
-    let failed_listeners = u32::try_from(failed.len()).expect("few");
-    let counters = Counters {
+const fn counters() -> Counters {
+    Counters {
         generation: 1,
         id: RuleId(1),
         listeners: 2,
-        failed_listeners,
+        failed_listeners: 0,
         connections: 3,
         accepted: 1200,
         connected: 1200,
@@ -27,7 +23,15 @@ fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
         dropped: 0,
         waiting_listeners: 0,
         paused_listeners: 0,
-    };
+    }
+}
+
+fn forward(words: &str, failed: &[u16], label: &str) -> Forward {
+    let spec: Spec = words.parse().expect(words);
+    let mut rule = spec.wishes[0].rule(RuleId(1));
+    rule.label = label::parse(label).unwrap_or_default();
+    let failed_listeners = u32::try_from(failed.len()).expect("few");
+    let counters = Counters { failed_listeners, ..counters() };
     let failures: Vec<Failure> = failed
         .iter()
         .map(|&port| Failure {
@@ -111,6 +115,24 @@ fn failures_that_are_not_named_are_counted() {
     assert!(some.ends_with("8001-8002: Address already in use\n  and 5 more\n"), "{some}");
     forward.activity.as_mut().expect("counted").failures.clear();
     assert!(text(&[forward], None).ends_with("\n  7 sockets could not be bound\n"));
+}
+
+#[test]
+fn what_waits_for_its_target_is_paused_or_partly_so() {
+    let state = |listeners, paused_listeners, failed_listeners| {
+        let spec: Spec = "8000-8001:80-81,if-listening".parse().expect("a spec");
+        let rule = spec.wishes[0].rule(RuleId(1));
+        let some = Counters { listeners, failed_listeners, paused_listeners, ..counters() };
+        text(&[Forward::new(&rule, Some(&some))], None)
+    };
+    let all = state(0, 4, 0);
+    assert!(all.contains(" paused ") && all.lines().count() == 2, "{all}");
+    let part = state(1, 3, 0);
+    assert!(part.contains(" listening "), "{part}");
+    let line = "\n  paused: 3 of 4 sockets, since nobody listens where they lead\n";
+    assert!(part.ends_with(line), "{part}");
+    assert!(state(0, 3, 1).contains(" partly failed "));
+    assert!(state(0, 0, 4).contains(" failed "));
 }
 
 #[test]
