@@ -110,7 +110,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run.
-    Run(Options),
+    Run(Box<Options>),
     /// Print the help.
     Help,
     /// Print the version.
@@ -211,7 +211,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
             }
         }
     }
-    Ok(Command::Run(Options {
+    Ok(Command::Run(Box::new(Options {
         control: control.ok_or(UsageError::Missing("--control"))?,
         netns: netns.ok_or(UsageError::Missing("--netns or --netns-fd"))?,
         pidfd,
@@ -224,7 +224,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         target,
         sandbox: sandbox.unwrap_or(SandboxMode::Strict),
         times: times.over(TIMES),
-    }))
+    })))
 }
 
 /// `--option=value` in two.
@@ -309,7 +309,7 @@ mod tests {
             sandbox: SandboxMode::Strict,
             times: TIMES,
         };
-        assert_eq!(parse_words(&words), Ok(Command::Run(expected)));
+        assert_eq!(parse_words(&words), Ok(Command::Run(Box::new(expected))));
     }
 
     #[test]

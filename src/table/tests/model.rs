@@ -43,8 +43,8 @@ fn rules() -> impl Strategy<Value = Rule> {
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
     (1_u32..6, address, ports, prop::bool::weighted(0.9), protocol).prop_map(
         |(id, address, ports, active, protocol)| Rule {
-            active,
             protocol,
+            active,
             ..rule(id, address, ports)
         },
     )
