@@ -106,6 +106,8 @@ impl Place {
 pub enum Work {
     /// A socket bound there: of TCP ready for listen(2), which the core does.
     Listen(Place),
+    /// A UDP listener where flows that have outlived another one hold the port still.
+    ListenAgain(Place),
     /// A socket whose connect has been started.
     Connect(Protocol, Destination),
     /// The first of `width` free ports in a row at this address, or (`None`) at the wildcards of
@@ -175,6 +177,7 @@ const PICK: u8 = 3;
 const NOTHING: u8 = 4;
 const REPLY: u8 = 5;
 const RELEASE: u8 = 6;
+const LISTEN_AGAIN: u8 = 7;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -185,6 +188,10 @@ impl Request {
         match self.work {
             Work::Listen(place) => {
                 bytes[8] = LISTEN;
+                put_place(&mut bytes, &place);
+            }
+            Work::ListenAgain(place) => {
+                bytes[8] = LISTEN_AGAIN;
                 put_place(&mut bytes, &place);
             }
             Work::Connect(protocol, Destination::Named(address)) => {
@@ -243,6 +250,7 @@ impl Request {
         let place = || Some(Place { protocol: protocol()?, address: named(port)?, interface });
         let work = match (bytes[8], bytes[9], bytes[12]) {
             (LISTEN, ..) => Work::Listen(place()?),
+            (LISTEN_AGAIN, ..) => Work::ListenAgain(place()?),
             (CONNECT, 4, AUTOMATIC) => {
                 Work::Connect(protocol()?, Destination::Automatic(Family::V4, port))
             }
@@ -359,6 +367,7 @@ mod tests {
             Work::Listen(Place::tcp(v4)),
             Work::Listen(Place::tcp(v6)),
             Work::Listen(place),
+            Work::ListenAgain(place),
             Work::Connect(Protocol::Tcp, Destination::Named(v4)),
             Work::Connect(protocol, Destination::Named(v6)),
             Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, 65535)),
