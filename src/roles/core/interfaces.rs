@@ -10,7 +10,6 @@ use super::world::World;
 use crate::limits::{INTERFACES_MS, LOOKS, SOCKETS};
 use crate::sys::{Errno, socket};
 use crate::table::Table;
-use crate::wire::Protocol;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// When listeners are asked.
@@ -54,12 +53,9 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
+                // The factory's copy would be in the way where the same interface comes back.
                 self.leave(slot, key, listener.as_fd());
                 table.fail(slot, Errno(libc::ENODEV));
-                if key.protocol == Protocol::Udp {
-                    // The factory's copy would be in the way where the same interface comes back.
-                    self.closed(key.side, slot);
-                }
             }
             if sockets == SOCKETS {
                 break;
