@@ -133,7 +133,7 @@ impl Workshop<'_> {
         let Self { policy, keepalive, addresses } = self;
         policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
             (Policy::Host { .. }, Work::Listen(place) | Work::ListenAgain(place)) => {
-                refusals.listener(&place.address)
+                refusals.listener(&place.address);
             }
             (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
                 refusals.target(&destination.or_loopback());
