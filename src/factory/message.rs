@@ -5,7 +5,7 @@
 //! | request, 88 bytes | | answer, 16 bytes | |
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
-//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening | 8 | errno u32, 0 = done; which ports of a listening |
+//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening, 8 listen again | 8 | errno u32, 0 = done; which ports of a listening |
 //! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
 //! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for, 3 = ports |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
@@ -108,6 +108,8 @@ impl Place {
 pub enum Work {
     /// A socket bound there: of TCP ready for listen(2), which the core does.
     Listen(Place),
+    /// A UDP listener where flows that have outlived another one hold the port still.
+    ListenAgain(Place),
     /// A socket whose connect has been started.
     Connect(Protocol, Destination),
     /// The first of `width` free ports in a row at this address, or (`None`) at the wildcards of
@@ -190,6 +192,7 @@ const NOTHING: u8 = 4;
 const REPLY: u8 = 5;
 const RELEASE: u8 = 6;
 const LISTENING: u8 = 7;
+const LISTEN_AGAIN: u8 = 8;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -200,6 +203,10 @@ impl Request {
         match self.work {
             Work::Listen(place) => {
                 bytes[8] = LISTEN;
+                put_place(&mut bytes, &place);
+            }
+            Work::ListenAgain(place) => {
+                bytes[8] = LISTEN_AGAIN;
                 put_place(&mut bytes, &place);
             }
             Work::Connect(protocol, destination) => {
@@ -261,6 +268,7 @@ impl Request {
         };
         let work = match (bytes[8], bytes[9]) {
             (LISTEN, _) => Work::Listen(place()?),
+            (LISTEN_AGAIN, _) => Work::ListenAgain(place()?),
             (CONNECT, _) => Work::Connect(protocol()?, destination()?),
             (LISTENING, _) => {
                 let last = port.checked_add(second_port.checked_sub(1)?);
@@ -396,6 +404,7 @@ mod tests {
             Work::Listen(Place::tcp(v4)),
             Work::Listen(Place::tcp(v6)),
             Work::Listen(place),
+            Work::ListenAgain(place),
             Work::Connect(Protocol::Tcp, Destination::Named(v4)),
             Work::Connect(protocol, Destination::Named(v6)),
             Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, 65535)),

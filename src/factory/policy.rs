@@ -34,6 +34,10 @@ impl Policy {
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
             Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
+            Work::ListenAgain(place) => {
+                place.protocol == Protocol::Udp
+                    && self.may_bind(Some(place.address), place.address.port())
+            }
             Work::Connect(_, destination) => self.may_connect(*destination),
             // It tells no more than a connect would.
             Work::Listening { destination, .. } => {

@@ -132,7 +132,9 @@ impl Workshop<'_> {
     ) -> Result<Product> {
         let Self { policy, keepalive, addresses } = self;
         policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
-            (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (Policy::Host { .. }, Work::Listen(place) | Work::ListenAgain(place)) => {
+                refusals.listener(&place.address)
+            }
             (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
                 refusals.target(&destination.or_loopback());
             }
@@ -141,8 +143,13 @@ impl Workshop<'_> {
         match request.work {
             Work::Listen(place) => match place.protocol {
                 Protocol::Tcp => tcp::listener(&place, keepalive).map(Product::Socket),
-                Protocol::Udp => udp::listener(&place, request.token, kept).map(Product::Socket),
+                Protocol::Udp => {
+                    udp::listener(&place, request.token, kept, false).map(Product::Socket)
+                }
             },
+            Work::ListenAgain(place) => {
+                udp::listener(&place, request.token, kept, true).map(Product::Socket)
+            }
             Work::Reply { place, peer, listener } => {
                 let listener = kept.get(listener, &place.address).ok_or_else(|| {
                     refusals.other();

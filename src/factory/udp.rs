@@ -8,11 +8,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
 /// was a rule for it. A copy is kept.
-pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
+///
+/// `again`: flows of an earlier listener hold the port still, each with SO_REUSEADDR. So has this one, for
+/// the bind: who else is there and has not is in its way still.
+pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept, again: bool) -> Result<OwnedFd> {
     let (socket, address) = (place.socket()?, &place.address);
     datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
     datagram::drop_all(socket.as_fd())?;
+    if again {
+        socket::set_reuse_address(socket.as_fd(), true)?;
+    }
     socket::bind(socket.as_fd(), address)?;
+    if again {
+        socket::set_reuse_address(socket.as_fd(), false)?;
+    }
     let copy = socket.try_clone()?;
     kept.keep(token, *address, copy).map_err(|_| Errno(libc::ENFILE))?;
     Ok(socket)

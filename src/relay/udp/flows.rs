@@ -55,6 +55,8 @@ pub struct UdpFlows {
     ready: List,
     unanswered: List,
     answered: List,
+    /// How many there are at each port of either side's listeners.
+    ports: [Box<[u32]>; 2],
     /// Sockets that were asked for by flows that are over.
     late: usize,
 }
@@ -72,6 +74,7 @@ impl UdpFlows {
             ready,
             unanswered,
             answered,
+            ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
             late: 0,
         }
     }
@@ -102,10 +105,16 @@ impl UdpFlows {
         self.arena.at(self.index.find(name, is)?)
     }
 
+    /// Whether a port is held by a flow, with or without a listener.
+    pub fn hold(&self, side: Side, port: u16) -> bool {
+        self.ports[side as usize][usize::from(port)] > 0
+    }
+
     /// A flow of a name that has none. `None` when there can be no more.
     pub fn open(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
         let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
+        self.ports[way.side as usize][usize::from(name.local.port())] += 1;
         self.asking.push(&mut self.arena, flow);
         self.unanswered.push(&mut self.arena, flow);
         Some(flow)
@@ -301,13 +310,14 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, ready, unanswered, answered, room, .. } = self;
+        let Self { arena, index, asking, ready, unanswered, answered, ports, room, .. } = self;
         let name = arena.get(flow)?.name;
         for list in [asking, ready, unanswered, answered] {
             list.remove(arena, flow);
         }
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
+        ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
         self.late += state.asked();
         let mut dropped = 0;
         while room.pop(&mut state.waiting, |_| dropped += 1) {}

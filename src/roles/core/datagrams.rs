@@ -133,9 +133,11 @@ impl World {
         let own = entry.stats;
         let other =
             if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
-        let other = other.unwrap_or(own);
-        let victim = [(false, other), (false, own), (true, own), (true, other)]
+        // Nothing is looked at twice.
+        let other = other.filter(|&other| other != own);
+        let victim = [(false, other), (false, Some(own)), (true, Some(own)), (true, other)]
             .into_iter()
+            .filter_map(|(answered, rule)| Some((answered, rule?)))
             .find_map(|(answered, rule)| {
                 let is = |origin| table.rule_of(origin) == Some(rule);
                 self.udp.longest_idle(answered, EVICTION_LOOKS, is)

@@ -338,6 +338,20 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_all_rules_fit_in_what_is_kept_for_them() {
+        for all in [0, 1, 40, 507, 8000, MAX_FLOWS] {
+            for rules in 0..=crate::limits::MAX_RULES {
+                let room = Room::new(all, rules);
+                let kept = all - room.common;
+                assert!(room.common <= all && room.share >= 1, "{rules}: {room:?}");
+                // Where there is not one for each, the first ones have it.
+                assert!(room.share * rules <= kept || room.share == 1, "{rules}: {room:?}");
+                assert_eq!(kept == 0, rules < 2 || all < 4, "{rules}: {room:?}");
+            }
+        }
+    }
+
+    #[test]
     fn one_rule_alone_has_all_the_room() {
         let room = Room::new(7, 1);
         assert!(room.allows(6, 6));

@@ -495,7 +495,9 @@ impl Core {
     fn ask(&mut self, request: table::Request) {
         let network = Network::of_listeners(request.side());
         if self.channel(network).has_room() {
-            self.channel(network).push(order(request));
+            let is_held = |key: Key| self.world.udp.hold(key.side, key.port.get());
+            let order = order(request, is_held);
+            self.channel(network).push(order);
         } else {
             self.held = Some(request);
         }
@@ -607,8 +609,8 @@ impl Admission {
     }
 }
 
-/// What a factory is asked for.
-fn order(request: table::Request) -> Request {
+/// What a factory is asked for. Whether UDP flows hold the port of a key, `is_held` says.
+fn order(request: table::Request, is_held: impl FnOnce(Key) -> bool) -> Request {
     match request {
         table::Request::Pick { rule, protocol, address, interface, width, from, .. } => {
             let work = Work::Pick { protocol, address, interface, width, from };
@@ -617,7 +619,12 @@ fn order(request: table::Request) -> Request {
         table::Request::Bind { slot, key } => {
             let Key { protocol, interface, .. } = key;
             let place = Place { protocol, address: key.socket_address(), interface };
-            Request { token: Token::Listener(slot).encode(), work: Work::Listen(place) }
+            let work = if protocol == Protocol::Udp && is_held(key) {
+                Work::ListenAgain(place)
+            } else {
+                Work::Listen(place)
+            };
+            Request { token: Token::Listener(slot).encode(), work }
         }
         table::Request::Settle(side) => {
             let factory = match Network::of_listeners(side) {

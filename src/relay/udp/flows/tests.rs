@@ -114,7 +114,10 @@ fn flow_has_the_name_of_its_listener_its_peer_and_the_address_that_was_asked() {
     assert_eq!(flows.find(&name(9)), None);
     flows.kill(first);
     assert_eq!((flows.find(&name(1)), flows.len()), (None, 3));
+    // The port is held by the others still, and nobody's on the other side.
+    assert!(flows.hold(Side::Inbound, 53) && !flows.hold(Side::Reverse, 53));
     flows.end_all();
+    assert!(!flows.hold(Side::Inbound, 53));
     assert!(flows.is_empty() && flows.next_to_ask().is_none());
 }
 
