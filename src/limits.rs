@@ -51,6 +51,10 @@ pub const WAITING_LARGE: usize = 16;
 /// See [`WAITING_DATAGRAMS`].
 pub const WAITING_PER_FLOW: u32 = 64;
 
+/// Ports whose UDP listener is closed while its flows go on, that are kept from others; a factory has a
+/// descriptor of each. × 60 bytes.
+pub const MAX_DEAF: usize = 1024;
+
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;
 

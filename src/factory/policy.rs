@@ -34,7 +34,7 @@ impl Policy {
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
             Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
-            Work::ListenAgain(place) => {
+            Work::ListenAgain { place, .. } => {
                 place.protocol == Protocol::Udp
                     && self.may_bind(Some(place.address), place.address.port())
             }
@@ -44,7 +44,7 @@ impl Policy {
                 matches!(self, Self::Guest { .. }) && self.may_connect(*destination)
             }
             // Each port that it looks at is asked for.
-            Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
+            Work::Pick { .. } | Work::Nothing | Work::Deafen | Work::Release => self.may_listen(),
             // Beside a listener of its own, which the policy has allowed.
             Work::Reply { place, peer, .. } => {
                 self.may_listen()

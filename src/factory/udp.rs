@@ -8,22 +8,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
 /// was a rule for it. A copy is kept.
-///
-/// `again`: flows of an earlier listener hold the port still, each with SO_REUSEADDR. So has this one, for
-/// the bind: who else is there and has not is in its way still.
-pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept, again: bool) -> Result<OwnedFd> {
+pub(super) fn listener(place: &Place, token: u64, copies: &mut Kept) -> Result<OwnedFd> {
     let (socket, address) = (place.socket()?, &place.address);
     datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
     datagram::drop_all(socket.as_fd())?;
-    if again {
-        socket::set_reuse_address(socket.as_fd(), true)?;
-    }
     socket::bind(socket.as_fd(), address)?;
-    if again {
-        socket::set_reuse_address(socket.as_fd(), false)?;
-    }
+    kept(socket, *address, token, copies)
+}
+
+/// A listener of which a copy is kept under that token.
+pub(super) fn kept(
+    socket: OwnedFd,
+    address: SocketAddr,
+    token: u64,
+    copies: &mut Kept,
+) -> Result<OwnedFd> {
     let copy = socket.try_clone()?;
-    kept.keep(token, *address, copy).map_err(|_| Errno(libc::ENFILE))?;
+    copies.keep(token, address, copy).map_err(|_| Errno(libc::ENFILE))?;
     Ok(socket)
 }
 

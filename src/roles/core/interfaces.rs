@@ -53,8 +53,11 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
-                // The factory's copy would be in the way where the same interface comes back.
                 self.leave(slot, key, listener.as_fd());
+                // It would be in the way where the same interface comes back.
+                if self.take_deaf(key).is_some() {
+                    self.closed(key.side, slot);
+                }
                 table.fail(slot, Errno(libc::ENODEV));
             }
             if sockets == SOCKETS {

@@ -130,7 +130,7 @@ impl World {
     pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
         if key.protocol == Protocol::Udp {
             let _ = self.epoll.modify(socket, 0, Token::Listener(slot).encode());
-            self.closed(key.side, slot);
+            self.closed_with_flows(slot, key);
         }
     }
 
@@ -222,17 +222,21 @@ impl Effects<OwnedFd> for World {
     fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
         // What does not listen yet is hung up to epoll: reported once, and not again. What could
         // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
-        self.epoll.add(
-            socket.as_fd(),
-            libc::EPOLLET.cast_unsigned(),
-            Token::Listener(slot).encode(),
-        )
+        let (fd, events) = (socket.as_fd(), libc::EPOLLET.cast_unsigned());
+        let token = Token::Listener(slot).encode();
+        match self.epoll.add(fd, events, token) {
+            // A UDP listener once more, by the number that it had before: a copy has kept it there.
+            Err(Errno(libc::EEXIST)) => self.epoll.modify(fd, events, token),
+            done => done,
+        }
     }
 
     fn listen(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
         self.touched += 1;
         let fd = socket.as_fd();
         if key.protocol == Protocol::Udp {
+            // One that listens again may have heard something before it was deafened.
+            while self.batch.receive(fd, true).is_ok() {}
             datagram::drop_none(fd)?;
             return self.epoll.modify(fd, INPUT, Token::Listener(slot).encode());
         }

@@ -37,7 +37,7 @@ use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
-use world::{EDGES, FEATURES, INPUT, World};
+use world::{Closed, EDGES, FEATURES, INPUT, World};
 
 /// Who is at the other end is there no more.
 const GONE: u32 = (libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLERR).cast_unsigned();
@@ -474,15 +474,17 @@ impl Core {
     fn let_go(&mut self) -> bool {
         // What came by such a listener at last has its sockets made before.
         self.ask_for_udp();
+        self.world.release_deaf();
         while !self.world.udp.has_to_ask() {
             let Self { host, guest, world, .. } = self;
             let has_room = |side| match Network::of_listeners(side) {
                 Network::Host => host.has_room(),
                 Network::Guest => guest.has_room(),
             };
-            let Some((side, slot)) = world.next_closed(has_room) else { break };
+            let Some(Closed { side, slot, deafen }) = world.next_closed(has_room) else { break };
             let token = Token::Closed(slot).encode();
-            self.channel(Network::of_listeners(side)).push(Request { token, work: Work::Release });
+            let work = if deafen { Work::Deafen } else { Work::Release };
+            self.channel(Network::of_listeners(side)).push(Request { token, work });
         }
         for network in Network::ALL {
             let _ = self.channel(network).is_empty() || self.flush(network);
@@ -495,8 +497,7 @@ impl Core {
     fn ask(&mut self, request: table::Request) {
         let network = Network::of_listeners(request.side());
         if self.channel(network).has_room() {
-            let is_held = |key: Key| self.world.udp.hold(key.side, key.port.get());
-            let order = order(request, is_held);
+            let order = order(request, &mut self.world);
             self.channel(network).push(order);
         } else {
             self.held = Some(request);
@@ -609,8 +610,8 @@ impl Admission {
     }
 }
 
-/// What a factory is asked for. Whether UDP flows hold the port of a key, `is_held` says.
-fn order(request: table::Request, is_held: impl FnOnce(Key) -> bool) -> Request {
+/// What a factory is asked for.
+fn order(request: table::Request, world: &mut World) -> Request {
     match request {
         table::Request::Pick { rule, protocol, address, interface, width, from, .. } => {
             let work = Work::Pick { protocol, address, interface, width, from };
@@ -619,10 +620,12 @@ fn order(request: table::Request, is_held: impl FnOnce(Key) -> bool) -> Request 
         table::Request::Bind { slot, key } => {
             let Key { protocol, interface, .. } = key;
             let place = Place { protocol, address: key.socket_address(), interface };
-            let work = if protocol == Protocol::Udp && is_held(key) {
-                Work::ListenAgain(place)
-            } else {
-                Work::Listen(place)
+            let work = match world.take_deaf(key) {
+                Some(before) => {
+                    let listener = Token::Listener(before).encode();
+                    Work::ListenAgain { place, listener }
+                }
+                None => Work::Listen(place),
             };
             Request { token: Token::Listener(slot).encode(), work }
         }
