@@ -184,7 +184,7 @@ impl Workshop<'_> {
             }
             Work::Deafen => {
                 // One that cannot be deafened goes: it is not kept.
-                let _ = kept.set_apart(request.token, |copy| datagram::drop_all(copy));
+                let _ = kept.set_apart(request.token, datagram::drop_all);
                 Ok(Product::Nothing)
             }
             Work::Release => {
