@@ -161,7 +161,11 @@ mod tests {
         assert!(kept.take(token, &address).is_none());
         let mut seen = 0;
         for token in [8, token, token] {
-            assert!(kept.set_apart(token, |_| Ok(seen += 1)).is_ok());
+            let count = |_: BorrowedFd<'_>| {
+                seen += 1;
+                Ok(())
+            };
+            assert!(kept.set_apart(token, count).is_ok());
         }
         assert_eq!(seen, 1);
         assert!(kept.get(token, &address).is_none());

@@ -449,7 +449,13 @@ impl Core {
                 && self.guest.has_room()
                 && let Some((flow, sockets)) = self.world.udp.next_to_ask()
             {
-                let Sockets { side, name, place, destination, wanted } = sockets;
+                let Sockets { side, name, place, destination, wanted, is_urgent } = sockets;
+                // Its listener has left, with all that the factory could bind beside it.
+                if wanted[0] && !is_urgent && self.table.slot(name.listener).is_none() {
+                    let report = self.world.udp.give_up(flow);
+                    self.world.account(&mut self.table, report);
+                    continue;
+                }
                 let listener = Token::Listener(name.listener).encode();
                 let work = Work::Reply { place, peer: name.peer, listener };
                 let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);
@@ -475,7 +481,7 @@ impl Core {
         // What came by such a listener at last has its sockets made before.
         self.ask_for_udp();
         self.world.release_deaf();
-        while !self.world.udp.has_to_ask() {
+        while !self.world.udp.has_urgent() {
             let Self { host, guest, world, .. } = self;
             let has_room = |side| match Network::of_listeners(side) {
                 Network::Host => host.has_room(),

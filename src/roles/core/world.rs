@@ -117,7 +117,7 @@ impl World {
         Ok(Self {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
-            udp: UdpFlows::new(MAX_UDP_FLOWS, UDP_INDEX, patience.udp),
+            udp: UdpFlows::new(MAX_UDP_FLOWS, UDP_INDEX, 2 * MAX_RULES, patience.udp),
             batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
             closed: VecDeque::with_capacity(MAX_LISTENERS),
             deaf: VecDeque::with_capacity(MAX_DEAF),
