@@ -65,15 +65,15 @@ impl Room {
         if queue.len == WAITING_PER_FLOW || datagram.len() > LARGE {
             return false;
         }
-        let shelf = usize::from(datagram.len() > WAITING_SIZE);
-        let taken = &mut self.taken[shelf][rule as usize];
-        if *taken >= 3 * self.left[shelf] {
+        let size = usize::from(datagram.len() > WAITING_SIZE);
+        let taken = &mut self.taken[size][rule as usize];
+        if *taken >= 3 * self.left[size] {
             return false;
         }
-        let rack = &mut self.free[shelf];
+        let rack = &mut self.free[size];
         let (number, Some(place)) = (*rack, rack.checked_sub(1)) else { return false };
         *taken += 1;
-        self.left[shelf] -= 1;
+        self.left[size] -= 1;
         let place = place as usize;
         *rack = self.places[place].behind;
         let Ok(len) = u32::try_from(datagram.len()) else { return false };
@@ -101,22 +101,22 @@ impl Room {
         if behind == 0 {
             queue.last = 0;
         }
-        self.taken[shelf_of(place)][rule as usize] -= 1;
+        self.taken[size_of_place(place)][rule as usize] -= 1;
         self.give_back(place);
         true
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "there are some hundred places")]
     fn give_back(&mut self, place: usize) {
-        let shelf = shelf_of(place);
-        self.left[shelf] += 1;
-        let rack = &mut self.free[shelf];
+        let size = size_of_place(place);
+        self.left[size] += 1;
+        let rack = &mut self.free[size];
         self.places[place].behind = core::mem::replace(rack, place as u32 + 1);
     }
 }
 
 /// Small or large.
-const fn shelf_of(place: usize) -> usize {
+const fn size_of_place(place: usize) -> usize {
     if place < WAITING_DATAGRAMS { 0 } else { 1 }
 }
 
