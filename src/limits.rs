@@ -83,6 +83,10 @@ pub const COPY_BUFFER: usize = 256 * 1024;
 /// Datagrams taken from a UDP socket at a time, or runs of them that the kernel has joined.
 pub const BATCH: usize = 32;
 
+/// How many of these are taken out of a paused socket, which is to go on, before all that is left came later: the kernel keeps
+/// fewer small ones for it than 2,048 (net.core.rmem_default, of which each takes 0.7 KiB).
+pub const STALE_BATCHES: usize = 64;
+
 /// Room for one of these: whatever a UDP socket can bring. × 32 = 2 MiB, touched as it is used.
 pub const DATAGRAM: usize = 64 * 1024;
 

@@ -362,11 +362,6 @@ fn is_supported(rule: &Rule, can: Features) -> bool {
         (rule.transparent, Features::TRANSPARENT),
         (rule.interface.is_some(), Features::INTERFACE),
     ];
-    // As yet the container alone is asked who listens, and datagrams are not refused.
-    let is_asked_for = rule.side == Side::Inbound && rule.protocol == Protocol::Tcp;
-    if rule.if_listening && !is_asked_for {
-        return false;
-    }
     let has_all =
         wanted.into_iter().all(|(is_wanted, feature)| !is_wanted || can.contains(feature));
     has_all && can.contains(protocol)

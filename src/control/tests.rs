@@ -74,8 +74,12 @@ impl Effects<Socket> for World {
         self.kernel.listen(slot, key, socket)
     }
 
-    fn shut(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
-        self.kernel.shut(slot, socket)
+    fn shut(&mut self, slot: Ref, key: Key, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.shut(slot, key, socket)
+    }
+
+    fn forget(&mut self, key: Key, socket: &Socket) -> u64 {
+        self.kernel.forget(key, socket)
     }
 
     fn retire(

@@ -1,7 +1,7 @@
 //! What a factory may do, whatever the core asks for: its own copy, fixed at start.
 
 use super::allowed::{Allowed, allows};
-use super::message::{Destination, Work};
+use super::message::{Destination, PORTS, Work};
 use crate::sys::Errno;
 use crate::wire::Protocol;
 use core::net::SocketAddr;
@@ -39,10 +39,11 @@ impl Policy {
                     && self.may_bind(Some(place.address), place.address.port())
             }
             Work::Connect(_, destination) => self.may_connect(*destination),
-            // It tells no more than a connect would.
-            Work::Listening { destination, .. } => {
-                matches!(self, Self::Guest { .. }) && self.may_connect(*destination)
-            }
+            // It tells no more than a connect would: of ports that may be none it says nothing.
+            Work::Listening { destination, .. } => match self {
+                Self::Host { connect, .. } => !connect.is_empty(),
+                Self::Guest { .. } => self.may_connect(*destination),
+            },
             // Each port that it looks at is asked for.
             Work::Pick { .. } | Work::Nothing | Work::Deafen | Work::Release => self.may_listen(),
             // Beside a listener of its own, which the policy has allowed.
@@ -88,6 +89,17 @@ impl Policy {
             Self::Guest { .. } => true,
         };
         is_allowed && !address.ip().to_canonical().is_unspecified()
+    }
+
+    /// Of so many ports in a row, from that of an address on, a bit for each that may be a target, and so be asked about.
+    #[must_use]
+    pub fn may_ask(&self, first: SocketAddr, count: u16) -> u32 {
+        let may = |step: &u16| {
+            first.port().checked_add(*step).is_some_and(|port| {
+                self.may_connect(Destination::Named(SocketAddr::new(first.ip(), port)))
+            })
+        };
+        (0..count.min(PORTS)).filter(may).fold(0, |bits, step| bits | 1 << step)
     }
 
     /// Which of the daemon's processes it is.
@@ -172,6 +184,30 @@ mod tests {
         assert_eq!(host.check(&automatic(Family::V4, 80)), REFUSED);
         assert_eq!(host.check(&automatic(Family::V6, 80)), Ok(()));
         assert_eq!(host.check(&automatic(Family::V6, 8080)), REFUSED);
+    }
+
+    #[test]
+    fn of_targets_that_may_not_be_nothing_is_told() {
+        let connect = allowed(&["127.0.0.1:8002-8003", "[::1]:8001", "127.0.0.1:65535"]);
+        let host = Policy::Host { bind: vec![], connect };
+        let destination = Destination::Automatic(Family::V4, 1);
+        assert_eq!(
+            host.check(&Work::Listening { protocol: Protocol::Tcp, destination, count: 1 }),
+            Ok(())
+        );
+        for (first, count, expected) in [
+            ("127.0.0.1:8000", 32, 0b1100),
+            ("127.0.0.1:8000", 3, 0b100),
+            ("[::1]:8000", 32, 0b10),
+            ("127.0.0.2:8000", 32, 0),
+            ("0.0.0.0:8000", 32, 0),
+            ("127.0.0.1:65535", 32, 1),
+        ] {
+            let first = first.parse().expect("an address");
+            assert_eq!(host.may_ask(first, count), expected, "{first}");
+        }
+        let guest = Policy::Guest { reverse: false };
+        assert_eq!(guest.may_ask("10.0.0.1:65534".parse().expect("an address"), 32), 0b11);
     }
 
     #[test]

@@ -176,7 +176,9 @@ impl Workshop<'_> {
                         [Some(resolve(destination, addresses)?), Some(resolve(other, addresses)?)]
                     }
                 };
-                Ok(Product::Question(Question { protocol, addresses, count }))
+                let asked =
+                    addresses.map(|first| first.map_or(0, |first| policy.may_ask(first, count)));
+                Ok(Product::Question(Question { protocol, addresses, asked, count }))
             }
             Work::Pick { protocol, address, interface, width, from } => {
                 let spot = Spot { protocol, address, interface };

@@ -63,22 +63,23 @@ pub fn run(
         fd::arrange([channel, supervisor]).doing("give its descriptors their numbers")?;
     let layers = capabilities::drop_all(Keep::BindService, without)?;
     // Opened without capabilities, these sockets can change nothing, whoever gets hold of them.
+    let may_lead_here = match side {
+        Side::Host { connect, .. } => !connect.is_empty(),
+        Side::Guest { .. } => true,
+    };
     let mut addresses = match side {
         Side::Host { .. } => None,
         Side::Guest { .. } => follow_addresses(),
     };
     // Nothing that is made later may get their numbers.
-    let _places = match (side, &addresses) {
-        (Side::Guest { .. }, None) => Some([hold_number(&supervisor)?, hold_number(&supervisor)?]),
-        _ => None,
+    let _places = match &addresses {
+        Some(_) => None,
+        None => Some([hold_number(&supervisor)?, hold_number(&supervisor)?]),
     };
-    let mut listening = match side {
-        Side::Host { .. } => None,
-        Side::Guest { .. } => ask_for_listeners(),
-    };
-    let _place = match (side, &listening) {
-        (Side::Guest { .. }, None) => Some(hold_number(&supervisor)?),
-        _ => None,
+    let mut listening = if may_lead_here { ask_for_listeners(side) } else { None };
+    let _place = match &listening {
+        Some(_) => None,
+        None => Some(hold_number(&supervisor)?),
     };
     let mut kept = Kept::new(MAX_LISTENERS);
     let (own, others);
@@ -117,12 +118,16 @@ fn hold_number(link: &OwnedFd) -> Result<OwnedFd, Failure> {
     link.try_clone().map_err(Errno::from).doing("hold a descriptor's number")
 }
 
-/// Which ports of the container somebody listens on.
-fn ask_for_listeners() -> Option<Listening> {
+/// Which ports of its network somebody listens on.
+fn ask_for_listeners(side: &Side) -> Option<Listening> {
     let listening = Listening::open();
     if let Err(errno) = &listening {
+        let network = match side {
+            Side::Host { .. } => "host",
+            Side::Guest { .. } => "container",
+        };
         let line = format!(
-            "the kernel does not tell which ports of the container listen: {errno}; rules that \
+            "the kernel does not tell which ports of the {network} listen: {errno}; rules that \
              listen only while their target does never will\n"
         );
         fd::write_stderr(line.as_bytes());

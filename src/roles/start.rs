@@ -11,6 +11,7 @@ use super::notify::Notifier;
 use super::options::{Netns, Options};
 use super::supervisor::{self, Supervisor, Ward};
 use super::{control_socket, factory, link};
+use crate::factory::listening::Listening;
 use crate::factory::policy::Policy as Side;
 use crate::sandbox::capabilities::{self, Keep};
 use crate::sandbox::development::{SUFFIX, VARIABLE, Without};
@@ -246,7 +247,11 @@ fn fork_all(
         ends.guest.as_raw_fd(),
     ];
     let core = fork_ward(c"pestod-core", "core", core_link, &keep, |parent| {
-        let features = if reverse { Features::REVERSE } else { Features(0) };
+        let mut features = if reverse { Features::REVERSE } else { Features(0) };
+        // A factory says at its start why it cannot ask.
+        if Listening::open().is_ok() {
+            features = features.with(Features::IF_LISTENING);
+        }
         run_core((ends, limit), (options.times, features), (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])

@@ -65,7 +65,8 @@ pub const NEWS: u32 = 5;
 /// The number of its socket that asks for addresses.
 pub const QUESTIONS: u32 = 6;
 
-/// The number of its socket that asks which ports listen.
+/// The number of a factory's socket that asks which ports listen: the guest factory's, and the host factory's where there
+/// may be reverse rules. Elsewhere, as for those above, nothing else gets it.
 pub const SOCKETS: u32 = 7;
 
 /// The number of the core's channel to the host factory: where it takes descriptors from.

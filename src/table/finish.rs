@@ -122,7 +122,8 @@ impl<D> Table<D> {
                     State::Failed(Errno(libc::ECANCELED))
                 }
                 state if stays => state,
-                State::Listening(socket) | State::Paused(socket) => State::Leaving(socket),
+                State::Listening(socket) => State::Leaving(socket),
+                State::Paused(socket) => State::Dismissed(socket),
                 state => {
                     if matches!(state, State::Retried(_)) {
                         self.retry.forget();
@@ -185,6 +186,13 @@ impl<D> Table<D> {
         let socket = match core::mem::replace(&mut slot.state, State::Wanted) {
             State::Leaving(socket) => Some(socket),
             State::Wanted => None,
+            State::Dismissed(socket) => {
+                // What has come to it is not served.
+                effects.close(at, key, socket);
+                self.settle(at, effects);
+                self.remove_slot(at);
+                return Some(Retired { taken: 0, over: true });
+            }
             state => {
                 let is_paused = matches!(state, State::Paused(_));
                 slot.state = state;
@@ -240,7 +248,8 @@ impl<D> Table<D> {
                 State::Bound(socket)
                 | State::Listening(socket)
                 | State::Paused(socket)
-                | State::Leaving(socket) => {
+                | State::Leaving(socket)
+                | State::Dismissed(socket) => {
                     effects.close(at, slot.key, socket);
                     1
                 }

@@ -4,10 +4,13 @@
 //! [`Table::next_question`] says what, [`Table::hear`] takes the answer. A listener is paused when it was
 //! told twice that nobody listens, or once after a connection was refused: a dump of the kernel's is not of one moment.
 //! One that is new is paused until it was asked about, and its commit is not over before.
+//!
+//! A listener of UDP keeps its socket as it is: what comes to a paused one is lost, and so is what has come to it
+//! when it goes on.
 
 use super::key::keys_at;
 use super::plan::Counts;
-use super::slots::State;
+use super::slots::{Slot, State};
 use super::transaction::{Phase, Step};
 use super::{Effects, Listeners, Retired, Table};
 use crate::arena::Ref;
@@ -32,6 +35,8 @@ pub struct Question {
     pub first: Port,
     /// How many, at most [`PORTS`].
     pub count: u16,
+    /// A bit for each port at which the daemon itself listened when it was asked.
+    pub own: u32,
 }
 
 /// How far a round of questions has come.
@@ -84,7 +89,7 @@ impl<D> Table<D> {
             let rule = self.rules.get(reference).map(|entry| &entry.rule);
             if let Some(question) = rule.and_then(|rule| question(reference, rule, cursor.port)) {
                 cursor.port += usize::from(question.count);
-                return Some(question);
+                return Some(Question { own: self.own(&question, u32::MAX), ..question });
             }
             *cursor = Cursor { rule: cursor.rule + 1, port: 0 };
         }
@@ -103,7 +108,8 @@ impl<D> Table<D> {
         slot.doubted = true;
         let Ports::Fixed(range) = rule.ports else { return None };
         let port = slot.key.port.get().checked_sub(range.first().get())?;
-        question(reference, rule, port.into()).map(|question| Question { count: 1, ..question })
+        let question = Question { count: 1, ..question(reference, rule, port.into())? };
+        Some(Question { own: self.own(&question, 1), ..question })
     }
 
     /// Takes an answer: listeners go on or are paused, up to a number of them. Whether that is all; an answer
@@ -111,7 +117,8 @@ impl<D> Table<D> {
     pub fn hear(&mut self, heard: &mut Heard, effects: &mut impl Effects<D>) -> bool {
         let Question { rule: reference, first, count, .. } = heard.question;
         let Some(rule) = self.rules.get(reference).map(|entry| entry.rule) else { return true };
-        let listens = heard.ports & !self.own(&heard.question);
+        let listens = heard.ports & !heard.question.own;
+        let listens = listens & !self.own(&heard.question, listens);
         let mut sockets = 0;
         while heard.next < count && !self.is_closing() {
             let Some(port) = first.above(heard.next) else { break };
@@ -165,6 +172,7 @@ impl<D> Table<D> {
             return;
         };
         slot.doubted = false;
+        let lost = effects.forget(slot.key, &socket);
         let (state, is_open) = match effects.listen(at, slot.key, &socket) {
             Ok(()) => (State::Listening(socket), true),
             Err(errno) => {
@@ -179,6 +187,11 @@ impl<D> Table<D> {
             listeners.open += u32::from(is_open);
             listeners.failed += u32::from(!is_open);
         });
+        let rule = self.slots.get(at).and_then(|slot| slot.active);
+        let of_rule = rule.and_then(|at| self.rules.get(at)).map(|entry| entry.stats);
+        if let Some(counters) = of_rule.and_then(|counters| self.rules.stats_mut(counters)) {
+            counters.dropped += lost;
+        }
     }
 
     /// What waits in its backlog is served first: all of it, if `patient`.
@@ -190,10 +203,13 @@ impl<D> Table<D> {
         let State::Listening(socket) = core::mem::replace(&mut slot.state, State::Wanted) else {
             return (0, true);
         };
-        let Retired { taken, over } = effects.retire(at, key, &socket, &entry, origin);
+        let Retired { taken, over } = match key.protocol {
+            Protocol::Tcp => effects.retire(at, key, &socket, &entry, origin),
+            Protocol::Udp => Retired { taken: 0, over: true },
+        };
         self.count_accepted(origin, taken);
         let goes_on = !over && patient;
-        let shut = if goes_on { Ok(()) } else { effects.shut(at, &socket) };
+        let shut = if goes_on { Ok(()) } else { effects.shut(at, key, &socket) };
         let Some(slot) = self.slots.get_mut(at) else { return (0, true) };
         slot.doubted = true;
         slot.state = match shut {
@@ -225,9 +241,9 @@ impl<D> Table<D> {
         }
     }
 
-    /// The ports of a question that the daemon itself listens on, for rules of the other side: who listens there
-    /// would only lead back here.
-    fn own(&self, question: &Question) -> u32 {
+    /// Which of the `wanted` ports of a question the daemon itself listens on, for rules of the other side: who
+    /// listens there would only lead back here. Of UDP a paused listener is as much there as any.
+    fn own(&self, question: &Question, wanted: u32) -> u32 {
         let rules = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
         let others = rules.map(|entry| &entry.rule).filter(|rule| {
             rule.active && rule.side != question.side && rule.protocol == question.protocol
@@ -235,9 +251,16 @@ impl<D> Table<D> {
         let mut own = 0;
         for rule in others {
             let Ports::Fixed(range) = rule.ports else { continue };
-            for step in 0..question.count {
+            for step in (0..question.count).filter(|step| wanted >> step & 1 == 1) {
                 let port = question.first_target.above(step);
-                own |= u32::from(port.is_some_and(|port| range.contains(port))) << step;
+                let Some(port) = port.filter(|port| range.contains(*port)) else { continue };
+                let mut slots =
+                    keys_at(rule, port).filter_map(|key| self.slots.get(self.slots.find(&key)?));
+                let is_own = match question.protocol {
+                    Protocol::Tcp => slots.any(Slot::is_open),
+                    Protocol::Udp => slots.any(Slot::is_held),
+                };
+                own |= u32::from(is_own) << step;
             }
         }
         own
@@ -281,5 +304,6 @@ fn question(reference: Ref, rule: &Rule, port: usize) -> Option<Question> {
         first_target,
         first,
         count: left.min(PORTS),
+        own: 0,
     })
 }

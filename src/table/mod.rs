@@ -62,11 +62,14 @@ pub trait Effects<D> {
     fn close(&mut self, slot: Ref, key: Key, socket: D);
 
     /// Peers of a listener are refused from now on, as if nobody listened, and its port stays its own, until
-    /// [`listen`](Self::listen).
+    /// [`listen`](Self::listen). One of UDP cannot be shut: what comes to it is received, and lost.
     ///
     /// # Errors
     /// The kernel's answer; it is failed then.
-    fn shut(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+    fn shut(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
+
+    /// A paused listener is to go on: what has come to it until now is lost, so many datagrams.
+    fn forget(&mut self, key: Key, socket: &D) -> u64;
 
     /// Flows of a rule that was deleted are to end after so many milliseconds: when that is. Their
     /// origin will say so ([`Table::end_of`]).
@@ -226,6 +229,17 @@ impl<D> Table<D> {
         match &slot.state {
             // Those that are to be closed do not serve any more.
             State::Listening(socket) if !self.is_closing() => {
+                Some((socket, slot.key, self.rules.get(slot.active?)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same of a slot that is paused.
+    pub fn paused(&self, slot: Ref) -> Option<(&D, Key, &Entry)> {
+        let slot = self.slots.get(slot)?;
+        match &slot.state {
+            State::Paused(socket) if !self.is_closing() => {
                 Some((socket, slot.key, self.rules.get(slot.active?)?))
             }
             _ => None,

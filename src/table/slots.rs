@@ -16,7 +16,7 @@ pub enum State<D> {
     Bound(D),
     /// Accepting.
     Listening(D),
-    /// Accepts nobody, and nobody else may have its port: its target does not listen.
+    /// Serves nobody, and nobody else may have its port: its target does not listen.
     Paused(D),
     /// Could not be bound.
     Failed(Errno),
@@ -24,6 +24,8 @@ pub enum State<D> {
     Retried(Errno),
     /// Accepted for the table before this one, and is about to be closed.
     Leaving(D),
+    /// Was paused for the table before this one, and is about to be closed.
+    Dismissed(D),
     /// Of a family that this host does not have, and not asked for by name.
     Absent,
 }

@@ -4,9 +4,11 @@ use crate::attack::{Attack, Scene, prove, prove_with};
 use crate::attack::{LANDLOCK_SCOPES, LANDLOCK_TCP, PERHAPS_LANDLOCK, SECCOMP, YAMA};
 use crate::attack::{capabilities, hidden, landlock, landlock_from, limits, mdwe};
 use crate::puppet::{Puppet, Result, Stop, container};
+use crate::support::network::alone;
 use crate::{files, kernel, network, processes};
 use pesto::sandbox::seccomp::{Policy, QUESTIONS, SOCKETS};
 use pesto::sys::Errno;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 /// What the host factory may bind is a short list, so Landlock knows it.
@@ -14,6 +16,15 @@ use std::sync::OnceLock;
 fn host_factory_does_its_work_and_nothing_else() {
     let options = ["--allow-bind", "127.0.0.1:31600-31648"];
     prove_with(Policy::HostFactory, &options, &[FROM_ALL, FROM_THE_HOST_FACTORY]);
+}
+
+/// In a network of the test's own, whose connections it may end.
+#[test]
+fn host_factory_with_reverse_rules_ends_no_connection_of_the_host() {
+    alone("others::host_factory_with_reverse_rules_ends_no_connection_of_the_host", || {
+        let options = ["--allow-reverse", "127.0.0.1"];
+        prove_with(Policy::HostFactory, &options, &[FROM_ONE_WITH_REVERSE_RULES]);
+    });
 }
 
 #[test]
@@ -145,6 +156,17 @@ const FROM_THE_HOST_FACTORY: &[Attack] = &[
     },
 ];
 
+const FROM_ONE_WITH_REVERSE_RULES: &[Attack] = &[Attack {
+    name: "ends a connection of the host by the socket that it has (`--allow-reverse`)",
+    layers: &[capabilities(libc::EPERM)],
+    carry_out: |scene| {
+        let address = scene.victims.address();
+        let ended = destroy_connection(scene, u64::from(SOCKETS), address);
+        scene.victims.hear();
+        ended
+    },
+}];
+
 const FROM_THE_GUEST_FACTORY: &[Attack] = &[
     Attack {
         name: "binds a port in the container",
@@ -189,7 +211,9 @@ const FROM_THE_GUEST_FACTORY: &[Attack] = &[
     Attack {
         name: "ends a connection in the container by the socket that it has",
         layers: &[capabilities(libc::EPERM)],
-        carry_out: |scene| destroy_connection(scene, u64::from(SOCKETS)),
+        carry_out: |scene| {
+            destroy_connection(scene, u64::from(SOCKETS), ([127, 0, 0, 1], 8000).into())
+        },
     },
     Attack {
         name: "changes the container's network by a socket of its own",
@@ -278,17 +302,17 @@ fn change_network(scene: &Scene, netlink: u64) -> Result<()> {
 }
 
 /// Ends a connection as its root could (sock_diag(7), SOCK_DESTROY): one to the container's server.
-fn destroy_connection(scene: &Scene, netlink: u64) -> Result<()> {
+fn destroy_connection(scene: &Scene, netlink: u64, to: SocketAddr) -> Result<()> {
     let puppet = scene.puppet;
     let socket = socket(puppet)?;
-    network::connect_to(puppet, socket, ([127, 0, 0, 1], 8000).into())?;
+    network::connect_to(puppet, socket, to)?;
     let (name, len) = (puppet.put(&[0; 16]), puppet.put(&16_u32.to_ne_bytes()));
     puppet.call(libc::SYS_getsockname, &[socket, name, len])?;
     let [_, _, high, low, ..] = puppet.look::<16>(name);
     let mut message = [72_u32, 5 << 16 | 0x15, 1, 0].map(u32::to_ne_bytes).concat();
     message.extend([2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     // Its ports, its addresses, no interface, any cookie.
-    message.extend([[high, low], 8000_u16.to_be_bytes()].concat());
+    message.extend([[high, low], to.port().to_be_bytes()].concat());
     for _ in 0..2 {
         message.extend([[127, 0, 0, 1], [0; 4], [0; 4], [0; 4]].concat());
     }

@@ -8,6 +8,8 @@ mod hammer;
 #[path = "../transactions/kernel.rs"]
 mod kernel;
 mod many;
+mod reverse;
 #[path = "../support/mod.rs"]
 mod support;
+mod udp;
 mod world;

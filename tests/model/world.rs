@@ -118,7 +118,11 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(key, socket)
     }
 
-    fn shut(&mut self, _: Ref, _: &P::Socket) -> Result<(), Errno> {
+    fn shut(&mut self, _: Ref, _: Key, _: &P::Socket) -> Result<(), Errno> {
+        unreachable!("no rule depends on its target")
+    }
+
+    fn forget(&mut self, _: Key, _: &P::Socket) -> u64 {
         unreachable!("no rule depends on its target")
     }
 

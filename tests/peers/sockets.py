@@ -5,6 +5,7 @@ sockets that were made (unix(7), SCM_RIGHTS); none of them stays open here.
 
 listen ADDRESS PORT     a listening socket
 datagrams ADDRESS PORT  a UDP socket
+connect ADDRESS PORT    a connection; none if it is refused
 full ADDRESS PORT       the same with room for one connection in its backlog, and the connection that
                         takes it: no other gets an answer
 run WORD...             a program, to its end
@@ -35,6 +36,11 @@ def main(path):
             family = socket.AF_INET6 if ":" in words[0] else socket.AF_INET
             made = [socket.socket(family, socket.SOCK_DGRAM)]
             made[0].bind((words[0], int(words[1])))
+        elif name == "connect":
+            try:
+                made = [socket.create_connection((words[0], int(words[1])))]
+            except ConnectionRefusedError:
+                pass
         else:
             address = (words[0], int(words[1]))
             made = [listen(address, 1024 if name == "listen" else 0)]

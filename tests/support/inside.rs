@@ -46,12 +46,23 @@ impl Inside {
     }
 
     /// Has a line carried out: the sockets that were made.
-    fn ask<const COUNT: usize>(&self, line: &str) -> [OwnedFd; COUNT] {
+    fn made(&self, line: &str) -> Descriptors {
         writeln!(&self.sockets, "{line}").expect("it listens");
         let mut made = Descriptors::new();
         let answer = message::receive(self.sockets.as_fd(), &mut [0], &mut made);
         assert_eq!(answer.expect(line).len, 1, "{line}");
+        made
+    }
+
+    fn ask<const COUNT: usize>(&self, line: &str) -> [OwnedFd; COUNT] {
+        let mut made = self.made(line);
         std::array::from_fn(|_| made.take_first().expect("a socket"))
+    }
+
+    /// A connection from in there; `None`: it is refused.
+    pub fn connect(&self, address: &str, port: u16) -> Option<TcpStream> {
+        let stream = self.made(&format!("connect {address} {port}")).take_first();
+        stream.map(|stream| patient(stream.into()))
     }
 
     /// A listening socket in there.

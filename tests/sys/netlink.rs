@@ -82,11 +82,14 @@ fn only_the_kernel_can_send_to_a_socket_without_groups() {
         let (news, questions) =
             (netlink::route(addresses()).expect("one"), netlink::route(0).expect("another"));
         // As root of the network, who may send to everybody.
-        let send = "import socket, sys; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); \
+        let send = "import socket, sys; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, int(sys.argv[2])); \
                     s.sendto(bytes(20), (int(sys.argv[1]), 0))";
-        assert!(run(&["python3", "-c", send, &number(news.as_fd())]));
+        assert!(run(&["python3", "-c", send, &number(news.as_fd()), "0"]));
         assert_eq!(receive(news.as_fd()), Ok(20));
-        assert!(!run(&["python3", "-c", send, &number(questions.as_fd())]));
-        assert_eq!(receive(questions.as_fd()), AGAIN);
+        let listening = netlink::sock_diag().expect("a socket");
+        for (socket, protocol) in [(&questions, "0"), (&listening, "4")] {
+            assert!(!run(&["python3", "-c", send, &number(socket.as_fd()), protocol]));
+            assert_eq!(receive(socket.as_fd()), AGAIN);
+        }
     });
 }

@@ -32,15 +32,17 @@ pub struct Question {
     pub protocol: Protocol,
     /// Addresses of which one is enough, with the first port.
     pub addresses: [Option<SocketAddr>; 2],
+    /// Of each of them a bit for each port that is asked about.
+    pub asked: [u32; 2],
     /// How many ports, at most 32.
     pub count: u16,
 }
 
 impl Question {
     fn all(&self) -> impl Iterator<Item = (u16, SocketAddr)> + use<> {
-        let (addresses, count) = (self.addresses, self.count);
-        addresses.into_iter().flatten().flat_map(move |address| {
-            (0..count).filter_map(move |step| {
+        let count = self.count;
+        self.rows().flat_map(move |(address, asked)| {
+            (0..count).filter(move |step| asked >> step & 1 == 1).filter_map(move |step| {
                 let port = address.port().checked_add(step)?;
                 let mut address = address;
                 address.set_port(port);
@@ -49,18 +51,23 @@ impl Question {
         })
     }
 
+    fn rows(&self) -> impl Iterator<Item = (SocketAddr, u32)> + use<> {
+        let rows = self.addresses.into_iter().zip(self.asked);
+        rows.filter_map(|(address, asked)| Some((address?, asked)))
+    }
+
     /// The bit of a socket that answers it, or nothing.
     fn bit(&self, protocol: Protocol, open: &Open) -> u32 {
         if self.protocol != protocol {
             return 0;
         }
-        let bit = |address: SocketAddr| {
+        let bit = |(address, asked): (SocketAddr, u32)| {
             let step = open.port.checked_sub(address.port()).filter(|step| *step < self.count)?;
             let mut address = address;
             address.set_port(open.port);
-            open.takes(protocol, &address).then_some(1 << step)
+            open.takes(protocol, &address).then_some(asked & 1 << step)
         };
-        self.addresses.into_iter().flatten().filter_map(bit).fold(0, |all, bit| all | bit)
+        self.rows().filter_map(bit).fold(0, |all, bit| all | bit)
     }
 }
 

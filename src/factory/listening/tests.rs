@@ -1,15 +1,18 @@
 use super::*;
 use std::net::{TcpListener, UdpSocket};
 
+/// All ports that there may be in a question.
+const ALL: [u32; 2] = [u32::MAX; 2];
+
 /// Asks about one address, or two, and so many ports, and about others beside it.
 fn ask(protocol: Protocol, addresses: &[SocketAddr], count: u16, others: usize) -> u32 {
     let mut listening = Listening::open().expect("a socket to the kernel");
     let both = [addresses.first().copied(), addresses.get(1).copied()];
     let nobody = [Some(SocketAddr::from(([127, 77, 77, 77], 1))), None];
     for place in 0..others {
-        listening.push(place, Question { protocol, addresses: nobody, count: 32 });
+        listening.push(place, Question { protocol, addresses: nobody, asked: ALL, count: 32 });
     }
-    listening.push(others, Question { protocol, addresses: both, count });
+    listening.push(others, Question { protocol, addresses: both, asked: ALL, count });
     let mut answers = Vec::new();
     listening.answer(|place, ports| answers.push((place, ports.expect("an answer"))));
     assert!(listening.is_empty());
@@ -73,6 +76,21 @@ fn connected_socket_does_not_listen() {
 }
 
 #[test]
+fn of_ports_that_are_not_asked_about_nothing_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let own = listener.local_addr().expect("an address");
+    // Enough of the others for a dump.
+    for count in [1, 32] {
+        for (asked, expected) in [([1, 0], 1), ([0, 1], 0), ([0, 0], 0), ([!1, 1], 0)] {
+            let mut listening = Listening::open().expect("a socket to the kernel");
+            let addresses = [Some(own), None];
+            listening.push(0, Question { protocol: Protocol::Tcp, addresses, asked, count });
+            listening.answer(|_, ports| assert_eq!(ports.expect("an answer") & 1, expected));
+        }
+    }
+}
+
+#[test]
 fn ports_of_a_whole_packet_are_told_by_two_requests() {
     let listeners: Vec<TcpListener> =
         (0..200).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
@@ -80,7 +98,8 @@ fn ports_of_a_whole_packet_are_told_by_two_requests() {
     let before = listening.sequence;
     for (place, listener) in listeners.iter().take(BATCH).enumerate() {
         let addresses = [listener.local_addr().ok(), None];
-        listening.push(place, Question { protocol: Protocol::Tcp, addresses, count: 1 });
+        listening
+            .push(place, Question { protocol: Protocol::Tcp, addresses, asked: ALL, count: 1 });
     }
     listening.answer(|_, ports| assert_eq!(ports, Ok(1)));
     assert_eq!(listening.sequence - before, 2);

@@ -5,6 +5,8 @@
 //! rule that has less than its share, one of the rule with most. Those that no target has answered go
 //! first, so whoever sends from ever new ports replaces his own. An answered flow of another rule goes for
 //! nobody but a rule that is below its share.
+//!
+//! What comes to a paused listener begins no flow: it is lost, but for what belongs to a flow that is there.
 
 use super::listeners::family_of;
 use super::token::Token;
@@ -12,7 +14,7 @@ use super::world::{World, tally};
 use crate::arena::Ref;
 use crate::factory::message::Family;
 use crate::factory::network::Network;
-use crate::limits::EVICTION_LOOKS;
+use crate::limits::{EVICTION_LOOKS, STALE_BATCHES};
 use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::{Result, clock};
@@ -36,14 +38,18 @@ impl World {
     /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
     pub(super) fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
         let Some(origin) = table.origin(slot, self) else { return };
-        let Some((listener, key, &entry)) = table.listener(slot) else { return };
+        let (listens, is_paused) = match table.listener(slot) {
+            None => (table.paused(slot), true),
+            listens => (listens, false),
+        };
+        let Some((listener, key, &entry)) = listens else { return };
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
         let source = Source { slot, key, entry: &entry, origin };
         for index in 0..count {
             let Some(name) = self.name_of(&source, index) else { continue };
             if let Some(flow) = self.udp.find(&name) {
                 self.pass_on(table, flow, index);
-            } else if self.make_room(table, &entry) {
+            } else if !is_paused && self.make_room(table, &entry) {
                 let Some(flow) = self.begin(table, &source, name) else { continue };
                 table.count_accepted(origin, 1);
                 self.pass_on(table, flow, index);
@@ -81,6 +87,20 @@ impl World {
             }
         }
         Retired { taken, over: count < self.batch.capacity() }
+    }
+
+    /// Takes what has come to a paused listener, which is to go on: how many datagrams are lost by that.
+    pub(super) fn forget_datagrams(&mut self, listener: &OwnedFd) -> u64 {
+        let mut lost = 0;
+        for _ in 0..STALE_BATCHES {
+            let Ok(count) = self.batch.receive(listener.as_fd(), true) else { break };
+            lost += count as u64;
+            if count < self.batch.capacity() {
+                break;
+            }
+        }
+        self.totals.dropped += lost;
+        lost
     }
 
     /// The name of the flow that a datagram of the batch belongs to.

@@ -7,6 +7,7 @@
 use super::world::World;
 use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Family, Work};
+use crate::factory::network::Network;
 use crate::limits::{QUESTIONS, SOCKETS};
 use crate::sys::Errno;
 use crate::table::{Cursor, Heard, Question, Table, socket_address};
@@ -73,6 +74,11 @@ impl Inquiry {
         // A round that is not over goes on with an answer.
         let due = if self.generation == table.generation() { self.due_ms } else { 0 };
         (table.inquires() && self.is_idle()).then_some(due)
+    }
+
+    /// Which network a question is about; `None`: there is no such question.
+    pub(super) fn network(&self, place: Ref) -> Option<Network> {
+        self.asked.get(place).map(|question| Network::of_targets(question.side))
     }
 
     /// An answer: which ports somebody listens on. What is not known changes nothing.

@@ -237,7 +237,11 @@ impl Effects<OwnedFd> for World {
         if key.protocol == Protocol::Udp {
             // One that listens again may have heard something before it was deafened.
             while self.batch.receive(fd, true).is_ok() {}
-            datagram::drop_none(fd)?;
+            match datagram::drop_none(fd) {
+                // One that goes on has lost its filter when it began.
+                Err(Errno(libc::ENOENT)) => {}
+                done => done?,
+            }
             return self.epoll.modify(fd, INPUT, Token::Listener(slot).encode());
         }
         match socket::listen(fd) {
@@ -256,7 +260,10 @@ impl Effects<OwnedFd> for World {
         self.epoll.modify(fd, INPUT, Token::Listener(slot).encode())
     }
 
-    fn shut(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+    fn shut(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
+        if key.protocol == Protocol::Udp {
+            return Ok(());
+        }
         self.touched += 1;
         let (fd, token) = (socket.as_fd(), Token::Listener(slot).encode());
         // As before it listened: hung up, which is reported once.
@@ -264,6 +271,10 @@ impl Effects<OwnedFd> for World {
         // With it others could bind the port too, and listen before we do again.
         socket::set_reuse_address(fd, false)?;
         socket::stop_listening(fd)
+    }
+
+    fn forget(&mut self, key: Key, socket: &OwnedFd) -> u64 {
+        if key.protocol == Protocol::Udp { self.forget_datagrams(socket) } else { 0 }
     }
 
     fn retire(

@@ -304,7 +304,9 @@ impl Core {
             {
                 self.table.settled(Side::Inbound);
             }
-            (_, Some(Token::Question(question))) => {
+            (_, Some(Token::Question(question)))
+                if self.inquiry.network(question).is_none_or(|asked| asked == network) =>
+            {
                 let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
                 self.inquiry.answered(question, ports);
             }
@@ -416,7 +418,10 @@ impl Core {
             && guest.has_room()
             && let Some((place, question)) = inquiry.next(table, &mut world.doubts)
         {
-            let channel = if question.side == Side::Inbound { &mut *guest } else { &mut *host };
+            let channel = match Network::of_targets(question.side) {
+                Network::Host => &mut *host,
+                Network::Guest => &mut *guest,
+            };
             let token = Token::Question(place).encode();
             channel.push(Request { token, work: inquiry::work(&question) });
         }

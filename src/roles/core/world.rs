@@ -37,8 +37,7 @@ pub(super) const FEATURES: Features = Features::TCP
     .with(Features::INTERFACE)
     .with(Features::ALLOW_FAILED)
     .with(Features::KILL)
-    .with(Features::DRAIN)
-    .with(Features::IF_LISTENING);
+    .with(Features::DRAIN);
 
 /// A UDP listener that is closed.
 #[derive(Clone, Copy, Debug)]

@@ -62,7 +62,7 @@ fn new_listener_is_paused_until_it_was_heard_that_somebody_listens() {
     assert_eq!(table.listeners(), listeners(2, 1));
     hear(&mut table, &mut kernel, 0b001);
     assert_eq!(table.listeners(), listeners(1, 2));
-    assert_eq!(calls(&mut kernel), ["listen", "listen", "retire", "shut"]);
+    assert_eq!(calls(&mut kernel), ["forget", "listen", "forget", "listen", "retire", "shut"]);
     // Once nobody, and then somebody, changes nothing.
     hear(&mut table, &mut kernel, 0);
     hear(&mut table, &mut kernel, 0b001);
@@ -107,7 +107,7 @@ fn commit_leaves_paused_listeners_of_both_tables_alone_and_retires_others() {
     let counts =
         change(&mut table, &mut kernel, |table| table.delete(RuleId(2), FlowsFate::Survive));
     assert_eq!((counts.kept, counts.new, counts.retired), (1, 0, 1));
-    assert_eq!(calls(&mut kernel), ["retire"]);
+    assert!(calls(&mut kernel).is_empty(), "nobody can have come to it");
     assert_eq!((table.listeners(), kernel.open()), (listeners(0, 1), 1));
     // An answer that comes late.
     let question = round(&table)[0];
@@ -131,7 +131,7 @@ fn rule_that_depends_no_longer_listens_and_one_that_begins_to_goes_on() {
     let plain = Rule { if_listening: false, ..rule };
     let counts = change(&mut table, &mut kernel, |table| table.insert(plain, true));
     assert_eq!((counts.kept, counts.new), (2, 0));
-    assert_eq!(calls(&mut kernel), ["listen", "listen"]);
+    assert_eq!(calls(&mut kernel), ["forget", "listen", "forget", "listen"]);
     assert_eq!(table.listeners(), listeners(2, 0));
     assert_eq!(table.entry(RuleId(1)).expect("a rule").listeners, listeners(2, 0));
     change(&mut table, &mut kernel, |table| table.insert(rule, true));
@@ -229,6 +229,101 @@ fn ports_that_the_daemon_itself_listens_on_do_not_count() {
     hear(&mut table, &mut kernel, !0);
     let own = ["127.0.0.1:8000", "127.0.0.1:8003", "127.0.0.1:81", "127.0.0.1:82"];
     assert_eq!(addresses(&table), own);
+}
+
+#[test]
+fn own_ports_are_those_of_sockets_that_are_there_and_of_one_protocol() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    // As `-t auto -T auto` has it: each leads to where the other listens.
+    let straight = |rule| {
+        let target = Target { address: TargetAddress::Automatic, first_port: port(80) };
+        Rule { target, ..rule }
+    };
+    for (id, protocol, inbound, reverse) in [
+        (1, Protocol::Tcp, [1, 0], [0, 1]),
+        // What is bound is there to whoever asks for it.
+        (3, Protocol::Udp, [0, 0], [0, 0]),
+    ] {
+        let side = |id, address, side| {
+            let rule = straight(conditional(id, address, range(80, 80)));
+            Rule { side, protocol, ..rule }
+        };
+        let rules =
+            [side(id, "127.0.0.1", Side::Inbound), side(id + 1, "127.0.0.2", Side::Reverse)];
+        commit_new(&mut table, &mut kernel, &rules, 0);
+        let open = |table: &Table<Socket>| {
+            [id, id + 1].map(|id| table.entry(RuleId(id)).expect("a rule").listeners.open)
+        };
+        for (first, expected) in [(Side::Inbound, inbound), (Side::Reverse, reverse)] {
+            let mut questions = round(&table);
+            questions.sort_by_key(|question| question.side != first);
+            for question in questions.iter().filter(|question| question.protocol == protocol) {
+                assert!(table.hear(&mut Heard::new(*question, 1), &mut kernel));
+            }
+            assert_eq!(open(&table), expected, "{protocol:?}");
+            for _ in 0..2 {
+                for question in round(&table) {
+                    assert!(table.hear(&mut Heard::new(question, 0), &mut kernel));
+                }
+            }
+            assert_eq!(open(&table), [0, 0]);
+        }
+    }
+    // Where the one of the other side has no socket, somebody else has the port.
+    let (mut table, mut kernel) = (super::table(), Kernel::default());
+    kernel.foreign.insert("127.0.0.2:80".parse().expect("an address"));
+    let rules = [Side::Inbound, Side::Reverse].map(|side| {
+        let (id, address) = if side == Side::Inbound { (1, "127.0.0.1") } else { (2, "127.0.0.2") };
+        Rule { side, protocol: Protocol::Udp, ..conditional(id, address, range(80, 80)) }
+    });
+    table.begin(Base::Empty, None).expect("no transaction");
+    for rule in rules {
+        table.insert(rule, false).expect("room");
+    }
+    prepare(&mut table, &mut kernel);
+    table.commit(true).expect("prepared");
+    next_step(&mut table, &mut kernel);
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!(table.listeners(), Listeners { open: 1, failed: 1, paused: 0 });
+}
+
+#[test]
+fn answer_from_before_the_other_side_was_paused_does_not_count() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rules = [(1, "127.0.0.1", Side::Inbound), (2, "127.0.0.2", Side::Reverse)]
+        .map(|(id, address, side)| Rule { side, ..conditional(id, address, range(80, 80)) });
+    commit_new(&mut table, &mut kernel, &rules, 0);
+    let [inbound, reverse] = round(&table)[..] else { panic!("two questions") };
+    assert!(table.hear(&mut Heard::new(inbound, 1), &mut kernel));
+    // The reverse one is asked about while the inbound one listens, and heard of behind its end.
+    let [_, seen] = round(&table)[..] else { panic!("two questions") };
+    assert_eq!((reverse.own, seen.own), (0, 1));
+    for _ in 0..2 {
+        assert!(table.hear(&mut Heard::new(inbound, 0), &mut kernel));
+    }
+    assert_eq!(table.listeners(), listeners(0, 2));
+    assert!(table.hear(&mut Heard::new(seen, 1), &mut kernel));
+    assert_eq!(table.listeners(), listeners(0, 2));
+}
+
+#[test]
+fn udp_listener_is_paused_and_goes_on_as_it_is_and_what_came_meanwhile_is_lost() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8000));
+    let rule = Rule { protocol: Protocol::Udp, ..rule };
+    commit_new(&mut table, &mut kernel, &[rule], 1);
+    let _ = calls(&mut kernel);
+    hear(&mut table, &mut kernel, 0);
+    hear(&mut table, &mut kernel, 0);
+    assert_eq!(calls(&mut kernel), ["shut"], "no flow is begun for nobody");
+    let slot = table.next_slot(0).expect("a slot");
+    assert!(table.paused(slot).is_some() && table.listener(slot).is_none());
+    kernel.stale = 3;
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!(calls(&mut kernel), ["forget", "listen"]);
+    assert!(table.paused(slot).is_none() && table.listener(slot).is_some());
+    let stats = table.entry(RuleId(1)).expect("a rule").stats;
+    assert_eq!(table.stats(stats).expect("counters").dropped, 3);
 }
 
 #[test]

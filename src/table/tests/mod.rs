@@ -61,6 +61,8 @@ pub(crate) struct Kernel {
     backlog: u32,
     /// How often it is that many again.
     more_backlogs: u32,
+    /// Datagrams that have come to a paused listener.
+    stale: u32,
     /// After how long flows were to end, each time that some were.
     ended: Vec<u64>,
     /// The origin of what was taken from the last listener that retired.
@@ -110,7 +112,12 @@ impl Effects<Socket> for Kernel {
         self.listen_error.filter(|_| !first).map_or(Ok(()), Err)
     }
 
-    fn shut(&mut self, slot: Ref, _: &Socket) -> Result<(), Errno> {
+    fn forget(&mut self, key: Key, _: &Socket) -> u64 {
+        self.calls.push(("forget", key.port));
+        u64::from(self.stale)
+    }
+
+    fn shut(&mut self, slot: Ref, _: Key, _: &Socket) -> Result<(), Errno> {
         self.calls.push(("shut", port(u16::try_from(slot.index + 1).expect("small"))));
         self.shut_error.map_or(Ok(()), Err)
     }

@@ -14,12 +14,12 @@ use pesto::sys::socket::reset_on_close;
 use pesto::wire::{Bind, Interface, Port, PortRange, Ports, Request, Rule, RuleId, Side};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// A process id of each role, as [`Run::daemon`] has them.
@@ -257,8 +257,9 @@ pub fn reverse_rules(files: &Path) -> Processes {
     let mut daemon = Command::new(&wrapper[0]);
     daemon.args(&wrapper[1..]).arg(program("pestod")).arg("--control").arg(&socket);
     daemon.args(["--netns", &container.network(), "--allow-reverse", "127.0.0.1:40000"]);
-    let mut child = daemon.args(["--allow-reverse", "[::1]:40000"]).spawn().expect("a tracer");
+    let child = daemon.args(["--allow-reverse", "[::1]:40000"]).spawn().expect("a tracer");
     let supervisor = i32::try_from(child.id()).expect("a pid");
+    let mut child = Ended(child);
     until("the daemon", || socket.exists().then_some(()));
     let mut client = Client::open(&socket);
     let processes = processes(supervisor);
@@ -266,7 +267,12 @@ pub fn reverse_rules(files: &Path) -> Processes {
     let on_lo = Rule { id: RuleId(2), interface: Interface::new(b"lo"), ..rule };
     let elsewhere = PortRange::from_width(Port::new(9000).expect("a port"), NonZeroU16::MIN);
     let on_lo = Rule { ports: Ports::Fixed(elsewhere.expect("a port")), ..on_lo };
-    client.change(&[insert(rule), insert(on_lo)]);
+    // The commit's answer waits for what the host factory says.
+    let depends = Rule { id: RuleId(4), if_listening: true, ..rule };
+    let depends = Rule { bind: Bind::V4(Ipv4Addr::new(127, 0, 0, 4)), ..depends };
+    let elsewhere = PortRange::from_width(Port::new(9001).expect("a port"), NonZeroU16::MIN);
+    let depends = Rule { ports: Ports::Fixed(elsewhere.expect("a port")), ..depends };
+    client.change(&[insert(rule), insert(on_lo), insert(depends)]);
     for _ in 0..8 {
         let got = output(&mut container.inside(&["curl", "-sS", "http://127.0.0.1:8000/"]));
         // curl(1): a reset, if it was not quicker than curl.
@@ -274,8 +280,19 @@ pub fn reverse_rules(files: &Path) -> Processes {
     }
     datagrams::reverse(&mut client, &container, 40000);
     signal(&pidfd(supervisor), libc::SIGTERM);
-    assert!(crate::support::wait(&mut child).success());
+    assert!(crate::support::wait(&mut child.0).success());
     processes
+}
+
+/// It ends with the test, also with one that has failed: whoever waits for all that the test's processes say
+/// would wait for it, too.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The supervisor, and its children by their names.

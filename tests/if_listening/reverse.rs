@@ -1,0 +1,136 @@
+//! The same of ports of the container that lead to the host's, as far as `--allow-reverse` goes.
+
+use crate::client::{Client, insert, replace};
+use crate::support::inside::Inside;
+use crate::support::rest::status;
+use crate::support::until;
+use crate::udp::{exchange, patient, udp};
+use crate::world::{alone, are_soon, conditional, host, listeners, named, serve};
+use pesto::wire::{Bind, Rule, RuleId, Side};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
+
+/// What the daemon of these tests may lead to: 127.0.0.1:9000-9003 of the host.
+const OPTIONS: &[&str] =
+    &["--if-listening-interval", "10", "--allow-reverse", "127.0.0.1:9000-9003"];
+
+/// Ports of the container that lead to the host's loopback.
+fn reverse(id: u32, ports: RangeInclusive<u16>, target: u16) -> Rule {
+    Rule { side: Side::Reverse, ..named(id, ports, target, host(0).ip()) }
+}
+
+/// Places of the factories among a daemon's processes.
+const HOST: usize = 1;
+const GUEST: usize = 2;
+
+/// Waits until these factories have been asked some more times.
+fn rounds(inside: &Inside, factories: &[usize]) {
+    let daemon = inside.run.daemon();
+    for &factory in factories {
+        let runs = || status(daemon[factory], "voluntary_ctxt_switches");
+        let before = runs();
+        until("questions", || (runs() > before + 10).then_some(()));
+    }
+}
+
+#[test]
+fn port_of_the_container_refuses_unless_its_service_of_the_host_listens() {
+    let name = "reverse::port_of_the_container_refuses_unless_its_service_of_the_host_listens";
+    alone(name, OPTIONS, |inside| {
+        let mut client = Client::open(&inside.run.socket);
+        client.change(&[insert(reverse(1, 8000..=8001, 9000))]);
+        assert_eq!(listeners(&mut client, 1), (0, 2));
+        for _ in 0..2 {
+            assert!(inside.connect("127.0.0.1", 8000).is_none(), "nobody listens");
+            let listener = TcpListener::bind(host(9000)).expect("a port");
+            are_soon(&mut client, 1, (1, 1));
+            let mut stream = inside.connect("127.0.0.1", 8000).expect("it listens");
+            serve(&mut stream, &listener);
+            assert!(inside.connect("127.0.0.1", 8001).is_none(), "nobody listens");
+            drop((listener, stream));
+            are_soon(&mut client, 1, (0, 2));
+        }
+    });
+}
+
+#[test]
+fn datagrams_of_the_container_are_lost_unless_their_service_of_the_host_is_there() {
+    let name =
+        "reverse::datagrams_of_the_container_are_lost_unless_their_service_of_the_host_is_there";
+    alone(name, OPTIONS, |inside| {
+        let mut client = Client::open(&inside.run.socket);
+        client.change(&[insert(udp(reverse(1, 8000..=8000, 9000)))]);
+        assert_eq!(listeners(&mut client, 1), (0, 1));
+        for port in 7000..7002 {
+            let peer = patient(inside.datagrams("127.0.0.1", port));
+            // It sends in the network that it was made in.
+            peer.connect(host(8000)).expect("the loopback");
+            peer.send(b"early").expect("nobody refuses it");
+            let server = patient(UdpSocket::bind(host(9000)).expect("a port"));
+            are_soon(&mut client, 1, (1, 0));
+            exchange(&peer, &server, b"hello");
+            drop(server);
+            are_soon(&mut client, 1, (0, 1));
+        }
+    });
+}
+
+#[test]
+fn of_services_that_no_rule_may_lead_to_nothing_is_told() {
+    let name = "reverse::of_services_that_no_rule_may_lead_to_nothing_is_told";
+    alone(name, OPTIONS, |inside| {
+        let any = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a port");
+        let _services = [8999, 9000, 9003, 9004].map(any);
+        let datagrams = |port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a port");
+        let _others = [8999, 9000, 9003, 9004].map(datagrams);
+        let other: IpAddr = Ipv4Addr::new(127, 0, 0, 2).into();
+        let elsewhere = |id, ports| Rule { side: Side::Reverse, ..named(id, ports, 9000, other) };
+        // By itself: 127.0.0.1, since ::1 is not allowed.
+        let automatic = Rule { side: Side::Reverse, ..conditional(5, 8030..=8030, 9000) };
+        let mut client = Client::open(&inside.run.socket);
+        client.change(
+            &[
+                reverse(1, 8000..=8005, 8999),
+                udp(reverse(2, 8000..=8005, 8999)),
+                elsewhere(3, 8010..=8010),
+                udp(elsewhere(4, 8020..=8020)),
+                automatic,
+            ]
+            .map(insert),
+        );
+        rounds(inside, &[HOST]);
+        for (id, expected) in [(1, (2, 4)), (2, (2, 4)), (3, (0, 1)), (4, (0, 1)), (5, (1, 0))] {
+            assert_eq!(listeners(&mut client, id), expected, "{id}");
+        }
+        assert!(inside.connect("127.0.0.1", 8000).is_none(), "8999 is nobody's business");
+        assert!(inside.connect("127.0.0.1", 8001).is_some(), "it listens");
+    });
+}
+
+#[test]
+fn ports_that_lead_to_each_other_do_not_hold_each_other_open() {
+    let name = "reverse::ports_that_lead_to_each_other_do_not_hold_each_other_open";
+    alone(name, OPTIONS, |inside| {
+        let mut client = Client::open(&inside.run.socket);
+        // Each listens where the other one leads.
+        let other = Ipv4Addr::new(127, 0, 0, 2);
+        let inbound = named(1, 9000..=9000, 9000, other.into());
+        let back = Rule { bind: Bind::V4(other), ..reverse(2, 9000..=9000, 9000) };
+        let of = |id, rule| Rule { id: RuleId(id), ..udp(rule) };
+        client.change(&[inbound, back, of(3, inbound), of(4, back)].map(insert));
+        rounds(inside, &[HOST, GUEST]);
+        for id in 1..=4 {
+            assert_eq!(listeners(&mut client, id), (0, 1), "{id}");
+        }
+        // One that is open for somebody else's sake is nothing to the other one.
+        client.change(&[replace(named(1, 9000..=9000, 9000, host(0).ip()))]);
+        let service = inside.listen("127.0.0.1", 9000);
+        are_soon(&mut client, 1, (1, 0));
+        rounds(inside, &[HOST, GUEST]);
+        assert_eq!(listeners(&mut client, 2), (0, 1));
+        drop(service);
+        are_soon(&mut client, 1, (0, 1));
+        rounds(inside, &[HOST, GUEST]);
+        assert_eq!((listeners(&mut client, 1), listeners(&mut client, 2)), ((0, 1), (0, 1)));
+    });
+}
