@@ -338,7 +338,7 @@ fn descriptors_are_the_same_ones_after_two_thousand_udp_flows() {
     });
     if user_id() == 0 {
         let own = run.socket.parent().expect("a folder");
-        for (factory, sockets) in [(HOST, 3), (GUEST, 4)] {
+        for (factory, sockets) in [(HOST, 3), (GUEST, 5)] {
             let expected = [&["/dev/null", "/dev/null", "pipe:"][..], &vec!["socket:"; sockets]];
             assert_eq!(descriptors(pids[factory], own), expected.concat());
         }

@@ -25,6 +25,7 @@ fn check_request(bytes: &[u8; REQUEST]) {
     let number = u16::from_le_bytes([bytes[10], bytes[11]]);
     let (address, said) = match request.work {
         Work::Listen(Place { address, .. })
+        | Work::ListenAgain { place: Place { address, .. }, .. }
         | Work::Reply { place: Place { address, .. }, .. }
         | Work::Connect(_, Destination::Named(address))
         | Work::Listening { destination: Destination::Named(address), .. } => {
@@ -36,7 +37,7 @@ fn check_request(bytes: &[u8; REQUEST]) {
             assert_eq!(from.to_le_bytes(), bytes[14..16]);
             (address.map(|address| address.ip()), width)
         }
-        Work::Release | Work::Nothing => (None, 0),
+        Work::Deafen | Work::Release | Work::Nothing => (None, 0),
     };
     assert_eq!(said, number);
     match address {

@@ -5,6 +5,8 @@
 //! short that nobody else gets in. So a factory keeps a copy of each UDP listener until the core says that it
 //! is closed.
 
+use crate::limits::MAX_DEAF;
+use crate::sys::Result;
 use core::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,6 +16,8 @@ pub struct Kept {
     /// Grows up to the highest place in use, in memory that was reserved at start.
     places: Vec<Option<Copy>>,
     capacity: usize,
+    /// Those of closed listeners whose ports are to stay ours, and the places that they had.
+    deaf: Vec<(usize, Copy)>,
 }
 
 #[derive(Debug)]
@@ -26,7 +30,8 @@ struct Copy {
 impl Kept {
     /// Room for listeners whose tokens have places below that.
     pub fn new(capacity: usize) -> Self {
-        Self { places: Vec::with_capacity(capacity), capacity }
+        let (places, deaf) = (Vec::with_capacity(capacity), Vec::with_capacity(MAX_DEAF));
+        Self { places, capacity, deaf }
     }
 
     /// Keeps a copy; any other one at that place is no more. It comes back if there is no such place.
@@ -35,7 +40,7 @@ impl Kept {
         token: u64,
         address: SocketAddr,
         socket: OwnedFd,
-    ) -> Result<(), OwnedFd> {
+    ) -> core::result::Result<(), OwnedFd> {
         let (place, tag) = parts(token);
         if place >= self.capacity {
             return Err(socket);
@@ -58,6 +63,34 @@ impl Kept {
         (copy.tag == tag && hears).then(|| copy.socket.as_fd())
     }
 
+    /// Sets the copy of a listener apart, once `deafen` has seen to that it hears nothing: its place is for others.
+    /// Without room the copy goes.
+    pub(super) fn set_apart(
+        &mut self,
+        token: u64,
+        deafen: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (place, tag) = parts(token);
+        let Some(copy) = self.places.get_mut(place) else { return Ok(()) };
+        let Some(copy) = copy.take_if(|copy| copy.tag == tag) else { return Ok(()) };
+        deafen(copy.socket.as_fd())?;
+        if self.deaf.len() < MAX_DEAF {
+            self.deaf.push((place, copy));
+        }
+        Ok(())
+    }
+
+    /// Takes out the copy of a listener that was set apart and is at this very address, if there is one.
+    pub(super) fn take(&mut self, token: u64, address: &SocketAddr) -> Option<OwnedFd> {
+        let at = self.deaf_at(token)?;
+        (self.deaf[at].1.address == *address).then(|| self.deaf.swap_remove(at).1.socket)
+    }
+
+    fn deaf_at(&self, token: u64) -> Option<usize> {
+        let (place, tag) = parts(token);
+        self.deaf.iter().position(|(other, copy)| *other == place && copy.tag == tag)
+    }
+
     /// Closes the copy of a listener, if there is one.
     pub(super) fn release(&mut self, token: u64) {
         let (place, tag) = parts(token);
@@ -65,6 +98,9 @@ impl Kept {
             && copy.as_ref().is_some_and(|copy| copy.tag == tag)
         {
             *copy = None;
+        }
+        if let Some(at) = self.deaf_at(token) {
+            self.deaf.swap_remove(at);
         }
     }
 }
@@ -115,6 +151,32 @@ mod tests {
         assert!(!is_heard(0, "127.0.0.1:54") && !is_heard(0, "[::1]:53"));
         assert!(is_heard(1 << 32, "[::1]:53"));
         assert!(!is_heard(1 << 32, "[::2]:53") && !is_heard(1 << 32, "127.0.0.1:53"));
+    }
+
+    #[test]
+    fn copy_that_was_set_apart_leaves_its_place_and_is_taken_by_its_token_and_address_alone() {
+        let mut kept = Kept::new(1);
+        let (token, address) = (7, at("[::1]:53"));
+        assert!(kept.keep(token, address, socket()).is_ok());
+        assert!(kept.take(token, &address).is_none());
+        let mut seen = 0;
+        for token in [8, token, token] {
+            let count = |_: BorrowedFd<'_>| {
+                seen += 1;
+                Ok(())
+            };
+            assert!(kept.set_apart(token, count).is_ok());
+        }
+        assert_eq!(seen, 1);
+        assert!(kept.get(token, &address).is_none());
+        assert!(kept.keep(8, at("[::1]:54"), socket()).is_ok());
+        assert!(kept.take(8, &address).is_none());
+        assert!(kept.take(token, &at("[::]:53")).is_none());
+        assert!(kept.take(token, &address).is_some());
+        assert!(kept.take(token, &address).is_none());
+        assert!(kept.set_apart(8, |_| Ok(())).is_ok());
+        kept.release(8);
+        assert!(kept.take(8, &at("[::1]:54")).is_none());
     }
 
     #[test]

@@ -5,18 +5,18 @@
 //! | request, 88 bytes | | answer, 16 bytes | |
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
-//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening | 8 | errno u32, 0 = done; which ports of a listening |
+//! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening, 8 listen again, 9 deafen | 8 | errno u32, 0 = done; which ports of a listening |
 //! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
 //! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for, 3 = ports |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
-//! | 13 | protocol u8: 6 TCP, 17 UDP; nothing, release: 0 | | |
+//! | 13 | protocol u8: 6 TCP, 17 UDP; nothing, release, deafen: 0 | | |
 //! | 14 | u16, pick: port from which on, 0 = any; reply: the peer's port; listening: how many in a row | | |
 //! | 16 | address, 16 bytes | | |
 //! | 32 | scope id u32 | | |
 //! | 36 | reply: the peer's scope id u32 | | |
 //! | 40 | interface, 16 bytes, NUL-padded; zero = none | | |
 //! | 56 | reply: the peer's address, 16 bytes, of the same family | | |
-//! | 72 | reply: the listener's token u64 | | |
+//! | 72 | reply, listen again: the listener's token u64 | | |
 //! | 80 | zero | | |
 
 use crate::sys::Errno;
@@ -108,6 +108,13 @@ impl Place {
 pub enum Work {
     /// A socket bound there: of TCP ready for listen(2), which the core does.
     Listen(Place),
+    /// A UDP listener that was closed and deafened, once more: it hears nothing as yet.
+    ListenAgain {
+        /// Where it is bound.
+        place: Place,
+        /// The token of the request that it was made for before.
+        listener: u64,
+    },
     /// A socket whose connect has been started.
     Connect(Protocol, Destination),
     /// The first of `width` free ports in a row at this address, or (`None`) at the wildcards of
@@ -144,6 +151,9 @@ pub enum Work {
         /// How many, 1 to [`PORTS`]. None of them is past 65535.
         count: u16,
     },
+    /// The UDP listener that was made for a request of this token is closed, but its port is to stay ours: what
+    /// the factory kept of it hears nothing from now on. Answered with [`Made::Nothing`].
+    Deafen,
     /// The UDP listener that was made for a request of this token is closed: what the factory kept of it
     /// goes. Answered with [`Made::Nothing`].
     Release,
@@ -190,6 +200,8 @@ const NOTHING: u8 = 4;
 const REPLY: u8 = 5;
 const RELEASE: u8 = 6;
 const LISTENING: u8 = 7;
+const LISTEN_AGAIN: u8 = 8;
+const DEAFEN: u8 = 9;
 const AUTOMATIC: u8 = 1;
 
 impl Request {
@@ -201,6 +213,11 @@ impl Request {
             Work::Listen(place) => {
                 bytes[8] = LISTEN;
                 put_place(&mut bytes, &place);
+            }
+            Work::ListenAgain { place, listener } => {
+                bytes[8] = LISTEN_AGAIN;
+                put_place(&mut bytes, &place);
+                bytes[72..80].copy_from_slice(&listener.to_le_bytes());
             }
             Work::Connect(protocol, destination) => {
                 bytes[8] = CONNECT;
@@ -230,6 +247,7 @@ impl Request {
                 bytes[56..72].copy_from_slice(&address);
                 bytes[72..80].copy_from_slice(&listener.to_le_bytes());
             }
+            Work::Deafen => bytes[8] = DEAFEN,
             Work::Release => bytes[8] = RELEASE,
             Work::Nothing => bytes[8] = NOTHING,
         }
@@ -261,6 +279,7 @@ impl Request {
         };
         let work = match (bytes[8], bytes[9]) {
             (LISTEN, _) => Work::Listen(place()?),
+            (LISTEN_AGAIN, _) => Work::ListenAgain { place: place()?, listener: u64_at(72)? },
             (CONNECT, _) => Work::Connect(protocol()?, destination()?),
             (LISTENING, _) => {
                 let last = port.checked_add(second_port.checked_sub(1)?);
@@ -284,6 +303,7 @@ impl Request {
                 peer: address_at(56, second_port, u32_at(36)?)?,
                 listener: u64_at(72)?,
             },
+            (DEAFEN, _) => Work::Deafen,
             (RELEASE, _) => Work::Release,
             (NOTHING, _) => Work::Nothing,
             _ => return None,
@@ -396,6 +416,8 @@ mod tests {
             Work::Listen(Place::tcp(v4)),
             Work::Listen(Place::tcp(v6)),
             Work::Listen(place),
+            Work::ListenAgain { place, listener: 1 },
+            Work::Deafen,
             Work::Connect(Protocol::Tcp, Destination::Named(v4)),
             Work::Connect(protocol, Destination::Named(v6)),
             Work::Connect(Protocol::Tcp, Destination::Automatic(Family::V4, 65535)),

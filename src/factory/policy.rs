@@ -34,6 +34,10 @@ impl Policy {
     pub fn check(&self, work: &Work) -> Result<(), Errno> {
         let may = match work {
             Work::Listen(place) => self.may_bind(Some(place.address), place.address.port()),
+            Work::ListenAgain { place, .. } => {
+                place.protocol == Protocol::Udp
+                    && self.may_bind(Some(place.address), place.address.port())
+            }
             Work::Connect(_, destination) => self.may_connect(*destination),
             // It tells no more than a connect would: of ports that may be none it says nothing.
             Work::Listening { destination, .. } => match self {
@@ -41,7 +45,7 @@ impl Policy {
                 Self::Guest { .. } => self.may_connect(*destination),
             },
             // Each port that it looks at is asked for.
-            Work::Pick { .. } | Work::Nothing | Work::Release => self.may_listen(),
+            Work::Pick { .. } | Work::Nothing | Work::Deafen | Work::Release => self.may_listen(),
             // Beside a listener of its own, which the policy has allowed.
             Work::Reply { place, peer, .. } => {
                 self.may_listen()

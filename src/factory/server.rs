@@ -11,7 +11,7 @@ use super::tcp;
 use super::udp;
 use crate::sys::message::{self, Descriptors};
 use crate::sys::socket::Keepalive;
-use crate::sys::{Errno, Result, fd, unix};
+use crate::sys::{Errno, Result, datagram, fd, unix};
 use crate::wire::Protocol;
 use core::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -132,7 +132,9 @@ impl Workshop<'_> {
     ) -> Result<Product> {
         let Self { policy, keepalive, addresses } = self;
         policy.check(&request.work).inspect_err(|_| match (policy, &request.work) {
-            (Policy::Host { .. }, Work::Listen(place)) => refusals.listener(&place.address),
+            (Policy::Host { .. }, Work::Listen(place) | Work::ListenAgain { place, .. }) => {
+                refusals.listener(&place.address);
+            }
             (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
                 refusals.target(&destination.or_loopback());
             }
@@ -143,6 +145,13 @@ impl Workshop<'_> {
                 Protocol::Tcp => tcp::listener(&place, keepalive).map(Product::Socket),
                 Protocol::Udp => udp::listener(&place, request.token, kept).map(Product::Socket),
             },
+            Work::ListenAgain { place, listener } => {
+                let copy = kept.take(listener, &place.address).ok_or_else(|| {
+                    refusals.other();
+                    Errno(libc::EPERM)
+                })?;
+                udp::kept(copy, place.address, request.token, kept).map(Product::Socket)
+            }
             Work::Reply { place, peer, listener } => {
                 let listener = kept.get(listener, &place.address).ok_or_else(|| {
                     refusals.other();
@@ -174,6 +183,11 @@ impl Workshop<'_> {
             Work::Pick { protocol, address, interface, width, from } => {
                 let spot = Spot { protocol, address, interface };
                 pick(spot, (width, from), policy, refusals).map(Product::Port)
+            }
+            Work::Deafen => {
+                // One that cannot be deafened goes: it is not kept.
+                let _ = kept.set_apart(request.token, datagram::drop_all);
+                Ok(Product::Nothing)
             }
             Work::Release => {
                 kept.release(request.token);

@@ -8,13 +8,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A listener that hears nothing yet: what it drops until the core takes its filter away came before there
 /// was a rule for it. A copy is kept.
-pub(super) fn listener(place: &Place, token: u64, kept: &mut Kept) -> Result<OwnedFd> {
+pub(super) fn listener(place: &Place, token: u64, copies: &mut Kept) -> Result<OwnedFd> {
     let (socket, address) = (place.socket()?, &place.address);
     datagram::set_packet_info(socket.as_fd(), address.is_ipv6())?;
     datagram::drop_all(socket.as_fd())?;
     socket::bind(socket.as_fd(), address)?;
+    kept(socket, *address, token, copies)
+}
+
+/// A listener of which a copy is kept under that token.
+pub(super) fn kept(
+    socket: OwnedFd,
+    address: SocketAddr,
+    token: u64,
+    copies: &mut Kept,
+) -> Result<OwnedFd> {
     let copy = socket.try_clone()?;
-    kept.keep(token, *address, copy).map_err(|_| Errno(libc::ENFILE))?;
+    copies.keep(token, address, copy).map_err(|_| Errno(libc::ENFILE))?;
     Ok(socket)
 }
 

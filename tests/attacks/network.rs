@@ -201,7 +201,8 @@ pub const FROM_THE_CORE: &[Attack] = &[
             // One instruction (BPF_RET), which keeps all of a packet.
             let program = puppet.put_words(&[0xffff_ffff_0000_0006]);
             let words = puppet.put_words(&[1, program]);
-            let of = [libc::SOL_SOCKET, libc::SO_ATTACH_FILTER].map(|word| word as u64);
+            let of = [libc::SOL_SOCKET, libc::SO_ATTACH_FILTER]
+                .map(|word| u64::from(word.unsigned_abs()));
             puppet.call(libc::SYS_setsockopt, &[listener, of[0], of[1], words, 16]).map(drop)
         },
     },

@@ -309,7 +309,7 @@ fn destroy_connection(scene: &Scene, netlink: u64, to: SocketAddr) -> Result<()>
     let (name, len) = (puppet.put(&[0; 16]), puppet.put(&16_u32.to_ne_bytes()));
     puppet.call(libc::SYS_getsockname, &[socket, name, len])?;
     let [_, _, high, low, ..] = puppet.look::<16>(name);
-    let mut message = [72_u32, 5 << 16 | 21, 1, 0].map(u32::to_ne_bytes).concat();
+    let mut message = [72_u32, 5 << 16 | 0x15, 1, 0].map(u32::to_ne_bytes).concat();
     message.extend([2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     // Its ports, its addresses, no interface, any cookie.
     message.extend([[high, low], to.port().to_be_bytes()].concat());

@@ -4,12 +4,14 @@
 use crate::client::{Client, delete, insert, rule};
 use crate::support::ends::{pidfd, signal};
 use crate::support::until;
-use crate::world::{World, alone, is_stopped};
-use pesto::wire::{Answer, Outcome, Plan, Protocol, Request, Rule};
+use crate::world::{SILENT, World, alone, is_stopped};
+use pesto::sys::{Errno, datagram, socket};
+use pesto::wire::{Answer, Bind, FlowsFate, Outcome, Plan, Protocol, Request, Rule, RuleId};
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 
 /// A thousand.
 const PORTS: RangeInclusive<u16> = 9000..=9999;
@@ -195,6 +197,43 @@ fn daemon_sleeps_while_it_waits_for_a_factory_whatever_comes_to_the_port() {
             factory.go_on();
             let answer = client.answer();
             assert!(matches!(answer, Answer::Plan(Plan { outcome: Outcome::Done, .. })));
+        },
+    );
+}
+
+#[test]
+fn port_is_forwarded_again_while_flows_hold_it_and_nobody_elses_then() {
+    alone(
+        "datagrams::port_is_forwarded_again_while_flows_hold_it_and_nobody_elses_then",
+        |world| {
+            let mut client = world.client();
+            let silent = Rule { protocol: Protocol::Udp, ..rule(1, 9000..=9000, SILENT) };
+            client.change(&[insert(silent)]);
+            let peer = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+            peer.send_to(b"hello", ("127.0.0.1", 9000)).expect("loopback");
+            until("a flow", || (client.status().flows == 1).then_some(()));
+            client.change(&[delete(1)]);
+            are_taken(9000..=9000);
+            client.change(&[insert(silent)]);
+            are_taken(9000..=9000);
+            let address = "127.0.0.1:9000".parse().expect("an address");
+            let rude = datagram::udp(&address).expect("a socket");
+            socket::set_reuse_address(rude.as_fd(), true).expect("an option");
+            assert_eq!(socket::bind(rude.as_fd(), &address), Err(Errno(libc::EADDRINUSE)));
+            // It hears newcomers.
+            let newcomer = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+            newcomer.send_to(b"hello", ("127.0.0.1", 9000)).expect("loopback");
+            until("another flow", || (client.status().flows == 2).then_some(()));
+            client.change(&[Request::Delete { id: RuleId(1), flows: FlowsFate::Kill }]);
+            until("its end", || (client.status().flows == 1).then_some(()));
+            // As long as one is there, nobody has the port, however he asks for it; not even for another address
+            // of ours.
+            assert_eq!(socket::bind(rude.as_fd(), &address), Err(Errno(libc::EADDRINUSE)));
+            let all = Rule { bind: Bind::V4(Ipv4Addr::UNSPECIFIED), id: RuleId(2), ..silent };
+            client.draft(&[insert(all)]);
+            assert_eq!(client.prepare().failed, 1);
+            client.done(Request::Rollback);
+            client.change(&[insert(silent)]);
         },
     );
 }

@@ -11,12 +11,15 @@ use pesto::sys::epoll::{Epoll, Event};
 use pesto::sys::{fd, process, socket};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// The server's ports in the container.
 pub const SERVERS: RangeInclusive<u16> = 8000..=8031;
+
+/// A UDP port in there, of somebody who never answers.
+pub const SILENT: u16 = 7999;
 
 /// Set for the server.
 const VARIABLE: &str = "PESTO_TEST_INSIDE";
@@ -152,6 +155,7 @@ fn serve() -> ! {
     for (&port, listener) in &listeners {
         epoll.add(listener.as_fd(), input, port).expect("memory");
     }
+    let _silent = UdpSocket::bind(("127.0.0.1", SILENT)).expect("the network is our own");
     println!("\nready");
     let mut streams = HashMap::new();
     let mut events = [Event::NONE; 64];

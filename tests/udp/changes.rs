@@ -78,22 +78,23 @@ fn end_of_the_listener_ends_no_flow() {
     alone("changes::end_of_the_listener_ends_no_flow", || {
         let mut flows = Flows::open();
         flows.client.change(&[delete(1)]);
-        is_refused(&connected("127.0.0.1", PORT));
+        // The port is kept for them, and hears nobody else.
+        connected("127.0.0.1", PORT).send(b"newcomer").expect("somebody has the port");
         flows.both_go_on();
         assert_eq!(flows.client.status().flows, 2);
     });
 }
 
-/// Until then they hold it.
 #[test]
-fn port_can_be_forwarded_again_once_the_flows_of_before_are_over() {
-    alone("changes::port_can_be_forwarded_again_once_the_flows_of_before_are_over", || {
+fn port_is_free_once_the_flows_of_a_listener_that_left_are_over() {
+    alone("changes::port_is_free_once_the_flows_of_a_listener_that_left_are_over", || {
         let run = server::run(&["--udp-stream-timeout", "1"], &[]);
         let mut client = Client::open(&run.socket);
         client.change(&[insert(udp(1, PORT, TAGGED[0]))]);
         flow(PORT);
         client.change(&[delete(1)]);
         until("the flow's end", || (client.status().flows == 0).then_some(()));
+        until("a free port", || UdpSocket::bind(("127.0.0.1", PORT)).ok());
         client.change(&[insert(udp(1, PORT, TAGGED[1]))]);
         assert_eq!(flow(PORT).1.0, TAGGED[1]);
     });

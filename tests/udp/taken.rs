@@ -6,6 +6,8 @@ use crate::support::{Run, until};
 use pesto::sys::{Errno, datagram, socket};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// This process is another one of the same user.
 fn bind(ip: &str, port: u16, reuse_address: bool, reuse_port: bool) -> Result<(), Errno> {
@@ -68,4 +70,37 @@ fn port_of_every_address_is_nobody_elses_before_and_after_there_are_flows() {
         opened(&flow);
         is_nobody_elses(run.port(), &addresses);
     }
+}
+
+/// However often he tries: while a socket for a flow is bound, its listener shares the port with that alone.
+#[test]
+fn nobody_gets_in_while_flows_come_up() {
+    let run = server::run(&[], &[&format!("127.0.0.1::{ECHO}/udp")]);
+    let address = SocketAddr::from(([127, 0, 0, 1], run.port()));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // It gets in as one of any other user would, who has no better option.
+        let intruder = scope.spawn(|| {
+            let socket = datagram::udp(&address).expect("a socket");
+            socket::set_reuse_address(socket.as_fd(), true).expect("SO_REUSEADDR");
+            let is_in = || socket::bind(socket.as_fd(), &address).is_ok();
+            let mut tries = 0_u64;
+            while !is_over.load(Ordering::Relaxed) {
+                tries += 1;
+                if is_in() {
+                    return Some(tries);
+                }
+            }
+            assert!(tries > 0, "it has tried");
+            None
+        });
+        for _ in 0..500 {
+            if intruder.is_finished() {
+                break;
+            }
+            opened(&peer::connected("127.0.0.1", run.port()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(intruder.join().expect("its end"), None, "it got in after so many tries");
+    });
 }

@@ -31,6 +31,8 @@ pub struct Way {
     pub goal: Goal,
     /// Where it came in: the table knows whose flow it is by that.
     pub origin: Ref,
+    /// The place of the counters of the rule that it came in by: with whose other flows it waits.
+    pub queue: u32,
 }
 
 /// One of its sockets.

@@ -18,7 +18,11 @@ use crate::relay::list::List;
 use crate::sys::Errno;
 use crate::sys::datagram::Batch;
 use crate::wire::{Protocol, Side};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The link of flows in the lists of those that lack sockets: they share it, and each flow is in one.
+const ASKING: usize = 0;
 
 /// When flows that are silent are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Sockets {
     pub destination: Destination,
     /// Whether each of them is to be asked for.
     pub wanted: [bool; 2],
+    /// Its listener has left, and its copy has not gone yet.
+    pub is_urgent: bool,
 }
 
 /// All UDP flows.
@@ -51,27 +57,38 @@ pub struct UdpFlows {
     index: Index,
     room: Room,
     patience: UdpPatience,
-    asking: List,
+    /// Those that lack sockets, by the rule that they came in by.
+    asking: Box<[List]>,
+    /// Whose turn is next; each that is not empty is in it once.
+    turns: VecDeque<u32>,
+    /// Those of listeners that have left since: they come before all others.
+    urgent: List,
     ready: List,
     unanswered: List,
     answered: List,
+    /// How many there are at each port of either side's listeners.
+    ports: [Box<[u32]>; 2],
     /// Sockets that were asked for by flows that are over.
     late: usize,
 }
 
 impl UdpFlows {
-    /// Room for `capacity` flows; `index` places for their names: a power of two, at least twice as many.
-    pub fn new(capacity: usize, index: usize, patience: UdpPatience) -> Self {
-        let [asking, ready, unanswered, answered] = core::array::from_fn(List::new);
+    /// Room for `capacity` flows; `index` places for their names: a power of two, at least twice as many;
+    /// and so many places of counters of rules.
+    pub fn new(capacity: usize, index: usize, queues: usize, patience: UdpPatience) -> Self {
+        let [_, urgent, ready, unanswered, answered] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
             index: Index::new(index),
-            room: Room::new(),
+            room: Room::new(queues),
             patience,
-            asking,
+            asking: (0..queues).map(|_| List::new(ASKING)).collect(),
+            turns: VecDeque::with_capacity(queues),
+            urgent,
             ready,
             unanswered,
             answered,
+            ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
             late: 0,
         }
     }
@@ -102,13 +119,54 @@ impl UdpFlows {
         self.arena.at(self.index.find(name, is)?)
     }
 
+    /// Whether a port is held by a flow, with or without a listener.
+    pub fn hold(&self, side: Side, port: u16) -> bool {
+        self.ports[side as usize][usize::from(port)] > 0
+    }
+
     /// A flow of a name that has none. `None` when there can be no more.
     pub fn open(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
         let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
-        self.asking.push(&mut self.arena, flow);
+        self.ports[way.side as usize][usize::from(name.local.port())] += 1;
+        self.lacks_sockets(flow);
         self.unanswered.push(&mut self.arena, flow);
         Some(flow)
+    }
+
+    /// The same of a listener that leaves: its sockets are asked for before its copy goes.
+    pub fn open_last(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.open(name, way, now_ms)?;
+        self.asking[way.queue as usize].remove(&mut self.arena, flow);
+        self.urgent.push(&mut self.arena, flow);
+        Some(flow)
+    }
+
+    fn lacks_sockets(&mut self, flow: Ref) {
+        let Some(queue) = self.arena.get(flow).map(|state| state.way.queue) else { return };
+        let list = &mut self.asking[queue as usize];
+        // An empty one may have its turn still.
+        if list.is_empty() && !self.turns.contains(&queue) {
+            self.turns.push_back(queue);
+        }
+        list.push(&mut self.arena, flow);
+    }
+
+    /// The flow whose turn it is to be asked for: each rule has its own.
+    fn next_asking(&mut self) -> Option<Ref> {
+        if let Some(flow) = self.urgent.pop(&mut self.arena) {
+            return Some(flow);
+        }
+        while let Some(queue) = self.turns.pop_front() {
+            let list = &mut self.asking[queue as usize];
+            if let Some(flow) = list.pop(&mut self.arena) {
+                if !list.is_empty() {
+                    self.turns.push_back(queue);
+                }
+                return Some(flow);
+            }
+        }
+        None
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -133,7 +191,7 @@ impl UdpFlows {
         Some(match &mut state.target {
             End::Open(target) => target.send_one(datagram),
             End::Wanted | End::Asked => {
-                let is_there = self.room.push(&mut state.waiting, datagram);
+                let is_there = self.room.push(&mut state.waiting, state.way.queue, datagram);
                 Sent { dropped: u64::from(!is_there), ..Sent::default() }
             }
         })
@@ -141,7 +199,8 @@ impl UdpFlows {
 
     /// The next flow that lacks sockets: what they are to be. Those that are `wanted` are asked for then.
     pub fn next_to_ask(&mut self) -> Option<(Ref, Sockets)> {
-        let flow = self.asking.pop(&mut self.arena)?;
+        let is_urgent = self.has_urgent();
+        let flow = self.next_asking()?;
         let state = self.arena.get_mut(flow)?;
         let wanted = [Leg::Client, Leg::Target].map(|leg| {
             let end = state.end(leg);
@@ -154,7 +213,7 @@ impl UdpFlows {
         let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
         let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
         let (side, destination) = (*side, goal.destination());
-        Some((flow, Sockets { side, name, place, destination, wanted }))
+        Some((flow, Sockets { side, name, place, destination, wanted, is_urgent }))
     }
 
     /// In which network one of its sockets is.
@@ -182,7 +241,7 @@ impl UdpFlows {
             Ok(fd) => *state.end(leg) = End::Open(Socket::new(fd)),
             Err(errno) if leg == Leg::Target && state.way.goal.turn(errno) => {
                 state.target = End::Wanted;
-                self.asking.push(&mut self.arena, flow);
+                self.lacks_sockets(flow);
                 return None;
             }
             Err(_) => {
@@ -192,7 +251,10 @@ impl UdpFlows {
         }
         let End::Open(target) = &mut state.target else { return None };
         let mut sent = Sent::default();
-        while self.room.pop(&mut state.waiting, |datagram| sent += target.send_one(datagram)) {}
+        let rule = state.way.queue;
+        while self.room.pop(&mut state.waiting, rule, |datagram| sent += target.send_one(datagram))
+        {
+        }
         self.passed(flow, Leg::Client, sent, now_ms)
     }
 
@@ -301,16 +363,18 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, ready, unanswered, answered, room, .. } = self;
-        let name = arena.get(flow)?.name;
-        for list in [asking, ready, unanswered, answered] {
+        let Self { arena, index, asking, urgent, ready, unanswered, answered, ports, room, .. } =
+            self;
+        let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
+        for list in [&mut asking[queue as usize], urgent, ready, unanswered, answered] {
             list.remove(arena, flow);
         }
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
+        ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
         self.late += state.asked();
         let mut dropped = 0;
-        while room.pop(&mut state.waiting, |_| dropped += 1) {}
+        while room.pop(&mut state.waiting, queue, |_| dropped += 1) {}
         Some(Report { dropped, ..Report::ended(state.way.origin, Moved::default(), ending) })
     }
 
@@ -363,8 +427,13 @@ impl UdpFlows {
     }
 
     /// Whether a flow lacks sockets that were not asked for.
-    pub const fn has_to_ask(&self) -> bool {
-        !self.asking.is_empty()
+    pub fn has_to_ask(&self) -> bool {
+        self.has_urgent() || !self.turns.is_empty()
+    }
+
+    /// Whether one does whose listener has left.
+    pub const fn has_urgent(&self) -> bool {
+        !self.urgent.is_empty()
     }
 
     /// The earliest deadline.

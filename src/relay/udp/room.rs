@@ -38,28 +38,42 @@ pub(super) struct Room {
     places: Box<[Place]>,
     /// The first free small place, and the first free large one; plus one.
     free: [u32; 2],
+    /// How many of either are free.
+    left: [u32; 2],
+    /// How many each rule has.
+    taken: [Box<[u32]>; 2],
 }
 
 impl Room {
-    pub(super) fn new() -> Self {
+    /// For so many rules.
+    pub(super) fn new(rules: usize) -> Self {
         let count = WAITING_DATAGRAMS + WAITING_LARGE;
         let bytes = vec![0; WAITING_DATAGRAMS * WAITING_SIZE + WAITING_LARGE * LARGE];
         let places = vec![Place { len: 0, behind: 0 }; count];
-        let mut room = Self { bytes: bytes.into(), places: places.into(), free: [0; 2] };
+        let taken = [(); 2].map(|()| vec![0; rules].into());
+        let (bytes, places) = (bytes.into(), places.into());
+        let mut room = Self { bytes, places, free: [0; 2], left: [0; 2], taken };
         for place in (0..count).rev() {
             room.give_back(place);
         }
         room
     }
 
-    /// Adds a datagram to a queue; false without a place for it.
-    pub(super) fn push(&mut self, queue: &mut Queue, datagram: &[u8]) -> bool {
+    /// Adds a datagram to a queue of a rule; false without a place for it. No rule has more than three times the
+    /// places that are left.
+    pub(super) fn push(&mut self, queue: &mut Queue, rule: u32, datagram: &[u8]) -> bool {
         if queue.len == WAITING_PER_FLOW || datagram.len() > LARGE {
             return false;
         }
-        let fits_small = datagram.len() <= WAITING_SIZE && self.free[0] != 0;
-        let rack = &mut self.free[usize::from(!fits_small)];
+        let size = usize::from(datagram.len() > WAITING_SIZE);
+        let taken = &mut self.taken[size][rule as usize];
+        if *taken >= 3 * self.left[size] {
+            return false;
+        }
+        let rack = &mut self.free[size];
         let (number, Some(place)) = (*rack, rack.checked_sub(1)) else { return false };
+        *taken += 1;
+        self.left[size] -= 1;
         let place = place as usize;
         *rack = self.places[place].behind;
         let Ok(len) = u32::try_from(datagram.len()) else { return false };
@@ -76,7 +90,7 @@ impl Room {
     }
 
     /// Takes the first datagram of a queue out, once `see` has seen it; false: there is none.
-    pub(super) fn pop(&mut self, queue: &mut Queue, see: impl FnOnce(&[u8])) -> bool {
+    pub(super) fn pop(&mut self, queue: &mut Queue, rule: u32, see: impl FnOnce(&[u8])) -> bool {
         let Some(place) = queue.first.checked_sub(1) else { return false };
         let place = place as usize;
         let Place { len, behind } = self.places[place];
@@ -87,15 +101,23 @@ impl Room {
         if behind == 0 {
             queue.last = 0;
         }
+        self.taken[size_of_place(place)][rule as usize] -= 1;
         self.give_back(place);
         true
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "there are some hundred places")]
     fn give_back(&mut self, place: usize) {
-        let rack = &mut self.free[usize::from(place >= WAITING_DATAGRAMS)];
+        let size = size_of_place(place);
+        self.left[size] += 1;
+        let rack = &mut self.free[size];
         self.places[place].behind = core::mem::replace(rack, place as u32 + 1);
     }
+}
+
+/// Small or large.
+const fn size_of_place(place: usize) -> usize {
+    if place < WAITING_DATAGRAMS { 0 } else { 1 }
 }
 
 /// Where the bytes of a place begin.
@@ -112,18 +134,18 @@ mod tests {
 
     fn taken(room: &mut Room, queue: &mut Queue) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
-        while room.pop(queue, |datagram| all.push(datagram.to_vec())) {}
+        while room.pop(queue, 0, |datagram| all.push(datagram.to_vec())) {}
         all
     }
 
     #[test]
     fn datagrams_come_out_in_their_order_whatever_their_size() {
-        let (mut room, mut one, mut other) = (Room::new(), Queue::default(), Queue::default());
+        let (mut room, mut one, mut other) = (Room::new(1), Queue::default(), Queue::default());
         let sizes = [0, 1, WAITING_SIZE, WAITING_SIZE + 1, 65_507];
         let datagrams: Vec<Vec<u8>> = (1..).zip(sizes).map(|(byte, len)| vec![byte; len]).collect();
         for datagram in &datagrams {
-            assert!(room.push(&mut one, datagram));
-            assert!(room.push(&mut other, &datagram[..datagram.len() / 2]));
+            assert!(room.push(&mut one, 0, datagram));
+            assert!(room.push(&mut other, 0, &datagram[..datagram.len() / 2]));
         }
         assert_eq!(taken(&mut room, &mut one), datagrams);
         assert_eq!(taken(&mut room, &mut other).len(), sizes.len());
@@ -132,24 +154,32 @@ mod tests {
 
     #[test]
     fn no_flow_and_no_size_takes_more_than_there_is_and_all_comes_back() {
-        let mut room = Room::new();
+        let mut room = Room::new(2);
         for _ in 0..2 {
             let mut queues = vec![Queue::default(); 4096];
-            let many = |room: &mut Room, queues: &mut [Queue], datagram: &[u8]| {
+            let many = |room: &mut Room, queues: &mut [Queue], rule, datagram: &[u8]| {
                 queues
                     .iter_mut()
-                    .map(|queue| usize::from(room.push(queue, datagram)))
+                    .map(|queue| usize::from(room.push(queue, rule, datagram)))
                     .sum::<usize>()
             };
-            assert_eq!(many(&mut room, &mut queues, &vec![7; 65_507]), WAITING_LARGE);
-            assert_eq!(many(&mut room, &mut queues, &vec![7; 65_507]), 0);
-            assert_eq!(many(&mut room, &mut queues, &[8; 9]), WAITING_DATAGRAMS);
-            assert_eq!(many(&mut room, &mut queues, &[]), 0);
+            let mut others = vec![Queue::default(); 4096];
+            for (datagram, all) in [(vec![7; 65_507], WAITING_LARGE), (vec![8], WAITING_DATAGRAMS)]
+            {
+                assert_eq!(many(&mut room, &mut queues, 0, &datagram), 3 * all / 4);
+                assert_eq!(many(&mut room, &mut queues, 0, &datagram), 0);
+                // What is left is for others, who leave something, too.
+                let of_others = many(&mut room, &mut others, 1, &datagram);
+                assert!((all / 8..all / 4).contains(&of_others), "{of_others}");
+            }
             for queue in &mut queues {
                 taken(&mut room, queue);
             }
+            for queue in &mut others {
+                while room.pop(queue, 1, |_| {}) {}
+            }
             let mut greedy = Queue::default();
-            let count = (0..1000).filter(|_| room.push(&mut greedy, b"first")).count();
+            let count = (0..1000).filter(|_| room.push(&mut greedy, 0, b"first")).count();
             assert_eq!(u32::try_from(count), Ok(WAITING_PER_FLOW));
             taken(&mut room, &mut greedy);
         }

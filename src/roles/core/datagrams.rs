@@ -73,7 +73,7 @@ impl World {
             let flow = match self.udp.find(&name) {
                 None if self.open_flows() < self.common => {
                     let goal = goal(source, None);
-                    let flow = self.open_udp(source, name, goal);
+                    let flow = self.open_udp(source, name, goal, true);
                     taken += u32::from(flow.is_some());
                     flow
                 }
@@ -118,8 +118,14 @@ impl World {
             },
             named => named,
         };
-        // From port 0 nobody hears an answer (RFC 768), and nobody is connected to it.
-        let peer = message.peer.filter(|peer| peer.port() != 0)?;
+        // From port 0 nobody hears an answer (RFC 768), and nobody is connected to it. Nor can one come back to no
+        // address, or to many; and one to the listener itself, whose sender is made up, would come in again.
+        let is_peer = |peer: &SocketAddr| {
+            let ip = peer.ip();
+            let is_one = !ip.is_unspecified() && !ip.is_multicast();
+            is_one && peer.port() != 0 && (ip, peer.port()) != (local.ip(), port)
+        };
+        let peer = message.peer.filter(is_peer)?;
         Some(Name { listener, peer, local })
     }
 
@@ -128,13 +134,24 @@ impl World {
         let client = family_of(source.key);
         let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
         let goal = goal(source, answered);
-        self.open_udp(source, name, goal)
+        self.open_udp(source, name, goal, false)
     }
 
-    fn open_udp(&mut self, source: &Source<'_>, name: Name, goal: Goal) -> Option<Ref> {
+    fn open_udp(
+        &mut self,
+        source: &Source<'_>,
+        name: Name,
+        goal: Goal,
+        leaves: bool,
+    ) -> Option<Ref> {
         let Key { side, interface, .. } = source.key;
-        let way = Way { side, interface, goal, origin: source.origin };
-        let flow = self.udp.open(name, way, clock::now_ms())?;
+        let (origin, queue) = (source.origin, source.entry.stats.index);
+        let (way, now) = (Way { side, interface, goal, origin, queue }, clock::now_ms());
+        let flow = if leaves {
+            self.udp.open_last(name, way, now)?
+        } else {
+            self.udp.open(name, way, now)?
+        };
         self.totals.accepted += 1;
         Some(flow)
     }
@@ -153,9 +170,11 @@ impl World {
         let own = entry.stats;
         let other =
             if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
-        let other = other.unwrap_or(own);
-        let victim = [(false, other), (false, own), (true, own), (true, other)]
+        // Nothing is looked at twice.
+        let other = other.filter(|&other| other != own);
+        let victim = [(false, other), (false, Some(own)), (true, Some(own)), (true, other)]
             .into_iter()
+            .filter_map(|(answered, rule)| Some((answered, rule?)))
             .find_map(|(answered, rule)| {
                 let is = |origin| table.rule_of(origin) == Some(rule);
                 self.udp.longest_idle(answered, EVICTION_LOOKS, is)

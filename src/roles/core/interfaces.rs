@@ -10,7 +10,6 @@ use super::world::World;
 use crate::limits::{INTERFACES_MS, LOOKS, SOCKETS};
 use crate::sys::{Errno, socket};
 use crate::table::Table;
-use crate::wire::Protocol;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// When listeners are asked.
@@ -55,11 +54,11 @@ impl World {
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
                 self.leave(slot, key, listener.as_fd());
-                table.fail(slot, Errno(libc::ENODEV));
-                if key.protocol == Protocol::Udp {
-                    // The factory's copy would be in the way where the same interface comes back.
+                // It would be in the way where the same interface comes back.
+                if self.take_deaf(key).is_some() {
                     self.closed(key.side, slot);
                 }
+                table.fail(slot, Errno(libc::ENODEV));
             }
             if sockets == SOCKETS {
                 break;

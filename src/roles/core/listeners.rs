@@ -130,7 +130,7 @@ impl World {
     pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
         if key.protocol == Protocol::Udp {
             let _ = self.epoll.modify(socket, 0, Token::Listener(slot).encode());
-            self.closed(key.side, slot);
+            self.closed_with_flows(slot, key);
         }
     }
 
@@ -222,17 +222,21 @@ impl Effects<OwnedFd> for World {
     fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
         // What does not listen yet is hung up to epoll: reported once, and not again. What could
         // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
-        self.epoll.add(
-            socket.as_fd(),
-            libc::EPOLLET.cast_unsigned(),
-            Token::Listener(slot).encode(),
-        )
+        let (fd, events) = (socket.as_fd(), libc::EPOLLET.cast_unsigned());
+        let token = Token::Listener(slot).encode();
+        match self.epoll.add(fd, events, token) {
+            // A UDP listener once more, by the number that it had before: a copy has kept it there.
+            Err(Errno(libc::EEXIST)) => self.epoll.modify(fd, events, token),
+            done => done,
+        }
     }
 
     fn listen(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
         self.touched += 1;
         let fd = socket.as_fd();
         if key.protocol == Protocol::Udp {
+            // One that listens again may have heard something before it was deafened.
+            while self.batch.receive(fd, true).is_ok() {}
             match datagram::drop_none(fd) {
                 // One that goes on has lost its filter when it began.
                 Err(Errno(libc::ENOENT)) => {}
@@ -345,6 +349,20 @@ mod tests {
                 assert!(many >= room.share, "{room:?}: rule {rule} got {many}");
             }
             assert!(open <= all);
+        }
+    }
+
+    #[test]
+    fn shares_of_all_rules_fit_in_what_is_kept_for_them() {
+        for all in [0, 1, 40, 507, 8000, MAX_FLOWS] {
+            for rules in 0..=crate::limits::MAX_RULES {
+                let room = Room::new(all, rules);
+                let kept = all - room.common;
+                assert!(room.common <= all && room.share >= 1, "{rules}: {room:?}");
+                // Where there is not one for each, the first ones have it.
+                assert!(room.share * rules <= kept || room.share == 1, "{rules}: {room:?}");
+                assert_eq!(kept == 0, rules < 2 || all < 4, "{rules}: {room:?}");
+            }
         }
     }
 

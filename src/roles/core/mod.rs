@@ -37,7 +37,7 @@ use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
-use world::{EDGES, FEATURES, INPUT, World};
+use world::{Closed, EDGES, FEATURES, INPUT, World};
 
 /// Who is at the other end is there no more.
 const GONE: u32 = (libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLERR).cast_unsigned();
@@ -454,7 +454,13 @@ impl Core {
                 && self.guest.has_room()
                 && let Some((flow, sockets)) = self.world.udp.next_to_ask()
             {
-                let Sockets { side, name, place, destination, wanted } = sockets;
+                let Sockets { side, name, place, destination, wanted, is_urgent } = sockets;
+                // Its listener has left, with all that the factory could bind beside it.
+                if wanted[0] && !is_urgent && self.table.slot(name.listener).is_none() {
+                    let report = self.world.udp.give_up(flow);
+                    self.world.account(&mut self.table, report);
+                    continue;
+                }
                 let listener = Token::Listener(name.listener).encode();
                 let work = Work::Reply { place, peer: name.peer, listener };
                 let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);
@@ -479,15 +485,17 @@ impl Core {
     fn let_go(&mut self) -> bool {
         // What came by such a listener at last has its sockets made before.
         self.ask_for_udp();
-        while !self.world.udp.has_to_ask() {
+        self.world.release_deaf();
+        while !self.world.udp.has_urgent() {
             let Self { host, guest, world, .. } = self;
             let has_room = |side| match Network::of_listeners(side) {
                 Network::Host => host.has_room(),
                 Network::Guest => guest.has_room(),
             };
-            let Some((side, slot)) = world.next_closed(has_room) else { break };
+            let Some(Closed { side, slot, deafen }) = world.next_closed(has_room) else { break };
             let token = Token::Closed(slot).encode();
-            self.channel(Network::of_listeners(side)).push(Request { token, work: Work::Release });
+            let work = if deafen { Work::Deafen } else { Work::Release };
+            self.channel(Network::of_listeners(side)).push(Request { token, work });
         }
         for network in Network::ALL {
             let _ = self.channel(network).is_empty() || self.flush(network);
@@ -500,7 +508,8 @@ impl Core {
     fn ask(&mut self, request: table::Request) {
         let network = Network::of_listeners(request.side());
         if self.channel(network).has_room() {
-            self.channel(network).push(order(request));
+            let order = order(request, &mut self.world);
+            self.channel(network).push(order);
         } else {
             self.held = Some(request);
         }
@@ -613,7 +622,7 @@ impl Admission {
 }
 
 /// What a factory is asked for.
-fn order(request: table::Request) -> Request {
+fn order(request: table::Request, world: &mut World) -> Request {
     match request {
         table::Request::Pick { rule, protocol, address, interface, width, from, .. } => {
             let work = Work::Pick { protocol, address, interface, width, from };
@@ -622,7 +631,14 @@ fn order(request: table::Request) -> Request {
         table::Request::Bind { slot, key } => {
             let Key { protocol, interface, .. } = key;
             let place = Place { protocol, address: key.socket_address(), interface };
-            Request { token: Token::Listener(slot).encode(), work: Work::Listen(place) }
+            let work = match world.take_deaf(key) {
+                Some(before) => {
+                    let listener = Token::Listener(before).encode();
+                    Work::ListenAgain { place, listener }
+                }
+                None => Work::Listen(place),
+            };
+            Request { token: Token::Listener(slot).encode(), work }
         }
         table::Request::Settle(side) => {
             let factory = match Network::of_listeners(side) {

@@ -14,7 +14,7 @@ const TO_V6: Answered = Answered { client: Family::V4, target: Family::V6 };
 const REFUSED: Errno = Errno(libc::ECONNREFUSED);
 
 fn flows() -> UdpFlows {
-    UdpFlows::new(4, 8, PATIENCE)
+    UdpFlows::new(4, 8, 2, PATIENCE)
 }
 
 fn name(peer: u16) -> Name {
@@ -25,7 +25,7 @@ fn name(peer: u16) -> Name {
 
 fn way(address: TargetAddress) -> Way {
     let goal = Goal::new(Network::Guest, address, 53, Family::V4, None);
-    Way { side: Side::Inbound, interface: None, goal, origin: ORIGIN }
+    Way { side: Side::Inbound, interface: None, goal, origin: ORIGIN, queue: 0 }
 }
 
 fn automatic() -> Way {
@@ -100,6 +100,26 @@ fn is_alone(peer: &UdpSocket) -> bool {
 }
 
 #[test]
+fn rules_have_their_turns_to_be_asked_for_and_those_of_listeners_that_left_come_first() {
+    let mut flows = flows();
+    let of = |queue| Way { queue, ..automatic() };
+    let first = flows.open(name(1), of(0), 0).expect("room");
+    let second = flows.open(name(2), of(0), 0).expect("room");
+    let other = flows.open(name(3), of(1), 0).expect("room");
+    let last = flows.open_last(name(4), of(0), 0).expect("room");
+    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, it)| (flow, it.is_urgent));
+    assert!(flows.has_urgent());
+    assert_eq!(next(&mut flows), Some((last, true)));
+    assert!(!flows.has_urgent());
+    for flow in [first, other, second] {
+        assert!(flows.has_to_ask());
+        assert_eq!(next(&mut flows), Some((flow, false)));
+    }
+    assert_eq!(next(&mut flows), None);
+    assert!(!flows.has_to_ask());
+}
+
+#[test]
 fn flow_has_the_name_of_its_listener_its_peer_and_the_address_that_was_asked() {
     let mut flows = flows();
     let first = flows.open(name(1), automatic(), 0).expect("room");
@@ -114,7 +134,10 @@ fn flow_has_the_name_of_its_listener_its_peer_and_the_address_that_was_asked() {
     assert_eq!(flows.find(&name(9)), None);
     flows.kill(first);
     assert_eq!((flows.find(&name(1)), flows.len()), (None, 3));
+    // The port is held by the others still, and nobody's on the other side.
+    assert!(flows.hold(Side::Inbound, 53) && !flows.hold(Side::Reverse, 53));
     flows.end_all();
+    assert!(!flows.hold(Side::Inbound, 53));
     assert!(flows.is_empty() && flows.next_to_ask().is_none());
 }
 
