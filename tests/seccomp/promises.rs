@@ -269,8 +269,6 @@ const NEVER_SO: &[(Policy, &str, usize, [u64; 6], &str)] = &[
     (Policy::HostFactoryReverse, "sendmsg", 2, [7, 0, 0x2000_4000, 0, 0, 0], "MSG_FASTOPEN: connects"),
     (Policy::HostFactoryReverse, "recvfrom", 0, [9, 0, 0, 32, 0, 0], "what a peer or a target sends"),
     (Policy::HostFactoryReverse, "recvfrom", 4, [7, 0, 0, 32, 0x1000, 0], "asks for the sender"),
-    (Policy::HostFactory, "recvfrom", 0, [7, 0, 0, 32, 0, 0], "from a socket that it does not have"),
-    (Policy::HostFactory, "sendmsg", 0, [7, 0, 0x4000, 0, 0, 0], "to a socket that it does not have"),
     (Policy::GuestFactory, "socket", 1, [2, 0x80803, 6, 0, 0, 0], "a raw socket"),
     (Policy::GuestFactory, "socket", 1, [2, 0x80802, 6, 0, 0, 0], "datagrams of TCP"),
     (Policy::GuestFactory, "socket", 2, [2, 0x80801, 262, 0, 0, 0], "MPTCP, which Landlock does not see"),
