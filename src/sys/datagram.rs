@@ -55,7 +55,7 @@ pub fn drop_all(socket: BorrowedFd<'_>) -> Result<()> {
 /// Nothing is received from anybody but this peer. A connect alone does not see to that: the kernel may have
 /// chosen the socket for a datagram before it was connected, and put that into it afterwards.
 pub fn hear_only(socket: BorrowedFd<'_>, peer: &SocketAddr) -> Result<()> {
-    use filter::{INTERFACE, NETWORK, give, is_not, load, load_short};
+    use filter::{NETWORK, give, is_not, load, load_short};
     // Each condition skips those that follow it, and the "all" at the end.
     let program: &mut [libc::sock_filter] = match peer {
         SocketAddr::V4(v4) => &mut [
@@ -70,23 +70,18 @@ pub fn hear_only(socket: BorrowedFd<'_>, peer: &SocketAddr) -> Result<()> {
             let bits = v6.ip().to_bits();
             #[expect(clippy::cast_possible_truncation, reason = "the lowest word is meant")]
             let [a, b, c, d] = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
-            // Of an address with a scope the interface counts; of another one, the interface is any.
-            let scope = v6.scope_id();
-            let skip = if scope == 0 { 2 } else { 0 };
+            // The scope is left to connect: what the host sends to itself comes by the loopback, whatever the scope.
             &mut [
                 load_short(0),
-                is_not(v6.port().into(), 12),
+                is_not(v6.port().into(), 9),
                 load(NETWORK + 8),
-                is_not(a, 10),
+                is_not(a, 7),
                 load(NETWORK + 12),
-                is_not(b, 8),
+                is_not(b, 5),
                 load(NETWORK + 16),
-                is_not(c, 6),
+                is_not(c, 3),
                 load(NETWORK + 20),
-                is_not(d, 4),
-                filter::skip(skip),
-                load(INTERFACE),
-                is_not(scope, 1),
+                is_not(d, 1),
                 give(u32::MAX),
                 give(0),
             ]
@@ -110,8 +105,6 @@ mod filter {
 
     /// Where the IP header begins (`SKF_NET_OFF`).
     pub(super) const NETWORK: u32 = -0x10_0000_i32 as u32;
-    /// The index of the interface that it came in by (`SKF_AD_OFF + SKF_AD_IFINDEX`).
-    pub(super) const INTERFACE: u32 = (-0x1000_i32 + 8) as u32;
 
     const fn instruction(code: u32, jump_else: u8, value: u32) -> sock_filter {
         sock_filter { code: code as u16, jt: 0, jf: jump_else, k: value }
@@ -130,11 +123,6 @@ mod filter {
     /// Skips so many instructions if what was loaded is anything else.
     pub(super) const fn is_not(value: u32, skip: u8) -> sock_filter {
         instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value)
-    }
-
-    /// Skips so many.
-    pub(super) const fn skip(count: u32) -> sock_filter {
-        instruction(libc::BPF_JMP | libc::BPF_JA, 0, count)
     }
 
     /// The end: keeps so many bytes.

@@ -224,10 +224,10 @@ fn socket_that_hears_one_peer_hears_nobody_else() {
     }
 }
 
-/// The scope of a link-local peer is a part of who it is.
+/// What a host sends to its own link-local addresses comes by the loopback, whatever interface they are of.
 #[test]
-fn socket_that_hears_one_peer_hears_no_other_networks() {
-    let name = "sharing::socket_that_hears_one_peer_hears_no_other_networks";
+fn socket_that_hears_a_link_local_peer_hears_it_by_any_interface() {
+    let name = "sharing::socket_that_hears_a_link_local_peer_hears_it_by_any_interface";
     let network = "exec unshare -rn sh -c 'ip link set lo up && \
         ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
     alone(name, network, || {
@@ -238,8 +238,10 @@ fn socket_that_hears_one_peer_hears_no_other_networks() {
         let peer = bound(own(0).into());
         socket::connect(peer.as_fd(), &address_of(&hearing)).expect("connect");
         let mut batch = batch();
-        for (scope, heard) in [(loopback + 1, false), (loopback, true), (0, true)] {
-            let mut hears = own(address_of(&peer).port());
+        let port = address_of(&peer).port();
+        let others = [(port, loopback + 1, true), (port, loopback, true), (port ^ 1, 0, false)];
+        for (port, scope, heard) in others {
+            let mut hears = own(port);
             hears.set_scope_id(scope);
             datagram::hear_only(hearing.as_fd(), &hears.into()).expect("a filter");
             assert_eq!(datagram::send(peer.as_fd(), b"x"), Ok(1));
