@@ -301,7 +301,7 @@ fn change_network(scene: &Scene, netlink: u64) -> Result<()> {
     Ok(())
 }
 
-/// Ends a connection as its root could (sock_diag(7), SOCK_DESTROY): one to the container's server.
+/// Ends a connection as its network's root could (sock_diag(7), SOCK_DESTROY): one to this server.
 fn destroy_connection(scene: &Scene, netlink: u64, to: SocketAddr) -> Result<()> {
     let puppet = scene.puppet;
     let socket = socket(puppet)?;
