@@ -55,6 +55,9 @@ pub const WAITING_PER_FLOW: u32 = 64;
 /// descriptor of each. × 60 bytes.
 pub const MAX_DEAF: usize = 1024;
 
+/// Sockets of UDP flows that are asked for at a time, of both factories: some 10 ms of work.
+pub const UDP_ASKED: usize = 512;
+
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;
 

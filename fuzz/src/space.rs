@@ -177,7 +177,11 @@ impl Effects<Socket> for Space {
         Ok(())
     }
 
-    fn shut(&mut self, _: Ref, _: &Socket) -> Result<(), Errno> {
+    fn forget(&mut self, _: Key, _: &Socket) -> u64 {
+        panic!("no rule depends on its target");
+    }
+
+    fn shut(&mut self, _: Ref, _: Key, _: &Socket) -> Result<(), Errno> {
         panic!("no rule depends on its target");
     }
 

@@ -11,7 +11,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
-use crate::limits::UDP_QUIET_MS;
+use crate::limits::{UDP_ASKED, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
 use crate::relay::flows::{Ending, Reached, Report};
 use crate::relay::list::List;
@@ -68,7 +68,9 @@ pub struct UdpFlows {
     answered: List,
     /// How many there are at each port of either side's listeners.
     ports: [Box<[u32]>; 2],
-    /// Sockets that were asked for by flows that are over.
+    /// Sockets that were asked for and have not come.
+    asked: usize,
+    /// Of these, those of flows that are over.
     late: usize,
 }
 
@@ -89,6 +91,7 @@ impl UdpFlows {
             unanswered,
             answered,
             ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
+            asked: 0,
             late: 0,
         }
     }
@@ -210,6 +213,7 @@ impl UdpFlows {
             }
             is_wanted
         });
+        self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
         let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
         let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
         let (side, destination) = (*side, goal.destination());
@@ -233,6 +237,7 @@ impl UdpFlows {
         outcome: Result<OwnedFd, Errno>,
         now_ms: u64,
     ) -> Option<Report> {
+        self.asked = self.asked.saturating_sub(1);
         let Some(state) = self.arena.get_mut(flow) else {
             self.late = self.late.saturating_sub(1);
             return None;
@@ -334,7 +339,7 @@ impl UdpFlows {
         let state = arena.get_mut(flow)?;
         let (has_answered, origin, goal) = (state.answered, state.way.origin, state.way.goal);
         let is_first = has_answered && unanswered.holds(&state.links);
-        if is_first || sent.datagrams + sent.dropped > 0 && state.moved_ms != now_ms {
+        if is_first || sent.datagrams > 0 && state.moved_ms != now_ms {
             state.moved_ms = now_ms;
             unanswered.remove(arena, flow);
             answered.remove(arena, flow);
@@ -406,6 +411,17 @@ impl UdpFlows {
         self.arena.get(flow).map(|state| (flow, state.way.origin))
     }
 
+    /// The first flow of a listener at or behind a place.
+    pub fn next_of(&self, listener: Ref, mut place: u32) -> Option<Ref> {
+        loop {
+            let flow = self.arena.next_from(place)?;
+            if self.arena.get(flow)?.name.listener == listener {
+                return Some(flow);
+            }
+            place = flow.index + 1;
+        }
+    }
+
     /// Of the flows that have been silent longest, the first one whose origin `is` meant: of those
     /// that were answered, or of the others. A bounded number is looked at.
     pub fn longest_idle(
@@ -416,7 +432,9 @@ impl UdpFlows {
     ) -> Option<Ref> {
         let list = if answered { &self.answered } else { &self.unanswered };
         let mut flows = list.iter(&self.arena).take(looks);
-        flows.find(|&flow| self.arena.get(flow).is_some_and(|state| is(state.way.origin)))
+        // One whose sockets are on their way would take their room until they have come.
+        let may_go = |state: &UdpFlow| state.asked() == 0 && is(state.way.origin);
+        flows.find(|&flow| self.arena.get(flow).is_some_and(may_go))
     }
 
     /// Until when something may be going on: a while behind what was moved last.
@@ -424,6 +442,11 @@ impl UdpFlows {
         let last = |list: &List| self.arena.get(list.last(&self.arena)?).map(|flow| flow.moved_ms);
         let moved = [&self.unanswered, &self.answered].into_iter().filter_map(last).max()?;
         Some(moved.saturating_add(UDP_QUIET_MS))
+    }
+
+    /// Whether more may be asked for: what else the factories have to do does not wait behind a flood.
+    pub const fn may_ask(&self) -> bool {
+        self.asked < UDP_ASKED || self.has_urgent()
     }
 
     /// Whether a flow lacks sockets that were not asked for.

@@ -166,9 +166,18 @@ const fn is_full(errno: Errno) -> bool {
     matches!(errno.0, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
 }
 
-/// It was disconnected, which no peer and no network can bring about.
+/// It was disconnected, or its address or interface has left, which no peer and no other network can bring about: it is of
+/// no use any more.
 pub(super) const fn is_gone(errno: Errno) -> bool {
-    matches!(errno.0, libc::ECONNABORTED | libc::EDESTADDRREQ | libc::ENOTCONN)
+    matches!(
+        errno.0,
+        libc::ECONNABORTED
+            | libc::EDESTADDRREQ
+            | libc::ENOTCONN
+            | libc::ENODEV
+            | libc::ENXIO
+            | libc::EADDRNOTAVAIL
+    )
 }
 
 /// How many messages from one on can go out as one: of equal length, but for the last, which may be

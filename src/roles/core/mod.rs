@@ -37,7 +37,7 @@ use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
-use world::{Closed, EDGES, FEATURES, INPUT, World};
+use world::{Closed, FEATURES, INPUT, OUTPUT, World};
 
 /// Who is at the other end is there no more.
 const GONE: u32 = (libc::EPOLLHUP | libc::EPOLLRDHUP | libc::EPOLLERR).cast_unsigned();
@@ -266,7 +266,8 @@ impl Core {
         let Ok(()) = self.channel(network).flush() else { process::exit(FOLLOWED) };
         let is_blocked = self.channel(network).is_blocked();
         if was_blocked != is_blocked {
-            let events = if is_blocked { EDGES } else { INPUT };
+            // As long as there are answers in it the factory may not read, and so make no room.
+            let events = if is_blocked { INPUT | OUTPUT } else { INPUT };
             let (channel, token) = match network {
                 Network::Host => (&self.host, Token::HostFactory),
                 Network::Guest => (&self.guest, Token::GuestFactory),
@@ -452,6 +453,7 @@ impl Core {
         loop {
             while self.host.has_room()
                 && self.guest.has_room()
+                && self.world.udp.may_ask()
                 && let Some((flow, sockets)) = self.world.udp.next_to_ask()
             {
                 let Sockets { side, name, place, destination, wanted, is_urgent } = sockets;
@@ -475,7 +477,8 @@ impl Core {
             for network in Network::ALL {
                 is_sent &= self.channel(network).is_empty() || self.flush(network);
             }
-            if !is_sent || !self.world.udp.has_to_ask() {
+            let goes_on = self.world.udp.may_ask() && self.world.udp.has_to_ask();
+            if !is_sent || !goes_on {
                 return;
             }
         }

@@ -23,12 +23,15 @@ use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode, Side};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-/// Edge-triggered, both directions: for flows, and channels that are full.
+/// Edge-triggered, both directions: for flows.
 pub(super) const EDGES: u32 =
     (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
         .cast_unsigned();
 /// Level-triggered, reading: for listeners, control clients and channels.
 pub(super) const INPUT: u32 = libc::EPOLLIN.cast_unsigned();
+
+/// Level-triggered, writing: for channels that are full.
+pub(super) const OUTPUT: u32 = libc::EPOLLOUT.cast_unsigned();
 
 /// What every daemon can do as yet.
 pub(super) const FEATURES: Features = Features::TCP
