@@ -1,8 +1,8 @@
 //! The factory's own copies of UDP listeners.
 //!
 //! A socket for the answers to one peer is bound to a port that its listener holds, so for the time of that
-//! bind the listener must let others in (SO_REUSEADDR); and only the process that binds can make that time so
-//! short that nobody else gets in. So a factory keeps a copy of each UDP listener until the core says that it
+//! bind the listener must share it (SO_REUSEPORT, among sockets of one user); and only the process that binds can
+//! make that time so short that nobody else gets in. So a factory keeps a copy of each UDP listener until the core says that it
 //! is closed.
 
 use crate::limits::MAX_DEAF;
