@@ -8,7 +8,7 @@ use crate::support::rest;
 use crate::{peer, support::until};
 use pesto::sys::{datagram, socket};
 use pesto::wire::{Protocol, Rule};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 const PORT: u16 = 9000;
@@ -68,5 +68,29 @@ fn flood_of_sources_takes_no_memory_and_no_other_rules_flow() {
         // Another rule's newcomer is served, too.
         let newcomer = connected("127.0.0.1", PORT + 1);
         until("a flow", || (peer::tag(&peer::ask(&newcomer, b"new")).0 == TAGGED[0]).then_some(()));
+    });
+}
+
+/// So many flows are asked for that the channels to the factories fill: nobody waits for the other for ever.
+#[test]
+fn flood_of_many_ports_at_once_leaves_the_factories_at_work() {
+    alone("flood::flood_of_many_ports_at_once_leaves_the_factories_at_work", || {
+        let run = server::run(&[], &[]);
+        let mut client = Client::open(&run.socket);
+        let many = Rule { protocol: Protocol::Udp, ..rule(1, PORT..=PORT + 499, 20_000) };
+        client.change(&[insert(many), insert(udp(2, PORT + 500, TAGGED[0]))]);
+        for source in 0..400_u16 {
+            let [high, low] = source.to_be_bytes();
+            let socket = UdpSocket::bind((Ipv4Addr::new(127, 78, high, low), 0));
+            let socket = socket.expect("the network is our own");
+            for port in PORT..PORT + 500 {
+                let _ = socket.send_to(b"flood", ("127.0.0.1", port));
+            }
+        }
+        let newcomer = connected("127.0.0.1", PORT + 500);
+        until("a flow", || (peer::tag(&peer::ask(&newcomer, b"new")).0 == TAGGED[0]).then_some(()));
+        client.change(&[insert(udp(3, PORT + 501, TAGGED[1]))]);
+        let status = client.status();
+        assert!(status.descriptors <= status.descriptor_limit, "{status:?}");
     });
 }
