@@ -98,6 +98,7 @@ fn kernel_that_tells_no_addresses_is_said_and_the_loopback_forwarded_to() {
         "pestod: guest factory: the addresses of the container's network cannot be followed: \
          Address family not supported by protocol; rules that name no target lead to its loopback"
     );
+    assert!(said.next().contains("does not tell which ports of the container listen"));
     let port = support::first_port(&said.next());
     assert!(Lines::of(run.stdout.take().expect("a pipe")).next().starts_with("Serving HTTP"));
     assert!(curl(&format!("http://127.0.0.1:{port}/")).contains("Directory listing"));
