@@ -81,6 +81,28 @@ impl Report {
     }
 }
 
+/// Two reports of one flow as one.
+pub(super) fn merge(first: Option<Report>, second: Option<Report>) -> Option<Report> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(Report {
+            moved: Moved {
+                to_target: first.moved.to_target + second.moved.to_target,
+                to_client: first.moved.to_client + second.moved.to_client,
+                spliced: 0,
+            },
+            reached: first.reached.or(second.reached),
+            ended: first.ended.or(second.ended),
+            dropped: first.dropped + second.dropped,
+            singly: first.singly + second.singly,
+            unreachable: [0, 1].map(|at| first.unreachable[at] + second.unreachable[at]),
+            turn: first.turn.or(second.turn),
+            origin: first.origin,
+        }),
+        (first, None) => first,
+        (None, second) => second,
+    }
+}
+
 /// When flows that do not go on are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {

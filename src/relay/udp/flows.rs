@@ -5,15 +5,16 @@
 //! target has answered and those whose has not. Whatever happens to a flow comes back as a [`Report`].
 
 use super::flow::{End, Name, UdpFlow, Way};
+use super::pump::{Moves, pump};
 use super::room::Room;
-use super::send::{Sent, Socket, is_gone};
+use super::send::{Sent, Socket};
 use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
 use crate::limits::{UDP_ASKED, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
-use crate::relay::flows::{Ending, Reached, Report};
+use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
 use crate::sys::Errno;
 use crate::sys::datagram::Batch;
@@ -488,66 +489,6 @@ impl UdpFlows {
 
 fn name_at(arena: &Arena<UdpFlow>, place: u32) -> Option<Name> {
     arena.get(arena.at(place)?).map(|flow| flow.name)
-}
-
-/// What came out of a socket, and what became of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Moves {
-    received: usize,
-    sent: Sent,
-}
-
-/// Passes on at most a batch. What the source tells of what was sent to it before goes to `of_source`.
-fn pump(
-    source: &mut Socket,
-    sink: &mut Socket,
-    batch: &mut Batch,
-    moves: &mut Moves,
-    of_source: &mut Sent,
-) {
-    if !source.readable {
-        return;
-    }
-    // An error comes before what there is to read, be that the very first answer.
-    for _ in 0..2 {
-        match batch.receive(source.fd.as_fd(), false) {
-            Ok(received) => {
-                // Less than there is room for: it is empty now, and an event will tell of more.
-                source.readable = received == batch.capacity();
-                moves.received = received;
-                moves.sent += sink.send_batch(batch, received);
-                return;
-            }
-            Err(Errno(libc::EAGAIN)) => return source.readable = false,
-            // Of its way only: it takes no packets of that size (ICMP).
-            Err(Errno(libc::EINTR | libc::EMSGSIZE)) => {}
-            Err(errno) if is_gone(errno) => return of_source.gone = true,
-            // An ICMP error of something that was sent to it.
-            Err(_) => of_source.errors += 1,
-        }
-    }
-}
-
-/// Two reports of one flow as one.
-fn merge(first: Option<Report>, second: Option<Report>) -> Option<Report> {
-    match (first, second) {
-        (Some(first), Some(second)) => Some(Report {
-            moved: Moved {
-                to_target: first.moved.to_target + second.moved.to_target,
-                to_client: first.moved.to_client + second.moved.to_client,
-                spliced: 0,
-            },
-            reached: first.reached.or(second.reached),
-            ended: first.ended.or(second.ended),
-            dropped: first.dropped + second.dropped,
-            singly: first.singly + second.singly,
-            unreachable: [0, 1].map(|at| first.unreachable[at] + second.unreachable[at]),
-            turn: first.turn.or(second.turn),
-            origin: first.origin,
-        }),
-        (first, None) => first,
-        (None, second) => second,
-    }
 }
 
 #[cfg(test)]
