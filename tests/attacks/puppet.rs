@@ -2,7 +2,7 @@
 
 use crate::support::network::Container;
 use crate::support::{Folder, Lines, PATIENCE, PEER, connect, first_port, has_ended, program};
-use crate::support::{children, output, text, until};
+use crate::support::{children, output, text, until, until_alive};
 use pesto::sandbox::development;
 use pesto::sandbox::puppet::{
     ARGUMENTS, BASE, CALL, DATA, NUMBER, OBEYS, PART, RESULT, STATE, VARIABLE, WANTED, WORDS,
@@ -89,8 +89,7 @@ impl Puppet {
         let mut child = Daemon(spawned.expect("pestod is built"));
         let lines = Lines::of(child.0.stderr.take().expect("a pipe"));
         assert!(lines.next().contains("THIS BUILD IS FOR TESTS"));
-        let path = CString::new(socket.as_os_str().as_bytes()).expect("a path");
-        until("the daemon", || unix::is_alive(&path).expect("a path").then_some(()));
+        until_alive(&socket);
         // Somebody else may be quicker to bind what was picked.
         let added = until("a port", || {
             let mut pesto = Command::new(program("pesto"));

@@ -95,8 +95,9 @@ fn daemon_that_does_not_keep_them_is_named() {
 
 #[test]
 fn what_the_daemon_may_never_bind_is_not_kept() {
-    let run = Run::with_options(&["--allow-bind", "127.0.0.1"], &[], &["sleep", "600"]);
-    crate::support::until("the daemon", || run.socket.exists().then_some(()));
+    let command = ["sh", "-c", "echo up; exec sleep 600"];
+    let run = Run::with_options(&["--allow-bind", "127.0.0.1"], &[], &command);
+    assert_eq!(run.stdout.next(), "up");
     let words = ["add", "--allow-failed", "-p", "127.0.0.2:18080:80"];
     let (status, said) = failed(run.pesto(&words));
     assert_eq!(status, 3);

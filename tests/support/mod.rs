@@ -12,13 +12,14 @@ pub mod random;
 pub mod rest;
 pub mod words;
 
-use pesto::sys::{Errno, fd, process};
-use std::ffi::OsStr;
+use pesto::sys::{Errno, fd, process, unix};
+use std::ffi::{CString, OsStr};
 use std::fmt::Debug;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -195,6 +196,12 @@ impl Lines {
     pub fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).collect()
     }
+}
+
+/// Waits until a daemon takes clients there: its file is there a little before.
+pub fn until_alive(socket: &Path) {
+    let path = CString::new(socket.as_os_str().as_bytes()).expect("a path");
+    until("the daemon", || unix::is_alive(&path).unwrap_or(false).then_some(()));
 }
 
 /// `pesto run` at work: the command inside, the daemon beside it.

@@ -1,7 +1,9 @@
 //! A container with a network of its own, changed from outside while the daemon runs, and a server
 //! in it that tells at which of its addresses it was reached.
 
-use super::{Folder, Lines, Run, children, curl, first_port, output, program, stdout, until};
+use super::{
+    Folder, Lines, Run, children, curl, first_port, output, program, stdout, until, until_alive,
+};
 use pesto::sys::process;
 use std::fs;
 use std::os::fd::AsFd;
@@ -142,9 +144,9 @@ impl Daemon {
         let socket = folder.join("s");
         let mut pestod = Command::new(program("pestod"));
         pestod.arg("--control").arg(&socket).args(["--netns", &container.network()]).args(options);
-        let child = pestod.spawn().expect("pestod is built");
-        let daemon = Self { child, socket, _folder: folder };
-        until("the daemon", || daemon.socket.exists().then_some(()));
+        let daemon =
+            Self { child: pestod.spawn().expect("pestod is built"), socket, _folder: folder };
+        until_alive(&daemon.socket);
         daemon
     }
 

@@ -7,7 +7,7 @@ use crate::support::ends::{pidfd, signal};
 use crate::support::inside::{Inside, accept};
 use crate::support::network::Container;
 use crate::support::{
-    Folder, Run, children, connect, first_port, output, program, stdout, text, until,
+    Folder, Run, children, connect, first_port, output, program, stdout, text, until, until_alive,
 };
 use pesto::limits::MAX_CLIENTS;
 use pesto::sys::socket::reset_on_close;
@@ -260,7 +260,7 @@ pub fn reverse_rules(files: &Path) -> Processes {
     let child = daemon.args(["--allow-reverse", "[::1]:40000"]).spawn().expect("a tracer");
     let supervisor = i32::try_from(child.id()).expect("a pid");
     let mut child = Ended(child);
-    until("the daemon", || socket.exists().then_some(()));
+    until_alive(&socket);
     let mut client = Client::open(&socket);
     let processes = processes(supervisor);
     let rule = Rule { side: Side::Reverse, bind: Bind::Any, ..rule(1, 8000..=8000, 40000) };
