@@ -19,7 +19,7 @@ or --delete its specs are the whole table, as there: what else was forwarded is 
 Exit status: 0 done, or nothing to do; 1 wrong command line, no such port (port), or differences
 (diff); 2 cannot be; 3 a port could not be bound; 4 somebody else is changing the table, or has
 changed it; 5 no daemon. After 1 to 5 nothing was changed. 6: it was done in part, because some
-ports could not be bound (--allow-failed); or it was done, but could not be printed.
+ports could not be bound (--allow-failed, now or earlier); or it was done, but could not be printed.
 With --json an error is a document, too: {\"error\": {\"kind\", \"exit_status\", \"message\",
 \"failed\"}}.";
 
@@ -199,7 +199,11 @@ pub(super) const DIFF_HELP: &str = "\
 Nothing is changed and no port is tried: `pesto apply --dry-run` does that. How ports are cut into
 ranges is no difference: what counts is where each port leads, its label, and whether it is on.
 
-Exit status: 0 no difference; 1 differences; 2 and more: trouble.
+What is there, and could not be bound, is told on standard error: nothing makes it listen but the
+daemon, which tries again.
+
+Exit status: 0 no difference; 1 differences; 2 and more: trouble; with ports that do not listen, as
+of `apply`: 3 no difference, 6 differences.
 
 Examples:
   pesto diff -f ports.toml

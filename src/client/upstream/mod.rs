@@ -91,6 +91,8 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         draft.tell_difference();
         edit(draft, &call.actions, &lasting)
     })?;
+    // It is there, and is not what was asked for.
+    let failed = done.failed.clone().map(|failed| failed.kept(false));
     let only_clears = call.actions.iter().all(|action| matches!(action, Action::Clear(_)));
     let removed = done.deeds.iter().filter(|deed| deed.verb == Verb::Removed).count();
     if only_clears && !call.debug && removed > 0 {
@@ -105,7 +107,7 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         let after = show::table(&session.snapshot()?.rules);
         output::after_deed(print(&format!("{}\n{after}", show::table(&before))))?;
     }
-    Ok(0)
+    failed.map_or(Ok(0), Err)
 }
 
 fn edit(draft: &mut Draft<'_>, actions: &[Action], lasting: &[PortRange]) -> Result<(), Error> {
