@@ -149,7 +149,8 @@ Examples:
 
 pub(super) const PORT_HELP: &str = "\
 Prints a line for each port; ranges are printed port by port. With a container port, only what
-leads there, and exit status 1 when nothing does. UDP is asked for with /udp. `pesto list` shows ranges, state and counters.
+leads there, and exit status 1 when nothing does. UDP is asked for with /udp. Behind a % is the only
+interface that a port listens on. `pesto list` shows ranges, state and counters.
 
 Examples:
   pesto port               80/tcp -> 0.0.0.0:8080
