@@ -144,17 +144,8 @@ impl Forward {
 
 impl Activity {
     fn new(rule: &Rule, counters: &Counters) -> Self {
-        let held = counters.listeners + counters.paused_listeners;
-        let state = match (rule.active, held, counters.failed_listeners) {
-            (false, ..) => "inactive",
-            (true, 0, 0) => "not listening",
-            (true, _, 0) if counters.listeners == 0 => "paused",
-            (true, _, 0) => "listening",
-            (true, 0, _) => "failed",
-            (true, ..) => "partly failed",
-        };
         Self {
-            state,
+            state: state(rule, counters),
             listeners: counters.listeners,
             paused_listeners: counters.paused_listeners,
             failed_listeners: counters.failed_listeners,
@@ -172,6 +163,19 @@ impl Activity {
             dropped_datagrams: counters.dropped,
             waiting_listeners: counters.waiting_listeners,
         }
+    }
+}
+
+/// [`Activity::state`]
+pub(super) const fn state(rule: &Rule, counters: &Counters) -> &'static str {
+    let held = counters.listeners.saturating_add(counters.paused_listeners);
+    match (rule.active, held, counters.failed_listeners) {
+        (false, ..) => "inactive",
+        (true, 0, 0) => "not listening",
+        (true, _, 0) if counters.listeners == 0 => "paused",
+        (true, _, 0) => "listening",
+        (true, 0, _) => "failed",
+        (true, ..) => "partly failed",
     }
 }
 

@@ -81,9 +81,10 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         }
         opened => opened?,
     };
-    let before = session.snapshot()?.rules;
+    let shows = call.show || call.actions.is_empty();
+    let before = if shows { show::current(&mut session)? } else { String::new() };
     if call.actions.is_empty() {
-        print(&show::table(&before))?;
+        print(&before)?;
         return Ok(0);
     }
     let lasting = expand::lasting();
@@ -104,8 +105,9 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         }
     }
     if call.show {
-        let after = show::table(&session.snapshot()?.rules);
-        output::after_deed(print(&format!("{}\n{after}", show::table(&before))))?;
+        let printed =
+            show::current(&mut session).and_then(|after| print(&format!("{before}\n{after}")));
+        output::after_deed(printed)?;
     }
     failed.map_or(Ok(0), Err)
 }

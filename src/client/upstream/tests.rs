@@ -211,12 +211,19 @@ fn table_is_shown_in_its_words() {
         |spec: &str| own::Spec::reverse(spec).expect(spec).wishes[0].rule(crate::wire::RuleId(1));
     all.extend(["5432:5433", "*:53:192.0.2.7:53/udp", "[fe80::1%7]:1:1"].map(reverse));
     all.push(Rule { active: false, ..rule("23:23") });
+    all.push(Rule { if_listening: true, ..rule("24:24") });
+    let states = all.iter().map(|rule| match (rule.active, rule.if_listening) {
+        (false, _) => (rule, "inactive"),
+        (true, true) => (rule, "partly failed"),
+        (true, false) => (rule, "listening"),
+    });
     assert_eq!(
-        show::table(&all),
+        show::table(states),
         "TCP [*]:15201  =>  5201\nTCP [0.0.0.0]:8000-8001  =>  80-81\nUDP [::1]:53  =>  53\n\
          TCP [::]:80  =>  [fd00::2]:81\nTCP [127.0.0.1]:80  =>  [10.0.2.100]:81\n\
-         TCP [*]%eth0:22  =>  22\nTCP [127.0.0.1]:5432  =>  5433\n\
-         UDP [*]:53  =>  [192.0.2.7]:53\nTCP [fe80::1]%7:1  =>  1\n"
+         TCP [*]%eth0:22  =>  22\nTCP [127.0.0.1]:5432  =>  5433  (outbound)\n\
+         UDP [*]:53  =>  [192.0.2.7]:53  (outbound)\nTCP [fe80::1]%7:1  =>  1  (outbound)\n\
+         TCP [*]:23  =>  23  (disabled)\nTCP [*]:24  =>  24  (auto, partly failed)\n"
     );
 }
 
