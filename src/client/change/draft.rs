@@ -9,6 +9,7 @@ use super::twins::Twins;
 use super::{adopt, difference};
 use crate::client::error::Error;
 use crate::client::failure::Called;
+use crate::client::instance::quoted;
 use crate::client::{spec, split};
 use crate::wire::{Bind, Failure, FlowsFate, Hello, PortRange, Ports, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -223,7 +224,7 @@ impl Names {
 
     /// How one names a rule on a command line.
     pub(super) fn option_of(&self, id: RuleId) -> String {
-        self.rule(id).map_or_else(|| format!("-p {}", self.of(id)), spec::option_of)
+        self.rule(id).map_or_else(|| format!("-p {}", quoted(&self.of(id))), spec::option_of)
     }
 
     /// How a rule that is to be would be written.

@@ -26,7 +26,12 @@ fn expanded(side: Side, protocol: Protocol, spec: &str) -> Vec<String> {
     let words = spec.to_owned();
     let asked = Asked { words, side, protocol, spec: spec.parse().expect(spec) };
     let lasting = [range(1, 9), range(20, 29)];
-    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::option_of(rule)).collect()
+    let option = if side == Side::Inbound { "-p" } else { "-r" };
+    let spec = |(rule, _): &(Rule, bool)| {
+        assert_eq!(rule.side, side);
+        format!("{option} {}", own::of_rule(rule))
+    };
+    expand::rules(&asked, &lasting).iter().map(spec).collect()
 }
 
 #[test]
@@ -158,9 +163,9 @@ fn options_are_read_from_left_to_right() {
         ("-A -t 80 /s /r", "/r is one PATH too many"),
         ("-A -D -t 80 /s", "-A and -D hold for the specs behind them, and the first has none"),
         ("-A -t 127.0.0.1:8089:80 /s", "; write -t 127.0.0.1/8089:80"),
-        ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t [::1]/8089:10.0.2.100/80"),
+        ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t '[::1]/8089:10.0.2.100/80'"),
         ("-A -t 8089:80,if-listening /s", "; write -t 8089:80,auto"),
-        ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T */8089:80"),
+        ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T '*/8089:80'"),
         ("-A -t 80:x /s", "-t 80:x: x is not an address"),
     ] {
         let error = Call::parse(&words(line)).expect_err(line);

@@ -4,6 +4,7 @@
 use super::expand;
 use super::spec::{Entry, Listen, Spec};
 use crate::client::error::{Error, Exit};
+use crate::client::instance::quoted;
 use crate::client::spec;
 use crate::wire::{Ports, Protocol, Side, TargetAddress};
 use std::ffi::{OsStr, OsString};
@@ -160,8 +161,8 @@ impl Call {
                 };
                 let words = format!("-{letter} {value}");
                 let spec = value.parse().map_err(|why| {
-                    let write =
-                        of_our_own(side, &value).map(|spec| format!("; write -{letter} {spec}"));
+                    let write = of_our_own(side, &value)
+                        .map(|spec| format!("; write -{letter} {}", quoted(&spec.to_string())));
                     let write = write.unwrap_or_default();
                     Error::new(Exit::Usage, format!("{words}: {why}{write}"))
                 })?;
