@@ -110,6 +110,8 @@ impl Draft<'_> {
              without if-listening or auto"
         } else if rule.interface.is_some() && !has(Features::INTERFACE) {
             "cannot listen on one interface only; name an address of it instead"
+        } else if rule.transparent && !has(Features::TRANSPARENT) {
+            "cannot show a target the client's own address; leave transparent out"
         } else if let Some(place) = self.reach.lacks(rule) {
             return Err(Error::refused(format!(
                 "{words}: this daemon may not lead the container to {place}: that must be allowed \

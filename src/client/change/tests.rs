@@ -119,6 +119,10 @@ fn what_a_daemon_lacks_is_named_with_the_mend() {
         let error = after(&[], &old, &|draft| draft.add(&specs(words), None)).expect_err(words);
         assert!(error.contains(said), "{error}");
     }
+    let toml = "[[forward]]\nspec = '1:1'\ntransparent = true\n";
+    let wanted = file::parse("f", toml, Format::Toml, None).expect("a table");
+    let error = after(&[], &old, &|draft| draft.turn_into(&wanted)).expect_err("too much");
+    assert!(error.contains("f:2: 1:1: this daemon cannot show a target"), "{error}");
 }
 
 #[test]
