@@ -244,6 +244,7 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
         let (exit, message) = failed(upstream(&run, &line));
         assert_eq!(exit, status, "{line}: {message}");
         assert!(message.starts_with(&format!("pesto: {said}")), "{message}");
+        assert!(message.ends_with("nothing was changed\n"), "{message}");
     }
     // To delete what cannot be there is no failure.
     quiet(&run, "--delete -t 127.0.0.1/1 -u 127.0.0.1/18081 -T 80 -t auto");

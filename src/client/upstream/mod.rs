@@ -91,7 +91,8 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
     let done = change::make(&mut session, &hello, &Terms::default(), &|draft| {
         draft.tell_difference();
         edit(draft, &call.actions, &lasting)
-    })?;
+    });
+    let done = done.map_err(unchanged)?;
     // It is there, and is not what was asked for.
     let failed = done.failed.clone().map(|failed| failed.kept(false));
     let only_clears = call.actions.iter().all(|action| matches!(action, Action::Clear(_)));
@@ -110,6 +111,13 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         output::after_deed(printed)?;
     }
     failed.map_or(Ok(0), Err)
+}
+
+fn unchanged(error: Error) -> Error {
+    if error.exit == Exit::Unreachable || error.message.contains(words::UNCHANGED) {
+        return error;
+    }
+    Error { message: format!("{}\n{}", error.message, words::UNCHANGED), ..error }
 }
 
 fn edit(draft: &mut Draft<'_>, actions: &[Action], lasting: &[PortRange]) -> Result<(), Error> {

@@ -166,6 +166,10 @@ fn options_are_read_from_left_to_right() {
         ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t '[::1]/8089:10.0.2.100/80'"),
         ("-A -t 8089:80,if-listening /s", "; write -t 8089:80,auto"),
         ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T '*/8089:80'"),
+        ("-A -t 80/udp /s", "-t 80/udp: that is as -p takes it; write -u 80\nnothing was"),
+        ("-A -U 53:54/tcp,udp /s", "-r takes it; write -T 53:54 -U 53:54\n"),
+        ("-A -t [::1]:53:53/udp /s", "; write -u '[::1]/53'\n"),
+        ("-A -t 127.0.0.1::80 /s", "-t 127.0.0.1::80: \"127.0.0.1\" is not a port"),
         ("-A -t 80:x /s", "-t 80:x: x is not an address"),
     ] {
         let error = Call::parse(&words(line)).expect_err(line);
