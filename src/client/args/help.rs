@@ -144,8 +144,8 @@ Examples, after those of `pesto add --help`:
 pub(super) const LIST_HELP: &str = "\
 A forward of the other direction says `container` before where it listens, and `host` before where
 it leads; `if listening` stands behind where one leads that listens only while its target does.
-OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
-them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
+OPEN is connections now, TOTAL since the forward was added; of UDP each peer is one, until it is
+forgotten for its silence. IN is bytes from clients, OUT bytes to them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
 listening: nobody does, and peers are refused), not listening (the host has not that family), or
 inactive (switched off).
 A terminal that is too narrow gets more lines.
@@ -228,7 +228,7 @@ Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
 
 pub(super) const STATUS_HELP: &str = "\
 in is bytes from clients, out bytes to them; not copied is how much of both went from one socket to
-the other without passing through the daemon's memory. A turn is what the daemon does between two
+the other without passing through the daemon's memory. A peer of UDP is a connection here. A turn is what the daemon does between two
 looks at all that is ready: while the longest one lasted, everybody else waited. Descriptors are the
 core's open files: each listening socket is one, each connection two.
 
