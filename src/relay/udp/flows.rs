@@ -1,9 +1,10 @@
 //! All UDP flows, and which of them wait for what.
 //!
-//! Lists run through them, each with a link of its own in a flow: those whose sockets must be asked for;
+//! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
 //! those that may have something to read; and two by the time when something was moved last, those whose
 //! target has answered and those whose has not. Whatever happens to a flow comes back as a [`Report`].
 
+use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
 use super::pump::{Moves, pump};
 use super::room::Room;
@@ -19,11 +20,7 @@ use crate::relay::list::List;
 use crate::sys::Errno;
 use crate::sys::datagram::Batch;
 use crate::wire::{Protocol, Side};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The link of flows in the lists of those that lack sockets: they share it, and each flow is in one.
-const ASKING: usize = 0;
 
 /// When flows that are silent are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +44,6 @@ pub struct Sockets {
     pub destination: Destination,
     /// Whether each of them is to be asked for.
     pub wanted: [bool; 2],
-    /// Its listener has left, and its copy has not gone yet.
-    pub is_urgent: bool,
 }
 
 /// All UDP flows.
@@ -58,12 +53,7 @@ pub struct UdpFlows {
     index: Index,
     room: Room,
     patience: UdpPatience,
-    /// Those that lack sockets, by the rule that they came in by.
-    asking: Box<[List]>,
-    /// Whose turn is next; each that is not empty is in it once.
-    turns: VecDeque<u32>,
-    /// Those of listeners that have left since: they come before all others.
-    urgent: List,
+    asking: Asking,
     ready: List,
     unanswered: List,
     answered: List,
@@ -77,17 +67,20 @@ pub struct UdpFlows {
 
 impl UdpFlows {
     /// Room for `capacity` flows; `index` places for their names: a power of two, at least twice as many;
-    /// and so many places of counters of rules.
-    pub fn new(capacity: usize, index: usize, queues: usize, patience: UdpPatience) -> Self {
-        let [_, urgent, ready, unanswered, answered] = core::array::from_fn(List::new);
+    /// so many places of counters of rules, and so many listeners.
+    pub fn new(
+        capacity: usize,
+        index: usize,
+        (rules, listeners): (usize, usize),
+        patience: UdpPatience,
+    ) -> Self {
+        let [_, _, ready, unanswered, answered] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
             index: Index::new(index),
-            room: Room::new(queues),
+            room: Room::new(rules),
             patience,
-            asking: (0..queues).map(|_| List::new(ASKING)).collect(),
-            turns: VecDeque::with_capacity(queues),
-            urgent,
+            asking: Asking::new(rules, listeners),
             ready,
             unanswered,
             answered,
@@ -130,47 +123,37 @@ impl UdpFlows {
 
     /// A flow of a name that has none. `None` when there can be no more.
     pub fn open(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.enter(name, way, now_ms)?;
+        self.asking.push(&mut self.arena, flow, way.queue);
+        Some(flow)
+    }
+
+    /// The same of a listener that leaves: its sockets are asked for before all others.
+    pub fn open_last(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.enter(name, way, now_ms)?;
+        self.asking.push_urgent(&mut self.arena, flow);
+        Some(flow)
+    }
+
+    fn enter(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
         let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
         self.ports[way.side as usize][usize::from(name.local.port())] += 1;
-        self.lacks_sockets(flow);
+        self.asking.lacks(name.listener);
         self.unanswered.push(&mut self.arena, flow);
         Some(flow)
     }
 
-    /// The same of a listener that leaves: its sockets are asked for before its copy goes.
-    pub fn open_last(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
-        let flow = self.open(name, way, now_ms)?;
-        self.asking[way.queue as usize].remove(&mut self.arena, flow);
-        self.urgent.push(&mut self.arena, flow);
-        Some(flow)
+    /// A listener of that rule leaves: if flows of it lack sockets, these are asked for soon.
+    pub fn hurry(&mut self, listener: Ref, queue: u32) {
+        if self.lack_sockets(listener) {
+            self.asking.hurry(&mut self.arena, queue);
+        }
     }
 
-    fn lacks_sockets(&mut self, flow: Ref) {
-        let Some(queue) = self.arena.get(flow).map(|state| state.way.queue) else { return };
-        let list = &mut self.asking[queue as usize];
-        // An empty one may have its turn still.
-        if list.is_empty() && !self.turns.contains(&queue) {
-            self.turns.push_back(queue);
-        }
-        list.push(&mut self.arena, flow);
-    }
-
-    /// The flow whose turn it is to be asked for: each rule has its own.
-    fn next_asking(&mut self) -> Option<Ref> {
-        if let Some(flow) = self.urgent.pop(&mut self.arena) {
-            return Some(flow);
-        }
-        while let Some(queue) = self.turns.pop_front() {
-            let list = &mut self.asking[queue as usize];
-            if let Some(flow) = list.pop(&mut self.arena) {
-                if !list.is_empty() {
-                    self.turns.push_back(queue);
-                }
-                return Some(flow);
-            }
-        }
-        None
+    /// Whether a flow of that listener lacks a socket that is made beside it, and was not asked for.
+    pub fn lack_sockets(&self, listener: Ref) -> bool {
+        self.asking.do_lack(listener)
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -194,17 +177,16 @@ impl UdpFlows {
         let state = self.arena.get_mut(flow)?;
         Some(match &mut state.target {
             End::Open(target) => target.send_one(datagram),
-            End::Wanted | End::Asked => {
+            End::Wanted | End::Asked | End::Failed => {
                 let is_there = self.room.push(&mut state.waiting, state.way.queue, datagram);
                 Sent { dropped: u64::from(!is_there), ..Sent::default() }
             }
         })
     }
 
-    /// The next flow that lacks sockets: what they are to be. Those that are `wanted` are asked for then.
+    /// The next flow that lacks sockets: what they are to be. Those that are `wanted` must be asked for then.
     pub fn next_to_ask(&mut self) -> Option<(Ref, Sockets)> {
-        let is_urgent = self.has_urgent();
-        let flow = self.next_asking()?;
+        let flow = self.asking.next(&mut self.arena)?;
         let state = self.arena.get_mut(flow)?;
         let wanted = [Leg::Client, Leg::Target].map(|leg| {
             let end = state.end(leg);
@@ -216,9 +198,12 @@ impl UdpFlows {
         });
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
         let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
+        if wanted[0] {
+            self.asking.lacks_no_more(name.listener);
+        }
         let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
         let (side, destination) = (*side, goal.destination());
-        Some((flow, Sockets { side, name, place, destination, wanted, is_urgent }))
+        Some((flow, Sockets { side, name, place, destination, wanted }))
     }
 
     /// In which network one of its sockets is.
@@ -247,11 +232,12 @@ impl UdpFlows {
             Ok(fd) => *state.end(leg) = End::Open(Socket::new(fd)),
             Err(errno) if leg == Leg::Target && state.way.goal.turn(errno) => {
                 state.target = End::Wanted;
-                self.lacks_sockets(flow);
+                let queue = state.way.queue;
+                self.asking.push(&mut self.arena, flow, queue);
                 return None;
             }
             Err(_) => {
-                *state.end(leg) = End::Wanted;
+                *state.end(leg) = End::Failed;
                 return self.end(flow, Ending::Refused);
             }
         }
@@ -369,15 +355,18 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, urgent, ready, unanswered, answered, ports, room, .. } =
-            self;
+        let Self { arena, index, asking, ready, unanswered, answered, ports, room, .. } = self;
         let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
-        for list in [&mut asking[queue as usize], urgent, ready, unanswered, answered] {
+        asking.remove(arena, flow, queue);
+        for list in [ready, unanswered, answered] {
             list.remove(arena, flow);
         }
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
         ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
+        if matches!(state.client, End::Wanted) {
+            asking.lacks_no_more(name.listener);
+        }
         self.late += state.asked();
         let mut dropped = 0;
         while room.pop(&mut state.waiting, queue, |_| dropped += 1) {}
@@ -447,17 +436,17 @@ impl UdpFlows {
 
     /// Whether more may be asked for: what else the factories have to do does not wait behind a flood.
     pub const fn may_ask(&self) -> bool {
-        self.asked < UDP_ASKED || self.has_urgent()
+        self.asked < UDP_ASKED
     }
 
     /// Whether a flow lacks sockets that were not asked for.
     pub fn has_to_ask(&self) -> bool {
-        self.has_urgent() || !self.turns.is_empty()
+        !self.asking.is_empty()
     }
 
-    /// Whether one does whose listener has left.
+    /// Whether one does that comes before all others.
     pub const fn has_urgent(&self) -> bool {
-        !self.urgent.is_empty()
+        self.asking.has_urgent()
     }
 
     /// The earliest deadline.

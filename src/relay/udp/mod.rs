@@ -10,6 +10,7 @@
 //! that were received together go out in one call, and the kernel cuts them apart again (UDP_SEGMENT);
 //! those that the kernel has joined come in as one (UDP_GRO).
 
+mod asking;
 pub mod flow;
 pub mod flows;
 mod pump;

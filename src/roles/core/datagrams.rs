@@ -64,6 +64,8 @@ impl World {
 
     /// A batch of the last datagrams of a listener that leaves. New peers get only what room there is.
     pub(super) fn retire_datagrams(&mut self, source: &Source<'_>, listener: &OwnedFd) -> Retired {
+        // What was accepted goes on.
+        self.udp.hurry(source.slot, source.entry.stats.index);
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else {
             return Retired { taken: 0, over: true };
         };

@@ -14,7 +14,7 @@ const TO_V6: Answered = Answered { client: Family::V4, target: Family::V6 };
 const REFUSED: Errno = Errno(libc::ECONNREFUSED);
 
 fn flows() -> UdpFlows {
-    UdpFlows::new(4, 8, 2, PATIENCE)
+    UdpFlows::new(4, 8, (2, 8), PATIENCE)
 }
 
 fn name(peer: u16) -> Name {
@@ -107,16 +107,43 @@ fn rules_have_their_turns_to_be_asked_for_and_those_of_listeners_that_left_come_
     let second = flows.open(name(2), of(0), 0).expect("room");
     let other = flows.open(name(3), of(1), 0).expect("room");
     let last = flows.open_last(name(4), of(0), 0).expect("room");
-    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, it)| (flow, it.is_urgent));
+    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, _)| flow);
     assert!(flows.has_urgent());
-    assert_eq!(next(&mut flows), Some((last, true)));
+    assert_eq!(next(&mut flows), Some(last));
     assert!(!flows.has_urgent());
     for flow in [first, other, second] {
         assert!(flows.has_to_ask());
-        assert_eq!(next(&mut flows), Some((flow, false)));
+        assert_eq!(next(&mut flows), Some(flow));
     }
     assert_eq!(next(&mut flows), None);
     assert!(!flows.has_to_ask());
+}
+
+#[test]
+fn flows_of_a_listener_that_leaves_are_asked_for_before_others_and_counted_until_they_were() {
+    let mut flows = flows();
+    let of = |queue| Way { queue, ..automatic() };
+    let listener = name(1).listener;
+    let elsewhere = Name { listener: Ref { index: 5, tag: 0 }, ..name(9) };
+    let other = flows.open(elsewhere, of(1), 0).expect("room");
+    flows.hurry(listener, 0);
+    let [first, second] = [1, 2].map(|peer| flows.open(name(peer), of(0), 0).expect("room"));
+    assert!(flows.lack_sockets(listener) && !flows.has_urgent());
+    flows.hurry(listener, 0);
+    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, _)| flow);
+    assert_eq!((flows.has_urgent(), next(&mut flows)), (true, Some(first)));
+    assert!(flows.lack_sockets(listener));
+    // One that goes lacks nothing any more, and nothing of it is awaited.
+    flows.evict(second);
+    assert!(!flows.lack_sockets(listener) && !flows.has_urgent());
+    assert_eq!(next(&mut flows), Some(other));
+    assert!(!flows.lack_sockets(elsewhere.listener));
+    assert_eq!(flows.descriptors(), 4);
+    // What could not be had, and what is tried again, is counted once.
+    flows.made(first, Leg::Client, Err(REFUSED), 1);
+    flows.made(other, Leg::Target, Err(Errno(libc::ENETUNREACH)), 1);
+    assert!(!flows.lack_sockets(listener) && !flows.lack_sockets(elsewhere.listener));
+    assert_eq!(next(&mut flows), Some(other));
 }
 
 #[test]
