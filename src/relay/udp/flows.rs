@@ -1,11 +1,11 @@
 //! All UDP flows, and which of them wait for what.
 //!
 //! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
-//! those that may have something to read; and two by the time when something was moved last, those whose
-//! target has answered and those whose has not. Whatever happens to a flow comes back as a [`Report`].
+//! those that may have something to read; and by the time when something was moved last ([`super::idle`]). Whatever happens to a flow comes back as a [`Report`].
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
+use super::idle::Idle;
 use super::pump::{Moves, pump};
 use super::room::Room;
 use super::send::{Sent, Socket};
@@ -13,7 +13,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
-use crate::limits::{UDP_ASKED, UDP_QUIET_MS};
+use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
 use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
@@ -21,6 +21,9 @@ use crate::sys::Errno;
 use crate::sys::datagram::Batch;
 use crate::wire::{Protocol, Side};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The link of flows in the list of those that may have something to read.
+const READY: usize = 2;
 
 /// When flows that are silent are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +58,7 @@ pub struct UdpFlows {
     patience: UdpPatience,
     asking: Asking,
     ready: List,
-    unanswered: List,
-    answered: List,
+    idle: Idle,
     /// How many there are at each port of either side's listeners.
     ports: [Box<[u32]>; 2],
     /// Sockets that were asked for and have not come.
@@ -74,16 +76,14 @@ impl UdpFlows {
         (rules, listeners): (usize, usize),
         patience: UdpPatience,
     ) -> Self {
-        let [_, _, ready, unanswered, answered] = core::array::from_fn(List::new);
         Self {
             arena: Arena::new(capacity),
             index: Index::new(index),
             room: Room::new(rules),
             patience,
             asking: Asking::new(rules, listeners),
-            ready,
-            unanswered,
-            answered,
+            ready: List::new(READY),
+            idle: Idle::new(capacity, rules),
             ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
             asked: 0,
             late: 0,
@@ -140,7 +140,7 @@ impl UdpFlows {
         self.index.insert(&name, flow.index);
         self.ports[way.side as usize][usize::from(name.local.port())] += 1;
         self.asking.lacks(name.listener);
-        self.unanswered.push(&mut self.arena, flow);
+        self.idle.push(&mut self.arena, flow);
         Some(flow)
     }
 
@@ -203,6 +203,7 @@ impl UdpFlows {
         }
         let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
         let (side, destination) = (*side, goal.destination());
+        self.idle.look_at(&mut self.arena, flow);
         Some((flow, Sockets { side, name, place, destination, wanted }))
     }
 
@@ -234,6 +235,7 @@ impl UdpFlows {
                 state.target = End::Wanted;
                 let queue = state.way.queue;
                 self.asking.push(&mut self.arena, flow, queue);
+                self.idle.look_at(&mut self.arena, flow);
                 return None;
             }
             Err(_) => {
@@ -241,12 +243,16 @@ impl UdpFlows {
                 return self.end(flow, Ending::Refused);
             }
         }
-        let End::Open(target) = &mut state.target else { return None };
         let mut sent = Sent::default();
         let rule = state.way.queue;
+        let End::Open(target) = &mut state.target else {
+            self.idle.look_at(&mut self.arena, flow);
+            return None;
+        };
         while self.room.pop(&mut state.waiting, rule, |datagram| sent += target.send_one(datagram))
         {
         }
+        self.idle.look_at(&mut self.arena, flow);
         self.passed(flow, Leg::Client, sent, now_ms)
     }
 
@@ -322,16 +328,13 @@ impl UdpFlows {
         sent: Sent,
         now_ms: u64,
     ) -> Option<(Report, Option<Ending>)> {
-        let Self { arena, unanswered, answered, .. } = self;
+        let Self { arena, idle, .. } = self;
         let state = arena.get_mut(flow)?;
         let (has_answered, origin, goal) = (state.answered, state.way.origin, state.way.goal);
-        let is_first = has_answered && unanswered.holds(&state.links);
+        let is_first = has_answered && idle.is_unanswered(state);
         if is_first || sent.datagrams > 0 && state.moved_ms != now_ms {
             state.moved_ms = now_ms;
-            unanswered.remove(arena, flow);
-            answered.remove(arena, flow);
-            let list = if has_answered { answered } else { unanswered };
-            list.push(arena, flow);
+            idle.push(arena, flow);
         }
         let (moved, unreachable) = match from {
             Leg::Client => (Moved { to_target: sent.bytes, ..Moved::default() }, [0, sent.errors]),
@@ -355,12 +358,11 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, ready, unanswered, answered, ports, room, .. } = self;
+        let Self { arena, index, asking, ready, idle, ports, room, .. } = self;
         let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
         asking.remove(arena, flow, queue);
-        for list in [ready, unanswered, answered] {
-            list.remove(arena, flow);
-        }
+        ready.remove(arena, flow);
+        idle.remove(arena, flow);
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
         ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
@@ -412,25 +414,33 @@ impl UdpFlows {
         }
     }
 
-    /// Of the flows that have been silent longest, the first one whose origin `is` meant: of those
-    /// that were answered, or of the others. A bounded number is looked at.
-    pub fn longest_idle(
-        &self,
-        answered: bool,
-        looks: usize,
-        is: impl Fn(Ref) -> bool,
-    ) -> Option<Ref> {
-        let list = if answered { &self.answered } else { &self.unanswered };
-        let mut flows = list.iter(&self.arena).take(looks);
-        // One whose sockets are on their way would take their room until they have come.
-        let may_go = |state: &UdpFlow| state.asked() == 0 && is(state.way.origin);
-        flows.find(|&flow| self.arena.get(flow).is_some_and(may_go))
+    /// Of each rule that has flows which no target has answered and which may go, the one that has been silent
+    /// longest, and its origin: that of the rule with most of them comes first. A flow whose sockets are on their
+    /// way may not go: it would keep its room until they have come.
+    pub fn unanswered(&self) -> impl Iterator<Item = (Ref, Ref)> + '_ {
+        self.idle.unanswered(&self.arena).filter_map(|flow| self.with_origin(flow))
+    }
+
+    /// The same of the rule whose counters are at that place.
+    pub fn unanswered_of(&self, queue: u32) -> Option<(Ref, Ref)> {
+        self.with_origin(self.idle.unanswered_of(&self.arena, queue)?)
+    }
+
+    /// Of those that were answered, the one that has been silent longest and whose origin `is` of a rule, whose counters are
+    /// at that place. Those that have come to that rule since they began are found if they are among the oldest.
+    pub fn longest_idle(&self, queue: u32, is: impl Fn(Ref) -> bool) -> Option<Ref> {
+        let mut flows = self.idle.answered(&self.arena, queue, EVICTION_LOOKS);
+        flows.find(|&flow| self.with_origin(flow).is_some_and(|(_, origin)| is(origin)))
+    }
+
+    fn with_origin(&self, flow: Ref) -> Option<(Ref, Ref)> {
+        self.arena.get(flow).map(|state| (flow, state.way.origin))
     }
 
     /// Until when something may be going on: a while behind what was moved last.
     pub fn busy_until_ms(&self) -> Option<u64> {
-        let last = |list: &List| self.arena.get(list.last(&self.arena)?).map(|flow| flow.moved_ms);
-        let moved = [&self.unanswered, &self.answered].into_iter().filter_map(last).max()?;
+        let last = self.idle.last(&self.arena).into_iter().flatten();
+        let moved = last.filter_map(|flow| Some(self.arena.get(flow)?.moved_ms)).max()?;
         Some(moved.saturating_add(UDP_QUIET_MS))
     }
 
@@ -451,28 +461,28 @@ impl UdpFlows {
 
     /// The earliest deadline.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let Self { unanswered, answered, patience, .. } = self;
-        let until = |list: &List, time_ms: u64| {
-            let first = self.arena.get(list.first(&self.arena)?)?;
-            Some(first.moved_ms.saturating_add(time_ms))
-        };
-        let first = until(unanswered, patience.unanswered_ms);
-        first.into_iter().chain(until(answered, patience.answered_ms)).min()
+        self.deadlines().into_iter().flatten().map(|(_, at_ms)| at_ms).min()
+    }
+
+    /// The flows that are given up first if they stay silent, and when: one that was not answered, and one that was.
+    fn deadlines(&self) -> [Option<(Ref, u64)>; 2] {
+        let UdpPatience { unanswered_ms, answered_ms } = self.patience;
+        let [unanswered, answered] = self.idle.first(&self.arena);
+        [(unanswered, unanswered_ms), (answered, answered_ms)].map(|(first, patience_ms)| {
+            let first = first?;
+            Some((first, self.arena.get(first)?.moved_ms.saturating_add(patience_ms)))
+        })
     }
 
     /// Ends one flow whose deadline has passed, if there is one.
     pub fn expire(&mut self, now_ms: u64) -> Option<Report> {
-        let UdpPatience { unanswered_ms, answered_ms } = self.patience;
-        let due = |list: &List, time_ms: u64| {
-            let first = list.first(&self.arena)?;
-            let state = self.arena.get(first)?;
-            (state.moved_ms.saturating_add(time_ms) <= now_ms).then_some(first)
-        };
-        if let Some(flow) = due(&self.unanswered, unanswered_ms) {
-            return self.end(flow, Ending::TimedOut);
+        let due = |first: Option<(Ref, u64)>| first.filter(|&(_, at_ms)| at_ms <= now_ms);
+        let [unanswered, answered] = self.deadlines().map(due);
+        match (unanswered, answered) {
+            (Some((flow, _)), _) => self.end(flow, Ending::TimedOut),
+            (None, Some((flow, _))) => self.end(flow, Ending::Finished),
+            (None, None) => None,
         }
-        let flow = due(&self.answered, answered_ms)?;
-        self.end(flow, Ending::Finished)
     }
 }
 

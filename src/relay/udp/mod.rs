@@ -13,7 +13,9 @@
 mod asking;
 pub mod flow;
 pub mod flows;
+mod idle;
 mod pump;
+mod ranks;
 mod room;
 mod send;
 
