@@ -44,7 +44,7 @@ fn free_port_of_tcp_and_udp_is_the_same_one() {
         failed(run.pesto(&["add", "-p", &format!("127.0.0.1:{taken}:53/tcp,udp")]));
     assert_eq!(status, 3);
     let cannot = format!("cannot listen on 127.0.0.1:{taken}/udp: Address already in use");
-    assert!(said.contains(&cannot) && said.contains("ss -ulnp"), "{said}");
+    assert!(said.contains(&cannot) && said.contains("ss -uanp"), "{said}");
 }
 
 /// Sends back what comes to UDP port 53; for `dial`, what comes from TCP port 5432 in there.
