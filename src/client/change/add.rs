@@ -2,7 +2,7 @@
 
 use super::draft::{Deed, Draft, Verb};
 use crate::client::error::Error;
-use crate::client::instance::{advised, quoted};
+use crate::client::instance::advised;
 use crate::client::label;
 use crate::client::spec::{self, Spec};
 use crate::client::split::cut;
@@ -112,13 +112,6 @@ impl Draft<'_> {
             "cannot listen on one interface only; name an address of it instead"
         } else if rule.transparent && !has(Features::TRANSPARENT) {
             "cannot show a target the client's own address; leave transparent out"
-        } else if let Some(place) = self.reach.lacks(rule) {
-            return Err(Error::refused(format!(
-                "{words}: this daemon may not lead the container to {place}: that must be allowed \
-                 when it is started; start it again with -r, or with --allow-reverse {} \
-                 (pesto run, pesto attach)",
-                quoted(&place)
-            )));
         } else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::table::listening::{Cursor, Heard, Question};
 use crate::table::{Listeners, transaction::Phase};
+use crate::wire::Interface;
 
 fn conditional(id: u32, address: &str, ports: Ports) -> Rule {
     Rule { if_listening: true, ..rule(id, address, ports) }
@@ -383,4 +384,26 @@ fn commit_new_of_many(table: &mut Table<Socket>, kernel: &mut Kernel, rules: &[R
     assert_eq!(next_step(table, kernel), Step::Wait);
     table.inquired(table.generation());
     assert!(matches!(next_step(table, kernel), Step::Committed(_)));
+}
+
+#[test]
+fn paused_listener_is_held_to_its_interface_as_one_that_listens() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let interface = Interface::new(b"eth0");
+    let rule = Rule { interface, ..conditional(1, "127.0.0.1", range(8000, 8000)) };
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    assert_eq!((table.listeners(), table.has_held()), (listeners(0, 1), true));
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!((table.listeners(), table.has_held()), (listeners(1, 0), true));
+    // Its interface has gone.
+    let slot = table.next_slot(0).expect("a slot");
+    table.fail(slot, Errno(libc::ENODEV));
+    table.recount();
+    assert!(!table.has_held());
+    // It is back, and paused until the next question.
+    table.retry(1);
+    let Step::Ask(request) = next_step(&mut table, &mut kernel) else { panic!("a bind") };
+    kernel.carry_out(request, &mut table);
+    table.recount();
+    assert_eq!((table.listeners(), table.has_held()), (listeners(0, 1), true));
 }
