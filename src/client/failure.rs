@@ -27,6 +27,8 @@ pub const IS_KEPT: &str = "nothing to change: this is forwarded as failed, and t
                            until it can be had";
 
 const NO_DEVICE: &str = "; there is no such interface, `ip link` lists those that are";
+const NO_DEVICE_INSIDE: &str =
+    "; the container has no such interface, `ip link` in there lists those that it has";
 
 /// What the user calls a rule, and the rule itself.
 #[derive(Clone, Debug)]
@@ -44,6 +46,13 @@ impl Called {
 
     fn protocol(&self) -> Protocol {
         self.rule.map_or(Protocol::Tcp, |rule| rule.protocol)
+    }
+
+    fn no_device(&self) -> &'static str {
+        match self.side() {
+            Side::Inbound => NO_DEVICE,
+            Side::Reverse => NO_DEVICE_INSIDE,
+        }
     }
 
     const fn forbidden(&self) -> &'static str {
@@ -204,7 +213,7 @@ fn line(called: &Called, failure: &Failure, (holders, peers): (&Holders, &Peers)
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
         let mend = match errno.0 {
             libc::EPERM => called.forbidden(),
-            libc::ENODEV => NO_DEVICE,
+            libc::ENODEV => called.no_device(),
             _ => "",
         };
         return format!("{words}: no free port at {address}: {errno}{mend}");
@@ -264,7 +273,7 @@ fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
              choose a higher one"
                 .to_owned()
         }
-        libc::ENODEV => NO_DEVICE.to_owned(),
+        libc::ENODEV => called.no_device().to_owned(),
         libc::EADDRNOTAVAIL => {
             "; no interface of this host has that address, `ip address` lists those that do"
                 .to_owned()

@@ -246,7 +246,8 @@ fn reverse_spec_is_the_same_with_the_sides_exchanged() {
 #[test]
 fn error_of_a_reverse_spec_has_the_sides_exchanged() {
     for (words, cause, mend) in [
-        ("5432", "which port of the container", "5432:5432 for the same one, or :5432"),
+        ("5432", "which port of the container", "5432:5432 for the same one, or :5432 for"),
+        ("53/udp,dev=lo", "which port", "53:53/udp,dev=lo for the same one, or :53/udp,dev=lo for"),
         ("5432:", "the host's port is missing", "CONTAINERPORT:HOSTPORT"),
         ("0:80", "0 is no port; for a free one leave it out: :80", ""),
         ("*:0:80", "0 is no port; for a free one leave it out: *::80", ""),
