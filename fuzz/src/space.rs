@@ -5,7 +5,7 @@ use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::sys::Errno;
 use pesto::table::{Effects, Entry, Key, Retired, Stats};
-use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode};
+use pesto::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -246,6 +246,10 @@ impl Facts for Space {
             no_local_port: 0,
             sent_singly: 0,
         }
+    }
+
+    fn may_reach(&self, _: &Rule) -> bool {
+        true
     }
 
     fn totals(&self) -> Stats {

@@ -14,6 +14,7 @@ mod key;
 mod listening;
 mod origins;
 mod plan;
+mod ports;
 mod prepare;
 mod retry;
 mod rules;

@@ -63,6 +63,7 @@ fn every_answer_is_what_a_plain_reference_says() {
         "Commit Ok",
         "Commit answered later",
         "Doubted",
+        "Insert Forbidden",
         "Insert IdTaken",
         "Insert Invalid",
         "Insert Unsupported",

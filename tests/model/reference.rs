@@ -3,7 +3,7 @@
 use crate::clients::{Clients, Gate};
 use crate::conditional::{Committing, is_conditional};
 use crate::spot::{Held, Spot, nested, overlap, spots, wanted};
-use crate::world::{LISTENERS, RULES};
+use crate::world::{LISTENERS, RULES, may_reach};
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
 use pesto::wire::{
@@ -276,18 +276,19 @@ impl Reference {
     fn insert(&mut self, rule: &Rule, replace: bool) -> Fate {
         // A wrong rule is told of where a right one could have come, and nowhere else.
         let past_the_end = rule.target.first_port.above(rule.ports.width().get() - 1).is_none();
+        // Whether the daemon can do what it says is looked at anywhere.
+        let impossible = match rule {
+            _ if past_the_end => None,
+            _ if rule.transparent => Some(Refusal::Unsupported),
+            _ if !may_reach(rule) => Some(Refusal::Forbidden),
+            _ => None,
+        };
         let Some(rules) = self.editable() else {
-            // Nor is it looked at whether the daemon can do what it says.
-            let unsupported = rule.transparent && !past_the_end;
-            return if unsupported {
-                self.refused(Refusal::Unsupported)
-            } else {
-                Fate::Close(Broken::Order)
-            };
+            return impossible.map_or(Fate::Close(Broken::Order), |refusal| self.refused(refusal));
         };
         let refusal = match (rules.contains_key(&rule.id), replace) {
             _ if past_the_end => return Fate::Answer(Answer::Invalid(Field::TargetPort)),
-            _ if rule.transparent => Refusal::Unsupported,
+            _ if let Some(refusal) = impossible => refusal,
             (true, false) => Refusal::IdTaken,
             (false, true) => Refusal::NotFound,
             (false, false) if rules.len() == RULES => Refusal::TableFull,

@@ -1,12 +1,13 @@
 //! What is outside of control and table: ports, and facts that a test can know again.
 
+use crate::acts::FIRST_PORT;
 use crate::spot::Spot;
 use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
 use pesto::table::{Effects, Entry, Key, Question, Request, Retired, Stats};
-use pesto::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode, Side};
+use pesto::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode, Side};
 use std::collections::BTreeMap;
 
 /// Room for so many rules, and one more id than that is asked for.
@@ -105,6 +106,12 @@ pub fn status() -> DaemonStatus {
     }
 }
 
+/// Whether a rule may lead where it does: those of the container not past a port.
+pub fn may_reach(rule: &Rule) -> bool {
+    let last = rule.target.first_port.above(rule.ports.width().get() - 1).expect("in range");
+    rule.side == Side::Inbound || last.get() < FIRST_PORT + 6
+}
+
 impl<P> Facts for World<P> {
     fn hello(&self) -> Hello {
         hello()
@@ -112,6 +119,10 @@ impl<P> Facts for World<P> {
 
     fn status(&self) -> DaemonStatus {
         status()
+    }
+
+    fn may_reach(&self, rule: &Rule) -> bool {
+        may_reach(rule)
     }
 
     fn totals(&self) -> Stats {
