@@ -1,13 +1,14 @@
 //! What must be true after each act, and in the end.
 
-use crate::acts::{Act, Who};
+use crate::acts::{Act, FIRST_PORT, Who, port};
 use crate::asked::Purpose;
 use crate::daemon::Daemon;
 use crate::spot::{Link, Spot, no_place};
 use crate::world::{LISTENERS, Ports};
+use pesto::arena::Ref;
 use pesto::limits::QUESTIONS;
-use pesto::table::socket_address;
-use pesto::wire::{Base, Request, Rule, Side, Which};
+use pesto::table::{Question, socket_address};
+use pesto::wire::{Base, Protocol, Request, Rule, Side, TargetAddress, Which};
 use std::collections::BTreeMap;
 
 impl<P: Ports> Daemon<P> {
@@ -95,9 +96,15 @@ impl<P: Ports> Daemon<P> {
             }
         }
         assert!(self.lacking().is_empty(), "{:?} did not come back", self.lacking());
-        if self.reference.stopping {
-            return assert_eq!(self.world.ports.open(), 0);
+        if !self.reference.stopping {
+            self.commit_nothing();
         }
+        assert_eq!(self.world.ports.open(), 0);
+        let nobody: Vec<_> = everywhere().iter().map(|_| 0).collect();
+        assert_eq!(self.world.ports.listens(&everywhere()), nobody, "somebody has a copy");
+    }
+
+    fn commit_nothing(&mut self) {
         self.act(Act::Connect);
         let end = [
             Request::Begin { base: Base::Empty, expect: Some(self.reference.generation) },
@@ -107,6 +114,23 @@ impl<P: Ports> Daemon<P> {
         for request in end {
             self.act(Act::Send(Who::Owner, request));
         }
-        assert_eq!((self.table.len(Which::Active), self.world.ports.open()), (0, 0));
+        assert_eq!(self.table.len(Which::Active), 0);
     }
+}
+
+/// Questions about all ports that rules may have in either network.
+fn everywhere() -> Vec<Question> {
+    let kinds =
+        Side::ALL.iter().flat_map(|side| Protocol::ALL.iter().map(move |kind| (*side, *kind)));
+    let question = |(side, protocol)| Question {
+        rule: Ref { index: 0, tag: 0 },
+        side,
+        protocol,
+        target: TargetAddress::Automatic,
+        first_target: port(FIRST_PORT),
+        first: port(FIRST_PORT),
+        count: 12,
+        own: 0,
+    };
+    kinds.map(question).collect()
 }
