@@ -6,13 +6,11 @@ use pesto::sys::namespace;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// The kernel's ephemeral ports are those that the rules want: the factory's picks are in their way.
 pub const EPHEMERAL: &str = "31001 31012";
-
-/// The name of an interface that nobody wants now.
-const ASIDE: &str = "aside0";
 
 fn open(path: &str) -> OwnedFd {
     File::open(path).expect("/proc").into()
@@ -54,25 +52,72 @@ pub fn inside<T>(network: Network, work: impl FnOnce() -> T) -> T {
     done
 }
 
-fn ip(network: Network, words: &str) -> bool {
+fn ip(network: Network, words: &str) {
     let ip = || Command::new("ip").args(words.split(' ')).output().expect("ip");
-    inside(network, ip).status.success()
+    let done = inside(network, ip);
+    assert!(done.status.success(), "{words}: {done:?}");
 }
 
-/// The passing interface comes to a network: one that was put aside, or a new one.
-pub fn bring_link(network: Network) {
-    let name = Link::Passing.name();
-    let is_there = ip(network, &format!("link set {ASIDE} name {name}"))
-        || ip(network, &format!("link add {name} type veth peer name far0"));
-    assert!(is_there, "no interface in {network:?}");
+/// Interfaces that nobody is held to, by their numbers: to make one takes its time, to name it does not.
+static SPARE: Mutex<Vec<(Network, u32)>> = Mutex::new(Vec::new());
+
+/// The passing interface of a network: another one each time that it comes.
+#[derive(Debug)]
+pub struct Passing {
+    network: Network,
+    present: Option<u32>,
+    /// Those that have gone, and that sockets may be held to.
+    gone: Vec<u32>,
 }
 
-/// It goes, for ever.
-pub fn end_link(network: Network) {
-    assert!(ip(network, &format!("link del {}", Link::Passing.name())));
+impl Passing {
+    pub const fn new(network: Network) -> Self {
+        Self { network, present: None, gone: Vec::new() }
+    }
+
+    pub const fn is_there(&self) -> bool {
+        self.present.is_some()
+    }
+
+    pub fn come(&mut self) {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = Link::Passing.name();
+        let spare = {
+            let mut all = SPARE.lock().expect("nobody has failed");
+            let at = all.iter().position(|(network, _)| *network == self.network);
+            at.map(|at| all.swap_remove(at).1)
+        };
+        let number = spare.unwrap_or_else(|| MADE.fetch_add(1, Ordering::Relaxed));
+        ip(
+            self.network,
+            &match spare {
+                Some(_) => format!("link set aside{number} name {name}"),
+                None => format!("link add {name} type veth peer name far{number}"),
+            },
+        );
+        self.present = Some(number);
+    }
+
+    /// Most often it goes by another name, which is all the same to who is held to it.
+    pub fn go(&mut self) {
+        let number = self.present.take().expect("an interface");
+        let name = Link::Passing.name();
+        if number.is_multiple_of(4) {
+            return ip(self.network, &format!("link del {name}"));
+        }
+        ip(self.network, &format!("link set {name} name aside{number}"));
+        self.gone.push(number);
+    }
 }
 
-/// It goes, and may come back once nobody is held to it any more: to make a new one takes its time.
-pub fn put_link_aside(network: Network) {
-    assert!(ip(network, &format!("link set {} name {ASIDE}", Link::Passing.name())));
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Some(number) = self.present.take() {
+            let name = Link::Passing.name();
+            ip(self.network, &format!("link set {name} name aside{number}"));
+            self.gone.push(number);
+        }
+        let gone = self.gone.drain(..).map(|number| (self.network, number));
+        SPARE.lock().expect("nobody has failed").extend(gone);
+    }
 }

@@ -1,6 +1,6 @@
 //! The kernel's ports, by the real factory in a thread of this process, which has a network of its own.
 
-use crate::networks::{bring_link, end_link, enter, inside, put_link_aside};
+use crate::networks::{Passing, enter, inside};
 use crate::spot::Spot;
 use crate::world::{LISTENERS, Made, Ports};
 use pesto::arena::Ref;
@@ -17,7 +17,7 @@ use pesto::sys::unix::{self, Blocking};
 use pesto::sys::{self, Errno, datagram, fd, namespace, socket};
 use pesto::table::{Key, Question, Request, socket_address};
 use pesto::wire::{Protocol, Side};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::thread::JoinHandle;
@@ -118,8 +118,8 @@ pub struct Real {
     /// By their inodes, what sockets of ours were made for.
     made: BTreeMap<u64, Spot>,
     ears: BTreeMap<u64, Ear>,
-    /// The passing interface is where listeners of these sides are.
-    links: BTreeSet<Side>,
+    /// The passing interfaces of host and container.
+    passing: [Passing; 2],
     epoll: Epoll,
     /// Descriptors of this process that are none of the table's, without the foreign ones.
     others: usize,
@@ -136,7 +136,7 @@ impl Real {
             foreign: BTreeMap::new(),
             made: BTreeMap::new(),
             ears: BTreeMap::new(),
-            links: BTreeSet::new(),
+            passing: Network::ALL.map(Passing::new),
             epoll: Epoll::new().expect("epoll"),
             others: 0,
         };
@@ -163,14 +163,6 @@ impl Real {
             }
         }
         outcomes.into_iter().map(|outcome| outcome.expect("one each")).collect()
-    }
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        for side in std::mem::take(&mut self.links) {
-            put_link_aside(Network::of_listeners(side));
-        }
     }
 }
 
@@ -312,13 +304,11 @@ impl Ports for Real {
     }
 
     fn pass(&mut self, side: Side) {
-        let network = Network::of_listeners(side);
-        if self.links.insert(side) {
-            bring_link(network);
-        } else {
-            self.links.remove(&side);
-            end_link(network);
-        }
+        let passing = match Network::of_listeners(side) {
+            Network::Host => &mut self.passing[0],
+            Network::Guest => &mut self.passing[1],
+        };
+        if passing.is_there() { passing.go() } else { passing.come() }
     }
 
     fn sockets(&self) -> BTreeMap<Spot, (u64, bool)> {
