@@ -130,7 +130,7 @@ fn everywhere() -> Vec<Question> {
         first_target: port(FIRST_PORT),
         first: port(FIRST_PORT),
         count: 12,
-        own: 0,
+        own: [0; 2],
     };
     kinds.map(question).collect()
 }

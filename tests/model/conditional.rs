@@ -3,7 +3,7 @@
 use crate::reference::Reference;
 use crate::spot::{Link, NO_DEVICE, Spot, spots, wanted};
 use pesto::table::{Question, socket_address};
-use pesto::wire::{Address, Plan, Ports, Protocol, Rule, Side};
+use pesto::wire::{Address, Plan, Ports, Protocol, Rule, Side, TargetAddress};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -45,7 +45,11 @@ impl Asked {
                 first_target: target.first_port.above(self.from).expect("in range"),
                 first: first.expect("in range"),
                 count: self.count,
-                own: self.own,
+                own: match target.address {
+                    // Were its network to have another address.
+                    TargetAddress::Automatic => [question.own[0], self.own],
+                    _ => [self.own; 2],
+                },
             }
             && question.first_target.get() == first_target
     }
@@ -150,11 +154,16 @@ impl Reference {
             Protocol::Udp => self.had(),
         };
         let there: Vec<_> = there.into_iter().filter(|spot| spot.side != asked.rule.side).collect();
-        // Either family will do for a target that is not named: so does any address.
+        // Either family will do for a target that is not named, and any address of a loopback: there is no other one.
         let takes = |step: u16, spot: &Spot| {
             let port = asked.target(step);
             match asked.rule.target.address.address() {
-                None => spot.protocol == asked.rule.protocol && spot.address.port() == port,
+                None => {
+                    let ip = spot.address.ip();
+                    spot.protocol == asked.rule.protocol
+                        && spot.address.port() == port
+                        && (ip.is_unspecified() || ip.is_loopback())
+                }
                 Some(_) => asked.is_taken_by(step, spot),
             }
         };

@@ -5,8 +5,10 @@ use crate::daemon::Daemon;
 use crate::spot::Spot;
 use crate::world::Ports;
 use pesto::arena::Ref;
+use pesto::factory::message::Found;
 use pesto::limits::QUESTIONS;
 use pesto::table::{Cursor, Heard, Question};
+use pesto::wire::TargetAddress;
 use std::collections::VecDeque;
 
 /// As the core's, and what the reference thinks of each.
@@ -100,7 +102,9 @@ impl<P: Ports> Daemon<P> {
         let told = self.world.ports.listens(&questions);
         for ((question, asked), told) in batch.into_iter().zip(told) {
             assert_eq!(told, self.reference.told(&asked), "{question:?}");
-            self.inquiry.heard.push_back((Heard::new(question, told), asked, told));
+            let loopback = question.target == TargetAddress::Automatic;
+            let found = Found { ports: told, loopback };
+            self.inquiry.heard.push_back((Heard::new(question, found), asked, told));
         }
     }
 

@@ -7,7 +7,7 @@ use pesto::arena::Ref;
 use pesto::factory::channel::{Channel, Product};
 use pesto::factory::kept::Kept;
 use pesto::factory::listening::Listening;
-use pesto::factory::message::{Destination, Family, Place, Request as Order, Work};
+use pesto::factory::message::{Destination, Family, Found, Place, Request as Order, Work};
 use pesto::factory::network::Network;
 use pesto::factory::policy::Policy;
 use pesto::factory::server;
@@ -16,7 +16,7 @@ use pesto::sys::epoll::Epoll;
 use pesto::sys::unix::{self, Blocking};
 use pesto::sys::{self, Errno, datagram, fd, namespace, socket};
 use pesto::table::{Key, Question, Request, socket_address};
-use pesto::wire::{Protocol, Side};
+use pesto::wire::{Protocol, Side, TargetAddress};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -262,11 +262,14 @@ impl Ports for Real {
             (Network::of_targets(question.side), Order { token: 0, work })
         };
         let outcomes = self.carry_out_all(&questions.iter().map(order).collect::<Vec<_>>());
-        let told = |outcome| match outcome {
-            Ok(Product::Listening(ports)) => ports,
+        let told = |(outcome, question): (_, &Question)| match outcome {
+            Ok(Product::Listening(Found { ports, loopback })) => {
+                assert_eq!(loopback, question.target == TargetAddress::Automatic);
+                ports
+            }
             other => panic!("{other:?}"),
         };
-        outcomes.into_iter().map(told).collect()
+        outcomes.into_iter().zip(questions).map(told).collect()
     }
 
     /// As rudely as it can be: with SO_REUSEADDR.
