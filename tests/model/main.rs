@@ -123,7 +123,7 @@ exec {wrapper} "$0" "$@""#
 fn every_answer_is_what_a_plain_reference_says_with_the_real_factory() {
     let name = "every_answer_is_what_a_plain_reference_says_with_the_real_factory";
     in_network(name, "", || {
-        let seen = run(150, || Real::new(Shortages::No));
+        let seen = run(200, || Real::new(Shortages::No));
         let wanted = [
             "Commit Failed",
             "Commit Ok",
@@ -152,7 +152,7 @@ const SHORTAGES: &str = "strace -f -qq --seccomp-bpf -o /dev/null -e trace=socke
 fn every_answer_is_true_while_the_system_is_short_of_everything() {
     let name = "every_answer_is_true_while_the_system_is_short_of_everything";
     in_network(name, SHORTAGES, || {
-        let seen = run(60, || Real::new(Shortages::NowAndThen));
+        let seen = run(90, || Real::new(Shortages::NowAndThen));
         let wanted = [
             "Commit Failed",
             "Commit Ok",
