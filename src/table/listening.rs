@@ -248,7 +248,8 @@ impl<D> Table<D> {
     }
 
     /// Which of the `wanted` ports of a question the daemon itself listens on, for rules of the other side: who
-    /// listens there would only lead back here. Of UDP a paused listener is as much there as any.
+    /// listens there would only lead back here. Of UDP what is bound is there, whether it listens, is paused, or is only
+    /// prepared.
     fn own(&self, question: &Question, wanted: u32, loopback: bool) -> u32 {
         let Question { protocol, .. } = *question;
         let side = match question.side {
@@ -258,7 +259,7 @@ impl<D> Table<D> {
         let is_own = |port| {
             self.slots.at(side, protocol, port).any(|slot| match protocol {
                 Protocol::Tcp => slot.is_open() && takes(&slot.key, question, loopback),
-                Protocol::Udp => slot.is_held() && takes(&slot.key, question, loopback),
+                Protocol::Udp => slot.is_there() && takes(&slot.key, question, loopback),
             })
         };
         let steps = (0..question.count).filter(|step| wanted >> step & 1 == 1);

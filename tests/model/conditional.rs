@@ -147,11 +147,11 @@ impl Reference {
         Some(self.asked(rule, spot.address.port() - range.first().get(), 1))
     }
 
-    /// At which of the ports that are asked about the daemon itself listens. A paused UDP socket is there as any.
+    /// At which of the ports that are asked about the daemon itself listens. Of UDP all that is bound is there.
     fn own(&self, asked: &Asked) -> u32 {
         let there = match asked.rule.protocol {
             Protocol::Tcp => self.listening(),
-            Protocol::Udp => self.had(),
+            Protocol::Udp => self.had().into_iter().chain(self.bound_for_shadow()).collect(),
         };
         let there: Vec<_> = there.into_iter().filter(|spot| spot.side != asked.rule.side).collect();
         // Either family will do for a target that is not named, and any address of a loopback: there is no other one.

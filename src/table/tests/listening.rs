@@ -295,6 +295,22 @@ fn own_ports_are_those_of_sockets_that_are_there_and_of_one_protocol() {
 }
 
 #[test]
+fn udp_socket_that_is_only_prepared_is_no_server() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let udp = |rule| Rule { protocol: Protocol::Udp, ..rule };
+    let target = Target { address: TargetAddress::Automatic, first_port: port(80) };
+    let rule = Rule { target, ..udp(conditional(1, "127.0.0.1", range(80, 80))) };
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    table.begin(Base::Copy, None).expect("no transaction");
+    let reverse = Rule { side: Side::Reverse, ..udp(super::rule(2, "127.0.0.2", range(80, 80))) };
+    table.insert(reverse, false).expect("room");
+    prepare(&mut table, &mut kernel);
+    // To the kernel it is there.
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!(table.listeners(), listeners(0, 1));
+}
+
+#[test]
 fn own_port_at_an_address_that_a_rule_does_not_lead_to_is_nothing_to_it() {
     for (bind, open) in [("::", 1), ("127.0.0.3", 1), ("0.0.0.0", 0), ("127.0.0.1", 0)] {
         let (mut table, mut kernel) = (table(), Kernel::default());
