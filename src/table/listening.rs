@@ -234,9 +234,13 @@ impl<D> Table<D> {
 
     /// Counts what has become of a listener, for its rule and in all.
     fn count(&mut self, at: Ref, change: impl Fn(&mut Listeners)) {
+        let before = self.listeners.open;
         change(&mut self.listeners);
-        let rule = self.slots.get(at).and_then(|slot| slot.active);
-        if let Some(entry) = rule.and_then(|at| self.rules.get_mut(at)) {
+        let Some(slot) = self.slots.get(at) else { return };
+        if slot.key.interface.is_some() {
+            self.held = (self.held + self.listeners.open).saturating_sub(before);
+        }
+        if let Some(entry) = slot.active.and_then(|at| self.rules.get_mut(at)) {
             change(&mut entry.listeners);
         }
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::table::listening::{Cursor, Heard, Question};
 use crate::table::{Listeners, transaction::Phase};
+use crate::wire::Interface;
 
 fn conditional(id: u32, address: &str, ports: Ports) -> Rule {
     Rule { if_listening: true, ..rule(id, address, ports) }
@@ -73,6 +74,19 @@ fn new_listener_is_paused_until_it_was_heard_that_somebody_listens() {
     table.recount();
     assert_eq!(table.listeners(), listeners(1, 2));
     assert_eq!(kernel.open(), 3);
+}
+
+#[test]
+fn listener_of_an_interface_is_known_as_one_while_it_listens() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let rule = conditional(1, "127.0.0.1", range(8000, 8001));
+    let rule = Rule { interface: Interface::new(b"lo"), ..rule };
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    assert!(!table.has_held());
+    for (ports, has_held) in [(0b01, true), (0b10, true), (0, true), (0, false)] {
+        hear(&mut table, &mut kernel, ports);
+        assert_eq!(table.has_held(), has_held, "{ports:b}");
+    }
 }
 
 #[test]
