@@ -122,7 +122,7 @@ pub struct Space {
     pub retired: Vec<Spot>,
     /// listen(2) has failed a commit since this was last taken.
     pub refused: bool,
-    /// So many connections wait to be accepted, wherever that is asked for next.
+    /// So many peers wait to be accepted, wherever that is asked for next.
     pub backlog: usize,
     /// What was accepted and has not ended.
     pub flows: Vec<Flow>,
@@ -280,7 +280,7 @@ impl Effects<Socket> for Space {
     fn retire(&mut self, slot: Ref, key: Key, socket: &Socket, _: &Entry, origin: Ref) -> Retired {
         assert!(matches!(self.may, May::Commit | May::Follow), "a listener goes of itself");
         let is_udp = key.protocol == Protocol::Udp;
-        let brought = if is_udp { 0 } else { SOCKETS.min(self.backlog) };
+        let brought = SOCKETS.min(self.backlog);
         let over = brought < SOCKETS;
         let goes = self.may == May::Commit;
         self.change(socket, |held| {

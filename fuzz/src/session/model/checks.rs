@@ -78,6 +78,7 @@ impl Model {
         }
         if is_settled && !self.is_stopping() {
             assert_eq!(table.has_held(), self.has_held());
+            assert_eq!(table.failures(Which::Active).total(), table.listeners().failed);
             for &id in self.active.keys() {
                 let listeners = table.entry(id).expect("its rule").listeners;
                 assert_eq!((listeners.open, listeners.paused), self.counts(Some(id)), "{id:?}");
