@@ -17,7 +17,8 @@ pub const LANDLOCK_PORTS: usize = 1000;
 /// its flows' origin), and 4 KiB of kernel memory for each that is open.
 pub const MAX_LISTENERS: usize = 131_072;
 
-/// Places of the index of listeners: at most half of them are in use. × 4 bytes = 1 MiB.
+/// Places of the index of listeners: at most half of them are in use. × 4 bytes = 1 MiB. The lists of each port's
+/// take 2 MiB more, touched as ports are used.
 pub const LISTENER_INDEX: usize = 2 * MAX_LISTENERS;
 
 /// Failed binds of a table that are told one by one; of the others only how many there are.

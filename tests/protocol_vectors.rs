@@ -253,6 +253,7 @@ fn answers() -> Vec<(&'static str, u32, Option<Opcode>, Answer)> {
         ("insert_table_full", 8, Opcode::Insert, refused(Refusal::TableFull, 7, 4096)),
         ("insert_not_found", 9, Opcode::Insert, refused(Refusal::NotFound, 7, 3)),
         ("insert_unsupported", 9, Opcode::Insert, refused(Refusal::Unsupported, 7, 3)),
+        ("insert_forbidden", 9, Opcode::Insert, refused(Refusal::Forbidden, 7, 3)),
         ("delete_ok", 11, Opcode::Delete, done(7, 1)),
         ("delete_not_found", 11, Opcode::Delete, refused(Refusal::NotFound, 7, 1)),
         ("prepare_ok", 14, Opcode::Prepare, plan(7, [18, 20, 1, 0], Outcome::Done)),

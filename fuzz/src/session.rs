@@ -26,7 +26,7 @@ mod inquirer;
 mod model;
 
 use super::bytes::Bytes;
-use super::space::{FLOWS, May, Socket, Space, Spot};
+use super::space::{FLOWS, May, Seen, Socket, Space, Spot};
 use super::{frame, with_good_header};
 use inquirer::Inquirer;
 use model::{Expected, Model, Stage};
@@ -168,14 +168,16 @@ impl Daemon {
             0 => self.space.stage_error ^= true,
             1 => self.space.listen_error ^= true,
             _ => {
-                let all: Vec<_> = self.space.listening().into_iter().collect();
-                let Some(&(_, slot)) = all.get(usize::from(what >> 2) % all.len().max(1)) else {
+                let all: Vec<_> = self.space.seen().into_values().collect();
+                let Some(&Seen { slot, listens, .. }) =
+                    all.get(usize::from(what >> 2) % all.len().max(1))
+                else {
                     return;
                 };
                 // Those that are about to leave it does not know.
-                if self.table.listener(slot).is_some() {
+                if self.table.listener(slot).or_else(|| self.table.paused(slot)).is_some() {
                     self.table.fail(slot, Errno(libc::EINVAL));
-                    assert_eq!(self.space.take_cut_off().len(), 1);
+                    assert_eq!(self.space.take_cut_off().len(), usize::from(listens));
                     self.model.died(slot);
                     self.model.disturb();
                 }

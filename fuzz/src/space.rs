@@ -16,6 +16,8 @@ use std::rc::Rc;
 
 /// Flows that there may be.
 pub const FLOWS: usize = 96;
+/// The port to which no reverse rule may lead.
+pub const FORBIDDEN: u16 = 13;
 
 /// How far a socket has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

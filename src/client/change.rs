@@ -9,7 +9,6 @@ mod difference;
 mod draft;
 mod limit;
 mod lost;
-mod reach;
 mod refusal;
 mod remove;
 mod switch;
@@ -26,8 +25,7 @@ use super::session::Session;
 use crate::wire::{
     Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
-use reach::Reach;
-use refusal::{conflict, refused, unsupported};
+use refusal::{conflict, forbidden, refused, unsupported};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -111,7 +109,6 @@ pub fn make(
     let patience = Instant::now() + terms.patience;
     let mut picks = 0;
     let mut lost = Vec::new();
-    let reach = Reach::of(session);
     loop {
         let snapshot = session.snapshot()?;
         let generation = snapshot.generation;
@@ -119,7 +116,6 @@ pub fn make(
             return Err(moved(terms, generation));
         }
         let mut draft = Draft::new(hello, snapshot.rules);
-        draft.reach = reach.clone();
         edit(&mut draft)?;
         draft.give_up(&lost)?;
         let mut draft = draft.settle()?;
@@ -187,7 +183,6 @@ fn nothing_to_do(
 pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<Done, Error> {
     let snapshot = session.snapshot()?;
     let mut draft = Draft::new(hello, snapshot.rules);
-    draft.reach = Reach::of(session);
     edit(&mut draft)?;
     let draft = draft.settle()?;
     if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {
@@ -278,6 +273,9 @@ fn change(
             return Err(match (request, answer) {
                 (Request::Insert { rule, .. }, Answer::Refused(Refusal::Unsupported, _)) => {
                     unsupported(&words, rule)
+                }
+                (Request::Insert { rule, .. }, Answer::Refused(Refusal::Forbidden, _)) => {
+                    forbidden(&words, rule)
                 }
                 _ => refused(session, &words, answer),
             });

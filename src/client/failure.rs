@@ -232,6 +232,11 @@ fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
         libc::EMFILE | libc::ENFILE => {
             "; too many open files, raise the limit (ulimit -n) before the daemon starts".to_owned()
         }
+        libc::ETOOMANYREFS => {
+            "; programs of this user have more sockets on their way to each other than the \
+             daemon may open files (ulimit -n): raise that before it starts, or try again"
+                .to_owned()
+        }
         _ => String::new(),
     }
 }

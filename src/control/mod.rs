@@ -44,6 +44,8 @@ pub trait Facts {
     fn totals(&self) -> Stats;
     /// How many more descriptors listeners may take.
     fn free_descriptors(&self) -> usize;
+    /// Whether a rule may lead where it does.
+    fn may_reach(&self, rule: &Rule) -> bool;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -264,9 +266,13 @@ impl Control {
                 let deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
                 self.owner = Some(Owner { place, pending: None, deadline_ms });
             }
-            Request::Insert { rule, replace } if is_supported(&rule, world.hello().features) => {
-                table.insert(rule, replace)?;
+            Request::Insert { rule, .. } if !is_supported(&rule, world.hello().features) => {
+                return Ok(Some(refused(Refusal::Unsupported, table)));
             }
+            Request::Insert { rule, .. } if !world.may_reach(&rule) => {
+                return Ok(Some(refused(Refusal::Forbidden, table)));
+            }
+            Request::Insert { rule, replace } => table.insert(rule, replace)?,
             Request::Delete { id, flows } => table.delete(id, flows)?,
             Request::Prepare => {
                 table.prepare(world.free_descriptors())?;

@@ -5,7 +5,10 @@ use crate::arena::Ref;
 use crate::sys::Errno;
 use crate::table::tests::{Kernel, LISTENERS, Socket, accept, port, range, rule, table};
 use crate::table::{Entry, Key, Retired, Step};
-use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode};
+use crate::wire::{Base, Features, FlowsFate, Layers, RuleId, SandboxMode, Target};
+
+/// Where no rule may lead.
+const FORBIDDEN: u16 = 9;
 
 /// The kernel, and facts that a test can know again.
 #[derive(Default)]
@@ -32,6 +35,10 @@ impl Facts for World {
             minor: 2,
             patch: 3,
         }
+    }
+
+    fn may_reach(&self, rule: &Rule) -> bool {
+        rule.target.first_port.get() != FORBIDDEN
     }
 
     fn status(&self) -> DaemonStatus {
@@ -404,6 +411,24 @@ fn ninth_client_takes_the_place_of_the_silent_one_without_a_transaction() {
     daemon.now_ms += 1;
     assert_eq!(daemon.control.admit(daemon.now_ms), places[2]);
     daemon.done(owner, Request::Rollback);
+}
+
+#[test]
+fn rule_that_leads_where_none_may_is_forbidden_and_changes_nothing() {
+    let mut daemon = Daemon::new();
+    let place = daemon.connect();
+    daemon.done(place, BEGIN);
+    daemon.done(place, insert(1, 80));
+    let plain = rule(2, "127.0.0.1", range(81, 81));
+    let target = Target { first_port: port(FORBIDDEN), ..plain.target };
+    for (id, replace) in [(2, false), (1, true)] {
+        let rule = Rule { id: RuleId(id), target, ..plain };
+        let refusal = daemon.refusal(place, Request::Insert { rule, replace });
+        assert_eq!(refusal, Refusal::Forbidden);
+    }
+    assert_eq!(daemon.table.len(Which::Shadow), 1);
+    daemon.prepare(place);
+    assert!(matches!(daemon.ask(place, COMMIT), Seen::Answer(Answer::Plan(_))));
 }
 
 #[test]

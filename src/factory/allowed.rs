@@ -1,9 +1,11 @@
-//! `--allow-bind ADDRESS[/PREFIX][:PORT[-END]]`: what a host factory may ever bind.
+//! `--allow-bind` and `--allow-reverse ADDRESS[/PREFIX][:PORT[-END]]`: what a host factory may ever bind, and
+//! connect to.
 //!
 //! Written by people, read by the client, which names what is wrong, and once more by the daemon,
 //! before anything is sealed.
 
 use crate::limits::LANDLOCK_PORTS;
+use crate::wire::{Rule, TargetAddress};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 use std::str::FromStr;
@@ -154,9 +156,37 @@ pub fn allows(entries: &[Allowed], address: Option<SocketAddr>, port: u16) -> bo
         || each.iter().flatten().all(|one| entries.iter().any(|entry| entry.contains(one)))
 }
 
+/// Whether a reverse rule may lead where it does, from its first port to its last. Of the two addresses of an automatic
+/// target one suffices. An unspecified address is none to lead to.
+#[must_use]
+pub fn may_reach(entries: &[Allowed], rule: &Rule) -> bool {
+    let first = rule.target.first_port.get();
+    let last = first.saturating_add(rule.ports.width().get() - 1);
+    let all = |address: IpAddr| {
+        let address = address.to_canonical();
+        let mut next = Some(first);
+        while let Some(port) = next.filter(|port| *port <= last) {
+            let here = SocketAddr::new(address, port);
+            let entries = entries.iter().filter(|entry| entry.contains(&here));
+            let Some(up_to) = entries.map(|entry| entry.last_port).max() else { return false };
+            next = up_to.checked_add(1);
+        }
+        !address.is_unspecified()
+    };
+    match rule.target.address {
+        TargetAddress::V4(address) => all(address.into()),
+        TargetAddress::V6 { address, .. } => all(address.into()),
+        TargetAddress::Automatic => {
+            all(Ipv4Addr::LOCALHOST.into()) || all(Ipv6Addr::LOCALHOST.into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::tests::{port, range, rule};
+    use crate::wire::Target;
 
     fn allowed(words: &str) -> Allowed {
         words.parse().unwrap_or_else(|error| panic!("{words}: {error}"))
@@ -240,5 +270,64 @@ mod tests {
         let entries = [allowed("0.0.0.0")];
         assert!(!allows(&entries, None, 80), "IPv6 is not allowed");
         assert!(allows(&[entries[0], allowed("::")], None, 80));
+    }
+
+    #[test]
+    fn rule_may_lead_where_each_of_its_ports_is_allowed_at_one_address() {
+        let entries = [
+            "127.0.0.1:80-85",
+            "127.0.0.1:84-89",
+            "127.0.0.1:95",
+            "127.0.0.1:65535",
+            "[::1]:90",
+            "10.0.0.0/8",
+            "192.0.2.7:1-9",
+        ]
+        .map(allowed);
+        let may = |address: Option<&str>, ports: [u16; 2]| {
+            let address = address.map(|text| text.parse::<IpAddr>().expect(text));
+            let address = match address {
+                None => TargetAddress::Automatic,
+                Some(IpAddr::V4(address)) => TargetAddress::V4(address),
+                Some(IpAddr::V6(address)) => TargetAddress::V6 { address, scope: 0 },
+            };
+            let [first, last] = ports;
+            let rule = rule(1, "127.0.0.1", range(1, last - first + 1));
+            may_reach(
+                &entries,
+                &Rule { target: Target { address, first_port: port(first) }, ..rule },
+            )
+        };
+        for (address, ports) in [
+            (None, [80, 89]),
+            (Some("127.0.0.1"), [83, 86]),
+            (Some("127.0.0.1"), [65535, 65535]),
+            // One loopback has it.
+            (None, [90, 90]),
+            (Some("::1"), [90, 90]),
+            (Some("10.1.2.3"), [1, 65534]),
+            (Some("192.0.2.7"), [9, 9]),
+        ] {
+            assert!(may(address, ports), "{address:?} {ports:?}");
+        }
+        for (address, ports) in [
+            // Each of the two has a part of it.
+            (None, [89, 90]),
+            (Some("127.0.0.1"), [79, 80]),
+            (Some("127.0.0.1"), [89, 95]),
+            (Some("127.0.0.1"), [65534, 65535]),
+            (Some("127.0.0.2"), [80, 80]),
+            (Some("::1"), [80, 80]),
+            (Some("11.0.0.1"), [80, 80]),
+            (Some("192.0.2.7"), [9, 10]),
+        ] {
+            assert!(!may(address, ports), "{address:?} {ports:?}");
+        }
+        let anywhere = ["0.0.0.0", "::"].map(allowed);
+        let to = |address| Target { address, first_port: port(80) };
+        let rule = rule(1, "127.0.0.1", range(80, 80));
+        let unspecified = Rule { target: to(TargetAddress::V4(Ipv4Addr::UNSPECIFIED)), ..rule };
+        assert!(may_reach(&anywhere, &rule) && !may_reach(&anywhere, &unspecified));
+        assert!(!may_reach(&[], &rule));
     }
 }

@@ -63,15 +63,6 @@ impl Policy {
         matches!(self, Self::Host { .. } | Self::Guest { reverse: true })
     }
 
-    /// Whether clients may have it connect somewhere where it may not: a core that asks is still ours.
-    #[must_use]
-    pub const fn may_be_asked_to_connect(&self) -> bool {
-        match self {
-            Self::Host { connect, .. } => !connect.is_empty(),
-            Self::Guest { .. } => false,
-        }
-    }
-
     /// Whether a listener may be bound to a port of an address, or (`None`) of all of both families.
     #[must_use]
     pub fn may_bind(&self, address: Option<SocketAddr>, port: u16) -> bool {

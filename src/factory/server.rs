@@ -135,8 +135,12 @@ impl Workshop<'_> {
             (Policy::Host { .. }, Work::Listen(place) | Work::ListenAgain { place, .. }) => {
                 refusals.listener(&place.address);
             }
-            (_, Work::Connect(_, destination)) if policy.may_be_asked_to_connect() => {
-                refusals.target(&destination.or_loopback());
+            // One of the two suffices.
+            (
+                Policy::Host { connect, .. },
+                Work::Connect(_, loopback @ Destination::Automatic(..)),
+            ) if !connect.is_empty() => {
+                refusals.target(&loopback.or_loopback());
             }
             _ => refusals.other(),
         })?;

@@ -252,7 +252,8 @@ fn fork_all(
         if Listening::open().is_ok() {
             features = features.with(Features::IF_LISTENING);
         }
-        run_core((ends, limit), (options.times, features), (options.sandbox, without), parent)
+        let abilities = core::Abilities { features, reach: options.allow_reverse.clone() };
+        run_core((ends, limit), (options.times, abilities), (options.sandbox, without), parent)
     })?;
     Ok([core, host, guest])
 }
@@ -294,7 +295,7 @@ fn enter_child(comm: &CStr, stderr: &OwnedFd, keep: &[RawFd]) -> Result<(), Fail
 
 fn run_core(
     (ends, limit): (core::Ends, usize),
-    (times, features): (Times, Features),
+    (times, abilities): (Times, core::Abilities),
     (mode, without): (SandboxMode, Without),
     parent: i32,
 ) -> Result<Infallible, Failure> {
@@ -304,7 +305,7 @@ fn run_core(
         .doing("give its descriptors their numbers")?;
     let ends = core::Ends { control, supervisor, host, guest };
     let said = if without == Without::NOTHING { mode } else { SandboxMode::Development };
-    let core = Core::new(ends, limit, times, (said, features)).doing("make its event loop")?;
+    let core = Core::new(ends, limit, times, (said, abilities)).doing("make its event loop")?;
     let (namespaces, refused) = match sandbox::leave(mode, without) {
         Ok(layers) => (layers, None),
         Err(failure) => (Layers(0), Some(failure)),

@@ -10,7 +10,7 @@
 
 use super::key::{Key, keys_at, socket_address};
 use super::plan::Counts;
-use super::slots::{Slot, State};
+use super::slots::State;
 use super::transaction::{Phase, Step};
 use super::{Effects, Listeners, Retired, Table};
 use crate::arena::Ref;
@@ -234,13 +234,9 @@ impl<D> Table<D> {
 
     /// Counts what has become of a listener, for its rule and in all.
     fn count(&mut self, at: Ref, change: impl Fn(&mut Listeners)) {
-        let before = self.listeners.open;
         change(&mut self.listeners);
-        let Some(slot) = self.slots.get(at) else { return };
-        if slot.key.interface.is_some() {
-            self.held = (self.held + self.listeners.open).saturating_sub(before);
-        }
-        if let Some(entry) = slot.active.and_then(|at| self.rules.get_mut(at)) {
+        let rule = self.slots.get(at).and_then(|slot| slot.active);
+        if let Some(entry) = rule.and_then(|at| self.rules.get_mut(at)) {
             change(&mut entry.listeners);
         }
     }
@@ -248,27 +244,20 @@ impl<D> Table<D> {
     /// Which of the `wanted` ports of a question the daemon itself listens on, for rules of the other side: who
     /// listens there would only lead back here. Of UDP a paused listener is as much there as any.
     fn own(&self, question: &Question, wanted: u32) -> u32 {
-        let rules = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
-        let others = rules.map(|entry| &entry.rule).filter(|rule| {
-            rule.active && rule.side != question.side && rule.protocol == question.protocol
-        });
-        let mut own = 0;
-        for rule in others {
-            let Ports::Fixed(range) = rule.ports else { continue };
-            for step in (0..question.count).filter(|step| wanted >> step & 1 == 1) {
-                let port = question.first_target.above(step);
-                let Some(port) = port.filter(|port| range.contains(*port)) else { continue };
-                let mut slots = keys_at(rule, port)
-                    .filter(|key| takes(key, question))
-                    .filter_map(|key| self.slots.get(self.slots.find(&key)?));
-                let is_own = match question.protocol {
-                    Protocol::Tcp => slots.any(Slot::is_open),
-                    Protocol::Udp => slots.any(Slot::is_held),
-                };
-                own |= u32::from(is_own) << step;
-            }
-        }
-        own
+        let Question { protocol, .. } = *question;
+        let side = match question.side {
+            Side::Inbound => Side::Reverse,
+            Side::Reverse => Side::Inbound,
+        };
+        let is_own = |port| {
+            self.slots.at(side, protocol, port).any(|slot| match protocol {
+                Protocol::Tcp => slot.is_open() && takes(&slot.key, question),
+                Protocol::Udp => slot.is_held() && takes(&slot.key, question),
+            })
+        };
+        let steps = (0..question.count).filter(|step| wanted >> step & 1 == 1);
+        let ports = steps.filter_map(|step| Some((step, question.first_target.above(step)?)));
+        ports.fold(0, |own, (step, port)| own | u32::from(is_own(port)) << step)
     }
 
     /// COMMIT: new listeners wait to be asked about.

@@ -14,6 +14,7 @@ mod key;
 mod listening;
 mod origins;
 mod plan;
+mod ports;
 mod prepare;
 mod retry;
 mod rules;
@@ -129,7 +130,7 @@ pub struct Table<D> {
     rules: Rules,
     slots: Slots<D>,
     listeners: Listeners,
-    /// Of those that listen, so many are held to an interface.
+    /// Of those that listen or are paused, so many are held to an interface.
     held: u32,
     /// A listener has failed, or has come, since they were counted.
     stale: bool,
@@ -269,7 +270,7 @@ impl<D> Table<D> {
         self.listeners
     }
 
-    /// Whether any listener is held to an interface.
+    /// Whether any listener, paused or not, is held to an interface.
     pub const fn has_held(&self) -> bool {
         self.held > 0
     }
@@ -323,7 +324,7 @@ impl<D> Table<D> {
                 State::Paused(_) => (0, 0, 1),
                 _ => (0, 0, 0),
             };
-            self.held += if slot.key.interface.is_some() { open } else { 0 };
+            self.held += if slot.key.interface.is_some() { open + paused } else { 0 };
             for listeners in [&mut entry.listeners, &mut self.listeners] {
                 listeners.open += open;
                 listeners.failed += failed;

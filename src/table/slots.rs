@@ -1,9 +1,11 @@
-//! Listener slots: one array for both tables, and one index from keys to slots.
+//! Listener slots: one array for both tables, one index from keys to slots, and lists of each port's.
 
 use super::key::Key;
+use super::ports::ByPort;
 use crate::arena::{Arena, Ref};
 use crate::index::Index;
 use crate::sys::Errno;
+use crate::wire::{Port, Protocol, Side};
 
 /// How far a listener has come. `D` is its descriptor.
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl<D> Slot<D> {
 pub struct Slots<D> {
     arena: Arena<Slot<D>>,
     index: Index,
+    ports: ByPort,
 }
 
 impl<D> Slots<D> {
@@ -71,7 +74,8 @@ impl<D> Slots<D> {
     /// as many.
     pub fn new(capacity: usize, index: usize) -> Self {
         debug_assert!(index >= 2 * capacity);
-        Self { arena: Arena::new(capacity), index: Index::new(index) }
+        let ports = ByPort::new(capacity);
+        Self { arena: Arena::new(capacity), index: Index::new(index), ports }
     }
 
     /// How many slots are free.
@@ -90,18 +94,26 @@ impl<D> Slots<D> {
         self.arena.at(self.index.find(key, is)?)
     }
 
+    /// The slots of a port, of every address and interface.
+    pub fn at(&self, side: Side, protocol: Protocol, port: Port) -> impl Iterator<Item = &Slot<D>> {
+        let places = self.ports.at(side, protocol, port);
+        places.filter_map(|place| self.arena.get(self.arena.at(place)?))
+    }
+
     /// Adds a slot whose key is not there yet. `None` when all are in use.
     pub fn insert(&mut self, slot: Slot<D>) -> Option<Ref> {
         let key = slot.key;
         let reference = self.arena.insert(slot).ok()?;
         self.index.insert(&key, reference.index);
+        self.ports.insert(&key, reference.index);
         Some(reference)
     }
 
     /// Takes a slot out.
     pub fn remove(&mut self, reference: Ref) -> Option<Slot<D>> {
-        let Self { arena, index } = self;
+        let Self { arena, index, ports } = self;
         let key = arena.get(reference)?.key;
+        ports.remove(&key, reference.index);
         index.remove(&key, reference.index, |place| key_at(arena, place));
         arena.remove(reference)
     }

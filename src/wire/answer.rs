@@ -62,11 +62,13 @@ pub enum Refusal {
     NotFound,
     /// To anything: the daemon is about to end.
     Stopping,
+    /// To INSERT: a reverse rule to what the daemon was not started with permission for.
+    Forbidden,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unsupported,
         Self::Busy,
         Self::Stale,
@@ -75,6 +77,7 @@ impl Refusal {
         Self::TableFull,
         Self::NotFound,
         Self::Stopping,
+        Self::Forbidden,
     ];
 
     /// Its status on the wire.
@@ -89,6 +92,7 @@ impl Refusal {
             Self::TableFull => Status::TableFull,
             Self::NotFound => Status::NotFound,
             Self::Stopping => Status::Stopping,
+            Self::Forbidden => Status::Forbidden,
         }
     }
 }
@@ -172,6 +176,7 @@ pub(super) const fn body(to: Option<Opcode>, status: Status) -> Option<Body> {
         (Some(Begin), Status::Stale) => Body::Refused(Refusal::Stale),
         (Some(Insert), Status::IdTaken) => Body::Refused(Refusal::IdTaken),
         (Some(Insert), Status::TableFull) => Body::Refused(Refusal::TableFull),
+        (Some(Insert), Status::Forbidden) => Body::Refused(Refusal::Forbidden),
         (Some(Insert), Status::Invalid) => Body::Invalid,
         (Some(Insert | Delete), Status::NotFound) => Body::Refused(Refusal::NotFound),
         (

@@ -82,6 +82,8 @@ codes! {
     12 BadFrame,
     /// The daemon is about to end.
     13 Stopping,
+    /// The rule leads where this daemon may never lead.
+    14 Forbidden,
 }
 
 codes! {

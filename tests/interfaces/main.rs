@@ -7,7 +7,7 @@ mod client;
 #[path = "../support/mod.rs"]
 mod support;
 
-use client::{Client, delete, insert, rule};
+use client::{Client, delete, insert, replace, rule};
 use pesto::wire::{Answer, Bind, Features, Interface, Outcome, Ports, Request, Rule, Side, Which};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -190,6 +190,27 @@ fn interface_that_is_made_anew_or_renamed_is_followed() {
         ip("link set a1 name a0");
         ip("link set a0 up");
         scene.is_soon_reached("10.2.0.1:8000", "8001");
+    });
+}
+
+#[test]
+fn interface_is_followed_by_a_listener_that_depends_on_its_target() {
+    alone("interface_is_followed_by_a_listener_that_depends_on_its_target", || {
+        let scene = Scene::new();
+        let any = Bind::V4(Ipv4Addr::UNSPECIFIED);
+        let rule =
+            |port, target| Rule { bind: any, if_listening: true, ..on("a0", 1, port, target) };
+        // Nobody listens there: it is paused.
+        scene.client().change(&[insert(rule(8000, 8009))]);
+        ip("link del a0");
+        scene.has_failed();
+        scene.add("a0", 1);
+        scene.client().change(&[replace(rule(8000, 8001))]);
+        scene.is_soon_reached("10.1.0.1:8000", "8001");
+        ip("link del a0");
+        scene.has_failed();
+        scene.add("a0", 1);
+        scene.is_soon_reached("10.1.0.1:8000", "8001");
     });
 }
 

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::num::NonZeroU16;
 use std::process::{Child, Stdio};
 
-const ALLOWED: [&str; 2] = ["--allow-reverse", "127.0.0.1:8080"];
+const ALLOWED: [&str; 2] = ["--allow-reverse", "127.0.0.1:8080-8199"];
 
 /// Somebody in the container who has a port.
 struct Holder(Child);

@@ -50,7 +50,9 @@ impl Daemon {
                     self.tell(which, how);
                 }
             }
-            3 => self.hear(),
+            3 => {
+                self.hear();
+            }
             4 => self.connect(bytes.byte()),
             5 => {
                 let which = bytes.byte();
@@ -81,13 +83,10 @@ impl Daemon {
             while !self.inquirer.asked.is_empty() {
                 self.tell(0, 0);
             }
-            if self.inquirer.heard.is_empty() {
+            if !self.hear() {
                 break;
             }
-            while !self.inquirer.heard.is_empty() {
-                self.hear();
-                self.check();
-            }
+            while self.hear() {}
         }
         self.end_round();
     }
@@ -117,12 +116,12 @@ impl Daemon {
 
     /// Asks the next question: whether there is one.
     fn ask(&mut self) -> bool {
-        let Self { table, model, inquirer, .. } = self;
+        let Self { table, model, inquirer, space, .. } = self;
         let asked = match (inquirer.doubts.pop_front(), &mut inquirer.round) {
             (Some(doubt), _) => doubt,
             (None, Some((cursor, place))) => {
                 let said = table.next_question(cursor);
-                let Some(asked) = model.next_question(place, said) else {
+                let Some(asked) = model.next_question(place, said, space) else {
                     inquirer.round = None;
                     return false;
                 };
@@ -144,9 +143,13 @@ impl Daemon {
         }
     }
 
-    /// Acts on an answer.
-    fn hear(&mut self) {
-        let Some((asked, ports)) = self.inquirer.heard.pop_front() else { return };
+    /// Acts on an answer: whether there was one.
+    fn hear(&mut self) -> bool {
+        let Some(&(asked, ports)) = self.inquirer.heard.front() else { return false };
+        if !self.model.can_hear(&asked, &self.space) {
+            return false;
+        }
+        self.inquirer.heard.pop_front();
         if self.model.hear(&asked, ports, &self.space) {
             self.model.disturb();
         }
@@ -156,6 +159,8 @@ impl Daemon {
         let over = (0..most).any(|_| self.table.hear(&mut heard, &mut self.space));
         self.space.may = May::Nothing;
         assert!(over, "an answer is never over");
+        self.check();
+        true
     }
 
     /// A peer connects.
@@ -175,7 +180,7 @@ impl Daemon {
         let flow = self.space.flows.swap_remove(which);
         if refused {
             let said: Option<Question> = self.table.doubt(flow.origin);
-            if let Some(asked) = self.model.doubt(&flow, said)
+            if let Some(asked) = self.model.doubt(&flow, said, &self.space)
                 && self.inquirer.doubts.len() < DOUBTS
             {
                 self.inquirer.doubts.push_back(asked);

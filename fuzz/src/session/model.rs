@@ -15,7 +15,7 @@ use pesto::wire::{
     Answer, Base, Broken, Cause, FRAME_SIZE, Features, Frame, NoCounters, NoEntry, Opcode,
     ReadRule, Refusal, Request, Rule, RuleId, TableState, Which,
 };
-use rules::is_supported;
+use rules::{is_forbidden, is_supported};
 use std::collections::BTreeMap;
 
 type Rules = BTreeMap<RuleId, Rule>;
@@ -358,6 +358,11 @@ impl Model {
             && !is_supported(&rule, self.features)
         {
             return refused(self, Refusal::Unsupported);
+        }
+        if let Request::Insert { rule, .. } = request
+            && is_forbidden(&rule)
+        {
+            return refused(self, Refusal::Forbidden);
         }
         let ((most, _), generation) = (self.most, self.generation);
         let transaction = self.transaction.as_mut().ok_or(())?;

@@ -1,9 +1,9 @@
 //! What the daemon would know beside its tables.
 
-use super::Space;
+use super::{FORBIDDEN, Space};
 use pesto::control::Facts;
 use pesto::table::Stats;
-use pesto::wire::{DaemonStatus, Hello, Layers, SandboxMode};
+use pesto::wire::{DaemonStatus, Hello, Layers, Rule, SandboxMode, Side};
 
 impl Facts for Space {
     fn hello(&self) -> Hello {
@@ -52,5 +52,9 @@ impl Facts for Space {
 
     fn free_descriptors(&self) -> usize {
         self.room
+    }
+
+    fn may_reach(&self, rule: &Rule) -> bool {
+        rule.side == Side::Inbound || rule.target.first_port.get() != FORBIDDEN
     }
 }

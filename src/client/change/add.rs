@@ -105,12 +105,6 @@ impl Draft<'_> {
              without if-listening or auto"
         } else if rule.interface.is_some() && !has(Features::INTERFACE) {
             "cannot listen on one interface only; name an address of it instead"
-        } else if let Some(place) = self.reach.lacks(rule) {
-            return Err(Error::refused(format!(
-                "{words}: this daemon may not lead the container to {place}: that must be allowed \
-                 when it is started; start it again with -r, or with --allow-reverse {place} \
-                 (pesto run, pesto attach)"
-            )));
         } else {
             return Ok(());
         };

@@ -4,7 +4,6 @@
 //! rules that are replaced under their id, rules that come. So steps may build on each other.
 
 use super::Settled;
-use super::reach::Reach;
 use super::twins::Twins;
 use super::{adopt, difference};
 use crate::client::error::Error;
@@ -51,8 +50,6 @@ impl Deed {
 #[derive(Debug)]
 pub struct Draft<'a> {
     pub(super) hello: &'a Hello,
-    /// What reverse rules may lead to.
-    pub(super) reach: Reach,
     /// The table as it was read.
     pub(super) before: Vec<Rule>,
     /// As it is to be, in no order.
@@ -77,7 +74,6 @@ impl<'a> Draft<'a> {
     pub(super) fn new(hello: &'a Hello, before: Vec<Rule>) -> Self {
         Self {
             hello,
-            reach: Reach::default(),
             rules: before.clone(),
             ids: FreeIds::new(&before),
             before,

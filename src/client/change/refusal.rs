@@ -4,7 +4,8 @@ use super::draft::Names;
 use crate::client::error::{Error, Exit};
 use crate::client::instance::advised;
 use crate::client::session::Session;
-use crate::wire::{Answer, Protocol, Refusal, Rule, RuleId, Side};
+use crate::client::spec::ports_text;
+use crate::wire::{Answer, Protocol, Refusal, Rule, RuleId, Side, TargetAddress};
 
 /// Two rules that want the same port.
 pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
@@ -60,6 +61,20 @@ pub(super) fn unsupported(words: &str, rule: &Rule) -> Error {
         format!("cannot do that; `{}` shows what it can", advised("status"))
     };
     Error::refused(format!("{words}: this daemon {what}"))
+}
+
+/// A reverse rule that leads where this daemon may never lead.
+pub(super) fn forbidden(words: &str, rule: &Rule) -> Error {
+    let ports = ports_text(rule.target.first_port.get(), rule.ports.width().get());
+    let place = match rule.target.address {
+        TargetAddress::V4(address) => format!("{address}:{ports}"),
+        TargetAddress::V6 { address, .. } => format!("[{address}]:{ports}"),
+        TargetAddress::Automatic => format!("127.0.0.1:{ports}"),
+    };
+    Error::refused(format!(
+        "{words}: this daemon may not lead the container to {place}: that must be allowed when it is started; start \
+         it again with -r, or with --allow-reverse {place} (pesto run, pesto attach)"
+    ))
 }
 
 /// An answer that ends the change.

@@ -50,7 +50,9 @@ impl World {
                 return;
             };
             place = slot.index + 1;
-            let Some((listener, key, _)) = table.listener(slot) else { continue };
+            // One that is paused would go on deaf.
+            let held = table.listener(slot).or_else(|| table.paused(slot));
+            let Some((listener, key, _)) = held else { continue };
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {

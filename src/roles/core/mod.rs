@@ -31,11 +31,12 @@ use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Step, Table};
 use crate::times::Times;
-use crate::wire::{Features, Protocol, SandboxMode};
+use crate::wire::{Protocol, SandboxMode};
 use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
 use token::Token;
+pub use world::Abilities;
 use world::{FEATURES, INPUT, World};
 
 /// Who is at the other end is there no more.
@@ -80,8 +81,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes all memory and registers what is always watched. `more` is what this daemon can do beside
-    /// what every one can.
+    /// Takes all memory and registers what is always watched. The abilities are those beside what every daemon has.
     ///
     /// # Errors
     /// epoll is not to be had.
@@ -89,7 +89,7 @@ impl Core {
         ends: Ends,
         descriptor_limit: usize,
         times: Times,
-        (sandbox, more): (SandboxMode, Features),
+        (sandbox, more): (SandboxMode, Abilities),
     ) -> Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
@@ -103,7 +103,7 @@ impl Core {
                 epoll,
                 descriptor_limit,
                 times.patience,
-                (sandbox, FEATURES.with(more)),
+                (sandbox, Abilities { features: FEATURES.with(more.features), ..more }),
             )?,
             control_socket: ends.control,
             supervisor: ends.supervisor,

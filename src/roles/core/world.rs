@@ -6,6 +6,7 @@ use super::interfaces::Interfaces;
 use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
+use crate::factory::allowed::{Allowed, may_reach};
 use crate::limits::{
     COPY_BUFFER, FLOW_DESCRIPTORS, MAX_DEAF, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES,
     MAX_UDP_FLOWS, OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, UDP_BATCH, UDP_DATAGRAM, UDP_INDEX,
@@ -19,7 +20,7 @@ use crate::sys::datagram::Batch;
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock};
 use crate::table::{Key, Stats, Table};
-use crate::wire::{DaemonStatus, Features, Hello, Layers, SandboxMode, Side};
+use crate::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode, Side};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
@@ -92,8 +93,7 @@ pub(super) struct World {
     pub(super) descriptor_limit: usize,
     pub(super) achieved: Achieved,
     pub(super) sandbox: SandboxMode,
-    /// What this daemon can do.
-    features: Features,
+    abilities: Abilities,
     pub(super) started_ms: u64,
     pub(super) longest_turn_us: u64,
     /// Connects that failed for want of a local port.
@@ -104,6 +104,16 @@ pub(super) struct World {
     pub(super) totals: Stats,
 }
 
+/// What this daemon can do.
+#[derive(Debug)]
+pub struct Abilities {
+    /// As HELLO tells them.
+    pub features: Features,
+    /// Where reverse rules may lead: so that whoever wants another one is told so. The host factory has the list
+    /// that counts.
+    pub reach: Vec<Allowed>,
+}
+
 impl World {
     /// # Errors
     /// There is no /dev/null.
@@ -111,7 +121,7 @@ impl World {
         epoll: Epoll,
         descriptor_limit: usize,
         patience: Patience,
-        (sandbox, features): (SandboxMode, Features),
+        (sandbox, abilities): (SandboxMode, Abilities),
     ) -> Result<Self, Errno> {
         let pipes = Pipes::new(pipes(descriptor_limit))?;
         let own_descriptors = OWN_DESCRIPTORS + pipes.descriptors();
@@ -140,7 +150,7 @@ impl World {
             descriptor_limit,
             achieved: Achieved { layers: Layers(0), landlock_abi: 0 },
             sandbox,
-            features,
+            abilities,
             started_ms: clock::now_ms(),
             longest_turn_us: 0,
             no_local_port: 0,
@@ -260,7 +270,7 @@ impl Facts for World {
             max_flows: narrow(MAX_FLOWS as u64),
             rules: 0,
             layers: self.achieved.layers,
-            features: self.features,
+            features: self.abilities.features,
             landlock_abi: self.achieved.landlock_abi,
             transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
             max_in_flight: MAX_IN_FLIGHT,
@@ -289,6 +299,10 @@ impl Facts for World {
             no_local_port: self.no_local_port,
             sent_singly: self.sent_singly,
         }
+    }
+
+    fn may_reach(&self, rule: &Rule) -> bool {
+        rule.side == Side::Inbound || may_reach(&self.abilities.reach, rule)
     }
 
     fn totals(&self) -> Stats {

@@ -77,19 +77,6 @@ fn new_listener_is_paused_until_it_was_heard_that_somebody_listens() {
 }
 
 #[test]
-fn listener_of_an_interface_is_known_as_one_while_it_listens() {
-    let (mut table, mut kernel) = (table(), Kernel::default());
-    let rule = conditional(1, "127.0.0.1", range(8000, 8001));
-    let rule = Rule { interface: Interface::new(b"lo"), ..rule };
-    commit_new(&mut table, &mut kernel, &[rule], 0);
-    assert!(!table.has_held());
-    for (ports, has_held) in [(0b01, true), (0b10, true), (0, true), (0, false)] {
-        hear(&mut table, &mut kernel, ports);
-        assert_eq!(table.has_held(), has_held, "{ports:b}");
-    }
-}
-
-#[test]
 fn refused_connection_is_believed_at_the_next_answer() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     let rule = conditional(1, "127.0.0.1", range(8000, 8001));
@@ -397,4 +384,26 @@ fn commit_new_of_many(table: &mut Table<Socket>, kernel: &mut Kernel, rules: &[R
     assert_eq!(next_step(table, kernel), Step::Wait);
     table.inquired(table.generation());
     assert!(matches!(next_step(table, kernel), Step::Committed(_)));
+}
+
+#[test]
+fn paused_listener_is_held_to_its_interface_as_one_that_listens() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let interface = Interface::new(b"eth0");
+    let rule = Rule { interface, ..conditional(1, "127.0.0.1", range(8000, 8000)) };
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    assert_eq!((table.listeners(), table.has_held()), (listeners(0, 1), true));
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!((table.listeners(), table.has_held()), (listeners(1, 0), true));
+    // Its interface has gone.
+    let slot = table.next_slot(0).expect("a slot");
+    table.fail(slot, Errno(libc::ENODEV));
+    table.recount();
+    assert!(!table.has_held());
+    // It is back, and paused until the next question.
+    table.retry(1);
+    let Step::Ask(request) = next_step(&mut table, &mut kernel) else { panic!("a bind") };
+    kernel.carry_out(request, &mut table);
+    table.recount();
+    assert_eq!((table.listeners(), table.has_held()), (listeners(0, 1), true));
 }

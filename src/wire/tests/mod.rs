@@ -117,6 +117,7 @@ fn answers() -> Vec<(Opcode, Answer, Vec<usize>)> {
         (Opcode::Begin, Refusal::Stale),
         (Opcode::Insert, Refusal::IdTaken),
         (Opcode::Insert, Refusal::TableFull),
+        (Opcode::Insert, Refusal::Forbidden),
         (Opcode::Insert, Refusal::NotFound),
         (Opcode::Delete, Refusal::NotFound),
     ] {

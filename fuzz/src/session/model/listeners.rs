@@ -4,8 +4,8 @@
 //! listener is doubted; told twice, or once after a connection was refused, it is paused; told that somebody is, it listens. Where we
 //! ourselves listen, by a rule of the other side, nobody is; of UDP a paused listener is as much there as any.
 
-use super::Model;
 use super::rules::{is_conditional, ports, spots};
+use super::{Model, Stage};
 use crate::space::{Flow, Seen, Space, Spot};
 use pesto::arena::Ref;
 use pesto::table::Question;
@@ -50,6 +50,22 @@ pub struct Place {
 
 fn range(first: Port, count: usize) -> Option<PortRange> {
     PortRange::new(first, first.above(u16::try_from(count.checked_sub(1)?).ok()?)?)
+}
+
+/// What is asked about so many ports of a rule, from one of them on; as if we listened nowhere.
+fn question(at: Ref, rule: &Rule, (from, count): (usize, usize)) -> Question {
+    let step = |port: Port, steps| port.above(steps).expect("a port of its rule");
+    let [from, count] = [from, count].map(|number| u16::try_from(number).expect("few"));
+    Question {
+        rule: at,
+        side: rule.side,
+        protocol: rule.protocol,
+        target: rule.target.address,
+        first_target: step(rule.target.first_port, from),
+        first: step(ports(rule).expect("it has some").first(), from),
+        count,
+        own: 0,
+    }
 }
 
 impl Model {
@@ -127,31 +143,46 @@ impl Model {
         self.listeners.held.retain(|_, listener| listener.seen.slot != slot);
     }
 
-    /// At which ports of a question we ourselves listen, for rules of the other side.
-    fn own(&self, question: &Question) -> u32 {
-        let there = self.listeners.held.iter().filter(|(spot, own)| spot.is_udp() || own.listens);
-        there.fold(0, |bits, (spot, _)| bits | spot.answers(question))
+    /// At which ports of a question we ourselves listen, for rules of the other side; and at which we may. What
+    /// a commit brings does before it is in the table, but of UDP nobody can see from outside which is paused then.
+    fn own(&self, question: &Question, space: &Space) -> (u32, u32) {
+        let bits = |spots: &mut dyn Iterator<Item = &Spot>| {
+            spots.fold(0, |bits, spot| bits | spot.answers(question))
+        };
+        let Listeners { owners, held, .. } = &self.listeners;
+        let there = held.iter().filter(|(spot, own)| spot.is_udp() || own.listens);
+        let there = bits(&mut there.map(|(spot, _)| spot));
+        if !matches!(self.stage(), Some(Stage::Committing { swapped: false, .. })) {
+            return (there, there);
+        }
+        let seen = space.seen();
+        let new = || seen.iter().filter(|(spot, _)| !owners.contains_key(spot));
+        let listens = there | bits(&mut new().filter(|(_, seen)| seen.listens).map(|new| new.0));
+        let may = bits(&mut new().filter(|(spot, _)| spot.is_udp()).map(|new| new.0));
+        (listens, listens | may)
     }
 
-    /// What is asked about some ports of a rule.
-    fn asked(&self, at: Ref, rule: &Rule, (from, count): (usize, usize)) -> Option<Asked> {
-        let (from, count) = (u16::try_from(from).ok()?, u16::try_from(count).ok()?);
-        let question = Question {
-            rule: at,
-            side: rule.side,
-            protocol: rule.protocol,
-            target: rule.target.address,
-            first_target: rule.target.first_port.above(from)?,
-            first: ports(rule)?.first().above(from)?,
-            count,
-            own: 0,
-        };
-        let question = Question { own: self.own(&question), ..question };
-        Some(Asked { question, rule: (rule.id, *self.serials.get(&rule.id)?) })
+    /// Whether it can be told from outside what an answer comes to.
+    pub fn can_hear(&self, asked: &Asked, space: &Space) -> bool {
+        let (least, most) = self.own(&asked.question, space);
+        least == most
+    }
+
+    /// What is asked about some ports of a rule, by what was said of it.
+    fn asked(&self, said: (Ref, u32), rule: &Rule, which: (usize, usize), space: &Space) -> Asked {
+        let question = Question { own: said.1, ..question(said.0, rule, which) };
+        let (least, most) = self.own(&question, space);
+        assert_eq!((least & !question.own, question.own & !most), (0, 0), "{question:?}");
+        Asked { question, rule: (rule.id, self.serials[&rule.id]) }
     }
 
     /// The next question of a round must be that one, or none.
-    pub fn next_question(&self, place: &mut Place, said: Option<Question>) -> Option<Asked> {
+    pub fn next_question(
+        &self,
+        place: &mut Place,
+        said: Option<Question>,
+        space: &Space,
+    ) -> Option<Asked> {
         let mut rules = self.active.values().skip(place.rule);
         let expected = loop {
             let Some(rule) = rules.next() else { break None };
@@ -164,20 +195,15 @@ impl Model {
             }
             *place = Place { rule: place.rule + 1, port: 0 };
         };
-        let (rule, which) = match (said, expected) {
-            (Some(_), Some(expected)) => expected,
-            (said, expected) => {
-                assert!(said.is_none() && expected.is_none(), "{said:?} for {expected:?}");
-                return None;
-            }
-        };
-        let asked = self.asked(said?.rule, rule, which).expect("a question");
-        assert_eq!(said, Some(asked.question));
+        assert_eq!(said.is_some(), expected.is_some(), "{said:?} for {expected:?}");
+        let ((rule, which), said) = (expected?, said?);
+        let asked = self.asked((said.rule, said.own), rule, which, space);
+        assert_eq!(said, asked.question);
         Some(asked)
     }
 
     /// A connection was refused by its target: what is to be asked.
-    pub fn doubt(&mut self, flow: &Flow, said: Option<Question>) -> Option<Asked> {
+    pub fn doubt(&mut self, flow: &Flow, said: Option<Question>, space: &Space) -> Option<Asked> {
         let mut all = self.listeners.held.iter();
         let found = all.find(|(_, listener)| listener.seen.slot == flow.slot);
         let found = found.filter(|(spot, listener)| listener.listens && self.is_conditional(spot));
@@ -189,7 +215,7 @@ impl Model {
         self.listeners.doubted.insert(spot);
         let rule = self.rule_at(&spot).expect("its rule");
         let from = spot.port() - ports(rule)?.first().get();
-        let asked = self.asked(said.rule, rule, (from.into(), 1)).expect("a question");
+        let asked = self.asked((said.rule, said.own), rule, (from.into(), 1), space);
         assert_eq!(said, asked.question);
         Some(asked)
     }
@@ -215,7 +241,8 @@ impl Model {
             return false;
         }
         let question = asked.question;
-        let ports = ports & !question.own & !self.own(&question);
+        let (own, _) = self.own(&question, space);
+        let ports = ports & !question.own & !own;
         let range = range(question.first, question.count.into()).expect("ports");
         let mut lost = false;
         let spots = spots(&rule)
@@ -264,9 +291,9 @@ impl Model {
         )
     }
 
-    /// Whether any that listens is on one interface only.
+    /// Whether any is on one interface only.
     pub(super) fn has_held(&self) -> bool {
-        self.listeners.held.iter().any(|(spot, listener)| listener.listens && spot.is_held())
+        self.listeners.held.keys().any(Spot::is_held)
     }
 
     /// Nothing changes any more, and everything was asked about: whoever listens has a target where somebody does
@@ -275,11 +302,11 @@ impl Model {
         for rule in self.active.values().filter(|rule| is_conditional(rule)) {
             for spot in spots(rule) {
                 let Some(listener) = self.listeners.held.get(&spot) else { continue };
-                let step = ports(rule).map(|range| spot.port() - range.first().get());
-                let step = step.expect("a port of its rule").into();
-                let asked = self.asked(listener.seen.slot, rule, (step, 1)).expect("a question");
-                let (others, _) = space.answers(&asked.question);
-                let listens = others & !asked.question.own == 1;
+                let step = ports(rule).map_or(0, |range| spot.port() - range.first().get());
+                let question = question(listener.seen.slot, rule, (step.into(), 1));
+                let ((others, _), (own, _)) =
+                    (space.answers(&question), self.own(&question, space));
+                let listens = others & !own == 1;
                 assert_eq!(listener.listens, listens, "{spot:?}");
             }
         }

@@ -1,7 +1,7 @@
 //! What rules want, computed anew from their fields.
 
 use super::Rules;
-use crate::space::Spot;
+use crate::space::{FORBIDDEN, Spot};
 use pesto::wire::{Address, Features, PortRange, Ports, Protocol, Rule, Side};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -15,6 +15,11 @@ pub fn is_supported(rule: &Rule, can: Features) -> bool {
         && (!rule.if_listening || can.contains(Features::IF_LISTENING))
         && (rule.interface.is_none() || can.contains(Features::INTERFACE))
         && !rule.transparent
+}
+
+/// Whether it leads where it may not.
+pub fn is_forbidden(rule: &Rule) -> bool {
+    rule.side == Side::Reverse && rule.target.first_port.get() == FORBIDDEN
 }
 
 /// Whether that is the same rule with ports that were picked for it.
