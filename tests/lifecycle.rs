@@ -351,7 +351,7 @@ fn stop_lets_open_connections_go_on_until_they_end() {
     stop.args(["stop", "--drain", "600", "-c"]).arg(&run.socket).stderr(Stdio::piped());
     let mut stop = stop.spawn().expect("it is built");
     let told = Lines::of(stop.stderr.take().expect("a pipe"));
-    assert_eq!(told.next(), "pesto: waiting up to 600 s for 2 connections");
+    assert_eq!(told.next(), "pesto: waiting up to 600 s for 2 connections or UDP peers");
     until("refusal", || TcpStream::connect(("127.0.0.1", run.port())).is_err().then_some(()));
     port_is_free(run.port());
     echo(&mut one);

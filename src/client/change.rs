@@ -23,7 +23,7 @@ use super::failure::{self, Failed};
 use super::instance::advised;
 use super::session::Session;
 use crate::wire::{
-    Answer, Base, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
+    Answer, Base, Failure, Hello, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId, Which,
 };
 use refusal::{conflict, forbidden, refused, unsupported};
 use std::collections::HashSet;
@@ -35,9 +35,6 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often ports are picked anew after somebody else was quicker to take one.
 const PICKS: u32 = 3;
-
-/// What is told of ports that are there already, and cannot be bound.
-pub const IS_KEPT: &str = "it is forwarded as failed: the daemon tries again until it can be had";
 
 /// Makes a draft of the table into what it is to be. It is called again, with a new draft, when
 /// the table was changed meanwhile.
@@ -159,24 +156,29 @@ fn nothing_to_do(
     generation: u64,
     draft: Settled,
 ) -> Result<Done, Error> {
-    let Settled { deeds, names, .. } = draft;
-    let kept = deeds.iter().filter(|deed| deed.verb == Verb::Kept && deed.rule.active);
-    let kept: Vec<RuleId> = kept.map(|deed| deed.rule.id).collect();
-    let failed = failure::still_failing(session, &kept, |id| names.call(id))?;
-    match failed {
-        Some(failed) if !terms.allow_failed => {
-            let message = format!("{}\n{IS_KEPT}", failed.error.message);
-            Err(Error { message, ..failed.error })
-        }
+    match still_failing(session, &draft)? {
+        Some(failed) if !terms.allow_failed => Err(failed.there()),
         failed => {
-            let Terms { dry_run, .. } = *terms;
+            let (dry_run, deeds) = (terms.dry_run, draft.deeds);
             Ok(Done { generation, deeds, changed: false, dry_run, failed })
         }
     }
 }
 
+/// What is asked for, was there before, and does not listen.
+fn still_failing(session: &mut Session, draft: &Settled) -> Result<Option<Failed>, Error> {
+    let Settled { names, meant, .. } = draft;
+    if !meant.iter().any(|&id| names.was_there(id)) {
+        return Ok(None);
+    }
+    let keeper = |failure: &Failure| {
+        names.keeper(failure).map(|rule| rule.id).filter(|id| meant.contains(id))
+    };
+    failure::still_failing(session, keeper, |id| names.call(id))
+}
+
 /// What a change would do, by the tables alone: no port is tried. How it is cut into rules is no
-/// difference.
+/// difference. What is there, and does not listen, is told.
 ///
 /// # Errors
 /// It cannot be, or the daemon does not answer.
@@ -188,12 +190,13 @@ pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<D
     if let Some((first, second)) = difference::clash(draft.names.now(), &draft.deeds) {
         return Err(conflict(&draft.names, first, second));
     }
+    let failed = still_failing(session, &draft)?;
     Ok(Done {
         generation: snapshot.generation,
         changed: draft.deeds.iter().any(|deed| deed.verb != Verb::Kept),
         deeds: draft.deeds,
         dry_run: true,
-        failed: None,
+        failed,
     })
 }
 
@@ -229,6 +232,8 @@ struct Settled {
     requests: Vec<Request>,
     deeds: Vec<Deed>,
     names: draft::Names,
+    /// What is asked for, new or not.
+    meant: HashSet<RuleId>,
     /// Rules that are asked for as far as they can be had.
     optional: HashSet<RuleId>,
     /// Rules that are to have the same ports, which are to be picked.
@@ -295,8 +300,12 @@ fn change(
         other => return Err(refused(session, "the change", &other)),
     };
     let deeds = picked(session, draft)?;
+    let kept = still_failing(session, draft)?;
     let done = Done { generation, deeds, changed: true, dry_run: terms.dry_run, failed };
-    if terms.dry_run { Ok(Ok(done)) } else { commit(session, terms, draft, done).map(Ok) }
+    let done = if terms.dry_run { done } else { commit(session, terms, draft, done)? };
+    // What had failed before keeps no change from being done.
+    let failed = done.failed.into_iter().chain(kept).reduce(Failed::and);
+    Ok(Ok(Done { failed, ..done }))
 }
 
 fn commit(

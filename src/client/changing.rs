@@ -7,7 +7,7 @@ pub use batch::batch;
 use super::args::{Add, Apply, Change, Diff, Rm, Save, Switch, TableFile};
 use super::change::{self, Done, Edit, Removal};
 use super::error::{Error, Exit};
-use super::failure::FailedBind;
+use super::failure::{self, FailedBind};
 use super::file::{self, Wanted};
 use super::instance::Selector;
 use super::output::{self, print};
@@ -56,13 +56,18 @@ pub fn apply(args: &Apply) -> Result<u8, Error> {
 /// `pesto diff`
 ///
 /// # Errors
-/// The file is wrong, or the table cannot be what it says.
+/// The file is wrong, or the table cannot be what it says, or is and does not listen. The status is that of
+/// `apply` then.
 pub fn diff(args: &Diff) -> Result<u8, Error> {
     let wanted = read(&args.table)?;
     let (mut session, hello) = Session::open(&Selector::from(args.which.clone()).find()?)?;
     let done = change::compare(&mut session, &hello, &|draft| draft.turn_into(&wanted))?;
     print(&output::differences(&done, args.json)?)?;
-    Ok(u8::from(done.changed))
+    match done.failed {
+        Some(failed) if done.changed => Err(failed.kept(true)),
+        Some(failed) => Err(failed.there()),
+        None => Ok(u8::from(done.changed)),
+    }
 }
 
 /// `pesto save`
@@ -94,7 +99,7 @@ fn offer(mut error: Error) -> Error {
     let may_be = error.exit == Exit::BindFailed
         && !error.failed.is_empty()
         && error.failed.iter().all(may_be_had)
-        && !error.message.ends_with(change::IS_KEPT);
+        && !error.message.ends_with(failure::IS_KEPT);
     if may_be {
         error.message +=
             "\nnothing was changed; --allow-failed goes on without what cannot be had yet";
@@ -111,6 +116,7 @@ fn tell(text: &str, done: Done) -> Result<u8, Error> {
     let printed = print(text);
     if done.changed && !done.dry_run { output::after_deed(printed) } else { printed }?;
     match done.failed {
+        Some(failed) if !done.changed => Err(Error { exit: Exit::Partly, ..failed.there() }),
         Some(failed) => Err(failed.kept(done.dry_run)),
         None => Ok(0),
     }

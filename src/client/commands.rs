@@ -294,8 +294,8 @@ fn stop(args: Stop) -> Result<(), Error> {
     let end = session.end()?;
     let open = session.status()?.flows;
     if open > 0 && args.drain > 0 {
-        let plural = if open == 1 { "" } else { "s" };
-        super::say(&format!("waiting up to {} s for {open} connection{plural}", args.drain));
+        let what = if open == 1 { "connection or UDP peer" } else { "connections or UDP peers" };
+        super::say(&format!("waiting up to {} s for {open} {what}", args.drain));
     }
     match session.ask(Request::Stop { drain_ms })? {
         Answer::Done(_) => {}

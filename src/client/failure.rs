@@ -21,6 +21,10 @@ const BOUND: &str = "; the daemon was started with --allow-bind, which does not 
 const ALLOWED: &str = "; the daemon was not started with that allowed: start it again with -r, or \
                        with --allow-reverse ADDRESS:PORT (pesto run, pesto attach)";
 
+/// What is told of ports that are there already, and cannot be bound.
+pub const IS_KEPT: &str = "nothing to change: this is forwarded as failed, and the daemon tries again \
+                           until it can be had";
+
 const NO_DEVICE: &str = "; there is no such interface, `ip link` lists those that are";
 
 /// What the user calls a rule, and the rule itself.
@@ -79,6 +83,27 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let message = format!("{}\n{}", self.error.message, other.error.message);
+        let failed = [self.error.failed, other.error.failed].concat();
+        Self {
+            error: Error { message, failed, ..self.error },
+            rules: [self.rules, other.rules].concat(),
+            all_taken: self.all_taken && other.all_taken,
+            has_ports: self.has_ports && other.has_ports,
+            is_forbidden: self.is_forbidden || other.is_forbidden,
+        }
+    }
+
+    /// The same where nothing is to be done.
+    #[must_use]
+    pub fn there(self) -> Error {
+        let message = format!("{}\n{IS_KEPT}", self.error.message);
+        Error { message, ..self.error }
+    }
+
     /// The same where what may fail now must be possible later.
     #[must_use]
     pub fn never(self) -> Error {
@@ -115,20 +140,19 @@ pub fn of_binds(
     Ok(told(session, &failures, total, call))
 }
 
-/// Asks for what of these rules is in the table, and still cannot be bound: `None` if nothing is.
+/// Asks for what the table has already, and still cannot be bound: `None` if nothing is. `keeper`:
+/// whose such a port is to be, if it is to be told.
 ///
 /// # Errors
 /// The daemon does not tell.
 pub fn still_failing(
     session: &mut Session,
-    rules: &[RuleId],
+    keeper: impl Fn(&Failure) -> Option<RuleId>,
     call: impl Fn(RuleId) -> Called,
 ) -> Result<Option<Failed>, Error> {
-    if rules.is_empty() {
-        return Ok(None);
-    }
-    let (mut failures, _) = session.failures(Which::Active, KEPT)?;
-    failures.retain(|failure| rules.contains(&failure.rule));
+    let (failures, _) = session.failures(Which::Active, KEPT)?;
+    let kept = |failure: Failure| Some(Failure { rule: keeper(&failure)?, ..failure });
+    let failures: Vec<Failure> = failures.into_iter().filter_map(kept).collect();
     let total = u32::try_from(failures.len()).unwrap_or(u32::MAX);
     Ok((total > 0).then(|| told(session, &failures, total, call)))
 }

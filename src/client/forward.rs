@@ -3,7 +3,7 @@
 use super::label;
 use super::spec::{self, target};
 use crate::sys::Errno;
-use crate::wire::{Address, Counters, Failure, Port, Ports, Rule, Side};
+use crate::wire::{Address, Counters, Failure, Interface, Port, Ports, Rule, Side};
 use serde::Serialize;
 use std::fmt;
 
@@ -116,9 +116,7 @@ impl Forward {
             spec: spec::of_rule(rule),
             label: label::text(rule.label),
             active: rule.active,
-            interface: rule
-                .interface
-                .map(|interface| String::from_utf8_lossy(interface.name()).into_owned()),
+            interface: rule.interface.map(interface_name),
             if_listening: rule.if_listening,
             transparent: rule.transparent,
             activity: counters.map(|counters| Activity::new(rule, counters)),
@@ -146,17 +144,8 @@ impl Forward {
 
 impl Activity {
     fn new(rule: &Rule, counters: &Counters) -> Self {
-        let held = counters.listeners + counters.paused_listeners;
-        let state = match (rule.active, held, counters.failed_listeners) {
-            (false, ..) => "inactive",
-            (true, 0, 0) => "not listening",
-            (true, _, 0) if counters.listeners == 0 => "paused",
-            (true, _, 0) => "listening",
-            (true, 0, _) => "failed",
-            (true, ..) => "partly failed",
-        };
         Self {
-            state,
+            state: state(rule, counters),
             listeners: counters.listeners,
             paused_listeners: counters.paused_listeners,
             failed_listeners: counters.failed_listeners,
@@ -174,6 +163,19 @@ impl Activity {
             dropped_datagrams: counters.dropped,
             waiting_listeners: counters.waiting_listeners,
         }
+    }
+}
+
+/// [`Activity::state`]
+pub(super) const fn state(rule: &Rule, counters: &Counters) -> &'static str {
+    let held = counters.listeners.saturating_add(counters.paused_listeners);
+    match (rule.active, held, counters.failed_listeners) {
+        (false, ..) => "inactive",
+        (true, 0, 0) => "not listening",
+        (true, _, 0) if counters.listeners == 0 => "paused",
+        (true, _, 0) => "listening",
+        (true, 0, _) => "failed",
+        (true, ..) => "partly failed",
     }
 }
 
@@ -207,16 +209,26 @@ fn listens_on(rule: &Rule) -> Vec<String> {
         Side::Inbound => "",
         Side::Reverse => "container ",
     };
-    let dev = rule.interface.map(|name| format!("%{}", String::from_utf8_lossy(name.name())));
-    let dev = dev.unwrap_or_default();
-    let place = |address: &str| match address.strip_suffix(']') {
-        Some(address) => format!("{inside}{address}{dev}]:{ports}"),
-        None => format!("{inside}{address}{dev}:{ports}"),
-    };
+    let dev = rule.interface.map(interface_name);
+    let place = |address: &str| format!("{inside}{}", place(address, dev.as_deref(), &ports));
     match rule.bind.address() {
         None => vec![place("0.0.0.0"), place("[::]")],
         Some(address) => vec![place(&own(rule.side, address))],
     }
+}
+
+/// `[::%eth0]:8080`
+pub(super) fn place(address: &str, interface: Option<&str>, ports: &str) -> String {
+    let dev = interface.map(|name| format!("%{name}")).unwrap_or_default();
+    match address.strip_suffix(']') {
+        Some(address) => format!("{address}{dev}]:{ports}"),
+        None => format!("{address}{dev}:{ports}"),
+    }
+}
+
+/// As people read it.
+pub(super) fn interface_name(interface: Interface) -> String {
+    String::from_utf8_lossy(interface.name()).into_owned()
 }
 
 fn target(rule: &Rule) -> String {

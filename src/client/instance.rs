@@ -22,12 +22,21 @@ pub fn remember(name: Option<&str>, path: Option<&Path>) {
 }
 
 fn words(name: Option<&str>, path: Option<&Path>) -> String {
-    let quoted = |word: &str| shlex::try_quote(word).map_or_else(|_| word.into(), String::from);
     match (name, path) {
         (Some(name), _) => format!(" -n {}", quoted(name)),
         (None, Some(path)) => format!(" -c {}", quoted(&path.to_string_lossy())),
         (None, None) => String::new(),
     }
+}
+
+/// A word of a command as one would type it: in quotes where a shell would make something else of it.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-./:@_,=%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), String::from)
 }
 
 /// A command for the same daemon, as one would type it.
@@ -316,7 +325,7 @@ pub fn name_of(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{outer_id, words};
+    use super::{outer_id, quoted, words};
     use std::path::Path;
 
     #[test]
@@ -324,6 +333,19 @@ mod tests {
         assert_eq!(words(Some("web"), None), " -n web");
         assert_eq!(words(None, Some(Path::new("/tmp/a b.sock"))), " -c '/tmp/a b.sock'");
         assert_eq!(words(None, None), "");
+    }
+
+    #[test]
+    fn word_is_in_quotes_where_a_shell_would_make_another_of_it() {
+        for plain in ["8080:80/tcp", "127.0.0.1:1-2:3-4/udp,if-listening,dev=eth0", "a+b@c.d_%2C"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        for word in ["", "*:53:53/udp", "[::1]:80:80", "a b", "it's", "~1", "$x", "a;b", "dev=a{b"]
+        {
+            let typed = quoted(word);
+            assert_eq!(shlex::split(&typed), Some(vec![word.to_owned()]), "{typed}");
+            assert_ne!(typed, word);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::args;
 use super::error::{Error, Exit};
+use super::forward::{interface_name, place};
 use super::instance::{self, Selector};
 use super::output::{print, print_json};
 use super::session::Session;
@@ -47,18 +48,20 @@ impl FromStr for ContainerPort {
 }
 
 /// One port that listens for one of the container's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Published {
     container_port: u16,
     protocol: &'static str,
     address: Address,
     host_port: u16,
+    interface: Option<String>,
     rule: RuleId,
 }
 
 impl Published {
     fn place(&self) -> String {
-        format!("{}:{}", spec::written(self.address), self.host_port)
+        let port = self.host_port.to_string();
+        place(&spec::written(self.address), self.interface.as_deref(), &port)
     }
 }
 
@@ -78,6 +81,7 @@ fn published(rules: &[Rule], wanted: Option<ContainerPort>) -> Vec<Published> {
                     protocol,
                     address,
                     host_port: host.get(),
+                    interface: rule.interface.map(interface_name),
                     rule: rule.id,
                 }));
             }
@@ -109,13 +113,16 @@ struct Entry {
     protocol: &'static str,
     address: String,
     host_port: u16,
+    /// The only interface that it listens on.
+    interface: Option<String>,
 }
 
 impl From<&Published> for Entry {
     fn from(published: &Published) -> Self {
-        let &Published { container_port, protocol, address, host_port, .. } = published;
+        let &Published { container_port, protocol, address, host_port, ref interface, .. } =
+            published;
         let address = spec::written(address).trim_matches(['[', ']']).to_owned();
-        Self { container_port, protocol, address, host_port }
+        Self { container_port, protocol, address, host_port, interface: interface.clone() }
     }
 }
 

@@ -308,7 +308,7 @@ impl AsFd for Session {
 ///
 /// # Errors
 /// Those of `look`, and when that takes too long.
-pub(super) fn settled<T>(mut look: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+pub fn settled<T>(mut look: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     let patience = Instant::now() + PATIENCE;
     loop {
         if let Some(seen) = look()? {

@@ -99,7 +99,8 @@ fn mend_takes_away_no_more_than_what_is_in_the_way() {
     ] {
         let words: Vec<&str> = ["add", "-p"].into_iter().chain(words.split_whitespace()).collect();
         let (status, said) = failed(run.pesto(&words));
-        let mend = format!("remove it first: pesto rm -c {socket} -p {part}\n");
+        let typed = if part.starts_with('[') { format!("'{part}'") } else { part.clone() };
+        let mend = format!("remove it first: pesto rm -c {socket} -p {typed}\n");
         assert_eq!((status, said.ends_with(&mend)), (2, true), "{said}");
         done(run.pesto(&["rm", "-p", &part]));
         done(run.pesto(&words));
@@ -118,8 +119,19 @@ fn word_without_its_option_is_told_which_one() {
         (&["attach", "web"], "tip: write --container web\n"),
         (&["attach", "25312"], "tip: write --pid 25312, or -p 25312 if that is a port\n"),
         (&["attach", "/run/netns/blue"], "tip: write --netns /run/netns/blue\n"),
-        (&["rm"], "tip: name ports with -p SPEC, or all that has a label with --label TEXT\n"),
-        (&["rm", "--all"], "tip: name ports with -p SPEC, or all that has a label with --label"),
+        (&["disable", "my web"], "tip: write --label 'my web'\n"),
+        (
+            &["add"],
+            "not provided:\n  <--publish <SPEC>|--reverse <SPEC>>\n\n  tip: name ports with -p",
+        ),
+        (
+            &["rm"],
+            "tip: name ports with -p SPEC or -r SPEC, or all that has a label with --label TEXT\n",
+        ),
+        (
+            &["rm", "--all"],
+            "tip: name ports with -p SPEC or -r SPEC, or all that has a label with --label",
+        ),
     ] {
         let (status, said) = pesto(words);
         assert_eq!(status, 1, "{said}");

@@ -7,6 +7,7 @@ use crate::support::{Folder, Run, output, program, text, until};
 use pesto::wire::{
     Address, Answer, Failure, NoEntry, Outcome, Plan, Port, Refusal, Request, RuleId, TableState,
 };
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output};
 use std::sync::mpsc::{Sender, channel};
@@ -130,6 +131,38 @@ fn daemon_that_does_not_answer_is_not_asked_for_a_rollback() {
     server.join().expect("it was not asked");
 }
 
+/// `diff` and `apply` say the same of a port that is in the table, and does not listen.
+fn told_of_a_file(run: &Run, spec: &str) {
+    let file = run.socket.with_file_name("table.toml");
+    let path = file.to_str().expect("text");
+    let saved = done(run.pesto(&["save"]));
+    let said = |command: &str, table: &str| {
+        fs::write(&file, table).expect("a file");
+        let output = run.pesto(&[command, "-f", path]);
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    for command in ["diff", "apply"] {
+        let (code, printed, said) = said(command, &saved);
+        assert_eq!((code, printed.as_str()), (Some(3), ""), "{command}: {said}");
+        assert!(said.contains(&format!("table.toml:2: {spec}/tcp: cannot listen on")), "{said}");
+        assert!(said.contains("forwarded as failed"), "{command}: {said}");
+    }
+    let output = run.pesto(&["diff", "--json", "-f", path]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["changed"], &json["failed"][0]["errno"]), (&false.into(), &98.into()));
+    // What else the file says is done, and the port is told of.
+    let more = format!("{saved}\n[[forward]]\nspec = \"127.0.0.1::81\"\n");
+    for (command, verb) in [("diff", "would add: "), ("apply", "added: ")] {
+        let (code, printed, said) = said(command, &more);
+        assert_eq!((code, printed.starts_with(verb)), (Some(6), true), "{printed}{said}");
+        assert!(said.contains("kept as failed"), "{command}: {said}");
+    }
+    // What is no longer to be there is no matter.
+    let (code, ..) = said("diff", "forward = []");
+    assert_eq!(code, Some(1));
+    done(run.pesto(&["rm", "-p", "81"]));
+}
+
 #[test]
 fn port_that_was_taken_is_forwarded_once_it_is_free() {
     let run = Run::peer(&[], "echo", &[]);
@@ -145,6 +178,7 @@ fn port_that_was_taken_is_forwarded_once_it_is_free() {
     let (code, said) = failed(run.pesto(&["add", "-p", &spec]));
     assert!(code == 3 && said.contains("forwarded as failed"), "{said}");
     assert_eq!(failed(run.pesto(&["port", "8000"])).0, 1, "that is somebody else's");
+    told_of_a_file(&run, &spec);
     // And is in nobody's way.
     done(run.pesto(&["add", "-p", "127.0.0.1::8000"]));
     drop(holder);

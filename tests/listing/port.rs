@@ -34,10 +34,21 @@ fn ports_are_printed_as_docker_prints_them() {
     }
     assert_eq!(done(run.pesto(&["port", "101"])), "127.0.0.1:7001\n");
     let ports = json!([
-        {"container_port": 443, "protocol": "tcp", "address": "0.0.0.0", "host_port": 8443},
-        {"container_port": 443, "protocol": "tcp", "address": "::", "host_port": 8443},
+        {"container_port": 443, "protocol": "tcp", "address": "0.0.0.0", "host_port": 8443,
+         "interface": null},
+        {"container_port": 443, "protocol": "tcp", "address": "::", "host_port": 8443,
+         "interface": null},
     ]);
     assert_eq!(run.json(&["port", "443"]), json!({"generation": 1, "ports": ports}));
+}
+
+#[test]
+fn port_of_one_interface_is_told_with_it() {
+    let run = alone(&["8080:80,dev=lo", "[::1]:8081:80/udp,dev=lo", "127.0.0.1:8082:80"]);
+    let tcp = "0.0.0.0%lo:8080\n127.0.0.1:8082\n[::%lo]:8080\n";
+    assert_eq!(done(run.pesto(&["port", "80"])), tcp);
+    assert_eq!(done(run.pesto(&["port", "80/udp"])), "[::1%lo]:8081\n");
+    assert_eq!(run.json(&["port", "80/udp"])["ports"][0]["interface"], "lo");
 }
 
 #[test]

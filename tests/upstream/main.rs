@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use support::ends::echo;
 use support::network::{Network, alone};
-use support::words::{done, empty, failed, specs};
+use support::words::{self, done, empty, failed, specs};
 use support::{Folder, Run, connect, output, program, text};
 
 /// `pesto LINE PATH`, as a shell would have it.
@@ -147,6 +147,24 @@ fn table_is_shown_added_to_deleted_from_and_replaced() {
         assert_eq!((cleared.status.code(), text(cleared.stderr).as_str()), (Some(0), note));
         quiet(&run, "-C HOST");
         assert!(shown(&run).is_empty());
+        // What is not as one expects of a line is told behind it.
+        let taken = TcpListener::bind(("127.0.0.1", 18005)).expect("a port");
+        quiet(&run, "-t 127.0.0.1/18000 -t 127.0.0.1/18001,auto");
+        done(run.pesto(&["disable", "-p", "127.0.0.1:18000:18000"]));
+        let failed = run.pesto(&["add", "--allow-failed", "-p", "127.0.0.1:18005:80"]);
+        assert_eq!(failed.status.code(), Some(6));
+        let told = [
+            "TCP [127.0.0.1]:18000  =>  18000  (disabled)",
+            "TCP [127.0.0.1]:18001  =>  18001  (auto, paused)",
+            "TCP [127.0.0.1]:18005  =>  80  (failed)",
+        ];
+        assert_eq!(shown(&run), told);
+        // Nobody else's failed port is a failure of a call; one's own is.
+        quiet(&run, "-A -t 127.0.0.1/18002");
+        quiet(&run, "-A -t 127.0.0.1/18002");
+        let (status, said) = words::failed(upstream(&run, "-A -t 127.0.0.1/18005:80"));
+        assert_eq!((status, said.contains("forwarded as failed")), (3, true), "{said}");
+        drop(taken);
     });
 }
 
@@ -226,6 +244,7 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
         let (exit, message) = failed(upstream(&run, &line));
         assert_eq!(exit, status, "{line}: {message}");
         assert!(message.starts_with(&format!("pesto: {said}")), "{message}");
+        assert!(message.ends_with("nothing was changed\n"), "{message}");
     }
     // To delete what cannot be there is no failure.
     quiet(&run, "--delete -t 127.0.0.1/1 -u 127.0.0.1/18081 -T 80 -t auto");
@@ -265,9 +284,9 @@ fn tables_of_both_directions_are_replaced_and_cleared_apart() {
     let free = run.json(&["add", "-p", "127.0.0.1::80"]);
     let port = free["forwards"][0]["host_port"].as_u64().expect("a port");
     let inbound = format!("TCP [127.0.0.1]:{port}  =>  80");
-    let outbound = "TCP [127.0.0.1]:5432  =>  5432".to_owned();
+    let outbound = "TCP [127.0.0.1]:5432  =>  5432  (outbound)".to_owned();
     quiet(&run, "-T 5432 -U [::1]/5353:53");
-    assert_eq!(shown(&run), [&inbound, &outbound, "UDP [::1]:5353  =>  53"]);
+    assert_eq!(shown(&run), [&inbound, &outbound, "UDP [::1]:5353  =>  53  (outbound)"]);
     quiet(&run, "-T 5432");
     assert_eq!(shown(&run), [inbound.as_str(), &outbound]);
     quiet(&run, "-t none");

@@ -7,7 +7,7 @@ use crate::client::file::Format;
 use crate::client::label;
 use crate::client::spec::Spec;
 use crate::wire::{FlowsFate, Label};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,11 @@ impl Change {
     }
 }
 
+/// One of these at least: what is missing is told by all of their names.
+fn some_of(options: &[&'static str]) -> ArgGroup {
+    ArgGroup::new("what").args(options).required(true).multiple(true)
+}
+
 /// `add`
 #[derive(Args, Debug)]
 pub struct Add {
@@ -60,9 +65,10 @@ pub struct Add {
 
 /// What is added.
 #[derive(Args, Debug)]
+#[command(group = some_of(&["publish", "reverse"]))]
 pub struct Addition {
     /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required_unless_present = "reverse")]
+    #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
     /// A port of the container that leads to one of the host; may be given several times
     #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]
@@ -88,9 +94,10 @@ pub struct Rm {
 
 /// Forwards that are there.
 #[derive(Args, Debug)]
+#[command(group = some_of(&["publish", "reverse", "label"]))]
 pub struct Selection {
     /// A port; may be given several times, all of them change at once or none does
-    #[arg(short, long, value_name = "SPEC", required_unless_present_any = ["label", "reverse"])]
+    #[arg(short, long, value_name = "SPEC")]
     pub publish: Vec<Spec>,
     /// A port of the container that leads to one of the host; may be given several times
     #[arg(short, long, value_name = "SPEC", value_parser = Spec::reverse)]

@@ -19,7 +19,7 @@ or --delete its specs are the whole table, as there: what else was forwarded is 
 Exit status: 0 done, or nothing to do; 1 wrong command line, no such port (port), or differences
 (diff); 2 cannot be; 3 a port could not be bound; 4 somebody else is changing the table, or has
 changed it; 5 no daemon. After 1 to 5 nothing was changed. 6: it was done in part, because some
-ports could not be bound (--allow-failed); or it was done, but could not be printed.
+ports could not be bound (--allow-failed, now or earlier); or it was done, but could not be printed.
 With --json an error is a document, too: {\"error\": {\"kind\", \"exit_status\", \"message\",
 \"failed\"}}.";
 
@@ -27,20 +27,25 @@ pub(super) const NEW_NAME: &str =
     "What the new daemon is called; without it as the command, container, process or file";
 
 pub(super) const RUN_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL][,if-listening][,dev=IFACE], as
+with podman and docker, but for the commas; more of it in `pesto add --help`:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the command's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   127.0.0.1::80            a free port, which is printed
   8000-8009:9000-9009      ten ports, each to its own
   8080:127.0.0.2:80        to this address in there, and to no other
   53:53/udp                the protocol: tcp (the default), udp, or both: /tcp,udp
+  8080:80/tcp6             IPv6 only, as [::]:8080:80; tcp4, udp4 and udp6 likewise
   8080:80,if-listening     only while the command listens on port 80
+  443:443/udp,dev=eth0     only for what comes in by that interface of the host
 
 With -r it is the other way round: the command reaches a port of the host. SPEC is
-[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL]:
+[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL][,if-listening][,dev=IFACE]:
   5432:5432                127.0.0.1:5432 in there leads to 127.0.0.1:5432 of the host
   [::1]:5432:5432          the same for ::1; *:5432:5432 listens on every address in there
   5432:192.0.2.7:5432      to another host
+  5432:auto:5432           to 127.0.0.1 or ::1 of the host, whichever answers
+  53:53/udp                the protocol, as with -p
 What -r asks for is all that the daemon may ever reach on the host's side, but for what
 --allow-reverse adds.
 
@@ -63,13 +68,15 @@ Examples:
   pesto run --keep-id -p 5432:5432 -- postgres -D data";
 
 pub(super) const ATTACH_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and
-docker; see pesto add. With -r the container reaches a port of the host, as with
-pesto run; what -r and --allow-reverse name now is all that it may ever reach.
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL][,if-listening][,dev=IFACE], as
+with podman and docker, but for the commas; see `pesto add --help`. With -r the container reaches a
+port of the host, as with pesto run; what -r and --allow-reverse name now is all that it may ever
+reach.
 
 It returns when every port listens. The daemon goes on until the process or container ends that was
-named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left behind. Any namespace that you own will
-do, and for root any at all: what podman, docker, unshare or `ip netns add` made.
+named, or until `pesto stop`; with --netns until then alone. If anything fails nothing is left
+behind. Any namespace that you own will do, and for root any at all: what podman, docker, unshare or
+`ip netns add` made.
 
 With --follow a second process stays. When the container ends it keeps the table, as it is then, and
 gives it to a new daemon once a container of that name runs again. It ends with `pesto stop`, and
@@ -85,7 +92,8 @@ Examples:
   pesto attach --netns /run/netns/blue -n blue -p 8081:80 --foreground";
 
 pub(super) const ADD_HELP: &str = "\
-SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with podman and docker:
+SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL][,if-listening][,dev=IFACE], as
+with podman and docker, but for the commas:
   8080:80                  port 8080 of every address, IPv4 and IPv6, to the container's port 80
   127.0.0.1:8080:80        of this address only; IPv6 in brackets: [::1]:8080:80
   0.0.0.0:8080:80          of every IPv4 address; [::] is every IPv6 address
@@ -99,10 +107,10 @@ SPEC is [[ADDRESS:][HOSTPORT[-END]]:[TARGET:]]PORT[-END][/PROTOCOL], as with pod
   8080:80/udp,dev=eth0     only for what comes in by that interface
 
 With -r a port of the container leads to one of the host, or of another one that the host reaches:
-[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL]. Without ADDRESS it listens on 127.0.0.1 in
-the container (with /tcp6 or /udp6 on ::1; * is every address), without TARGET it leads to 127.0.0.1
-of the host. It must have been allowed when the daemon was started: see --allow-reverse of pesto run
-and pesto attach.
+[[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL][,if-listening][,dev=IFACE]. Without
+ADDRESS it listens on 127.0.0.1 in the container (with /tcp6 or /udp6 on ::1; * is every address),
+without TARGET it leads to 127.0.0.1 of the host (auto: there or to ::1, whichever answers). It must
+have been allowed when the daemon was started: see --allow-reverse of pesto run and pesto attach.
 
 A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
 choose by it. What is forwarded already stays as it is: with the same label, or without --label,
@@ -120,9 +128,9 @@ Examples:
 pub(super) const RM_HELP: &str = "\
 SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: ports in the middle
 of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
-keep their label. if-listening may be left out. One without a host port (80) names the only forward to that container port. If any
-of what is named is not there, or not with that label, it is an error and nothing is removed, unless
---ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
+keep their label. if-listening may be left out. One without a host port (80) names the only forward
+to that container port. If any of what is named is not there, or not with that label, it is an error
+and nothing is removed, unless --ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
 
 -r removes what -r adds, by the same words.
 
@@ -136,9 +144,10 @@ Examples, after those of `pesto add --help`:
 pub(super) const LIST_HELP: &str = "\
 A forward of the other direction says `container` before where it listens, and `host` before where
 it leads; `if listening` stands behind where one leads that listens only while its target does.
-OPEN is connections now, TOTAL since the forward was added; IN is bytes from clients, OUT bytes to
-them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
-listening: nobody does, and peers are refused), or inactive.
+OPEN is connections now, TOTAL since the forward was added; of UDP each peer is one, until it is
+forgotten for its silence. IN is bytes from clients, OUT bytes to them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
+listening: nobody does, and peers are refused), not listening (the host has not that family), or
+inactive (switched off).
 A terminal that is too narrow gets more lines.
 
 Examples:
@@ -149,7 +158,8 @@ Examples:
 
 pub(super) const PORT_HELP: &str = "\
 Prints a line for each port; ranges are printed port by port. With a container port, only what
-leads there, and exit status 1 when nothing does. UDP is asked for with /udp. `pesto list` shows ranges, state and counters.
+leads there, and exit status 1 when nothing does. UDP is asked for with /udp. Behind a % is the only
+interface that a port listens on. `pesto list` shows ranges, state and counters.
 
 Examples:
   pesto port               80/tcp -> 0.0.0.0:8080
@@ -182,6 +192,8 @@ are read. A file that says nothing of forwards is an error: an empty table is `f
   side = \"inbound\"             # may be left out; \"reverse\": the spec is as behind -r
   label = \"web\"                # may be left out; \"\" is none
   active = false               # switched off; may be left out
+  interface = \"eth0\"           # as dev= in the spec, and instead of it
+  if_listening = true          # as if-listening in the spec, and instead of it
 
 Examples:
   pesto save >ports.toml
@@ -199,7 +211,11 @@ pub(super) const DIFF_HELP: &str = "\
 Nothing is changed and no port is tried: `pesto apply --dry-run` does that. How ports are cut into
 ranges is no difference: what counts is where each port leads, its label, and whether it is on.
 
-Exit status: 0 no difference; 1 differences; 2 and more: trouble.
+What is there, and could not be bound, is told on standard error: nothing makes it listen but the
+daemon, which tries again.
+
+Exit status: 0 no difference; 1 differences; 2 and more: trouble; with ports that do not listen, as
+of `apply`: 3 no difference, 6 differences.
 
 Examples:
   pesto diff -f ports.toml
@@ -212,7 +228,7 @@ Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
 
 pub(super) const STATUS_HELP: &str = "\
 in is bytes from clients, out bytes to them; not copied is how much of both went from one socket to
-the other without passing through the daemon's memory. A turn is what the daemon does between two
+the other without passing through the daemon's memory. A peer of UDP is a connection here. A turn is what the daemon does between two
 looks at all that is ready: while the longest one lasted, everybody else waited. Descriptors are the
 core's open files: each listening socket is one, each connection two.
 

@@ -1,5 +1,6 @@
 //! Words without the option that they belong to, and options that are not there.
 
+use crate::client::instance::quoted;
 use crate::client::spec::Spec;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -19,7 +20,14 @@ pub fn hint(command: &str, error: &clap::Error) -> Option<String> {
     let chooses = matches!(command, "rm" | "remove" | "enable" | "disable");
     if error.kind() == ErrorKind::MissingRequiredArgument && chooses {
         return Some(
-            "name ports with -p SPEC, or all that has a label with --label TEXT".to_owned(),
+            "name ports with -p SPEC or -r SPEC, or all that has a label with --label TEXT"
+                .to_owned(),
+        );
+    }
+    if error.kind() == ErrorKind::MissingRequiredArgument && command == "add" {
+        return Some(
+            "name ports with -p SPEC, or with -r SPEC those that lead out of the container"
+                .to_owned(),
         );
     }
     if error.kind() != ErrorKind::UnknownArgument {
@@ -30,12 +38,14 @@ pub fn hint(command: &str, error: &clap::Error) -> Option<String> {
         return of_option(command, word).map(str::to_owned);
     }
     let is_spec = word.parse::<Spec>().is_ok();
+    let (is_path, is_number) = (word.contains('/'), word.parse::<u32>().is_ok());
+    let word = quoted(word);
     match command {
-        "attach" if word.parse::<u32>().is_ok() => {
+        "attach" if is_number => {
             Some(format!("write --pid {word}, or -p {word} if that is a port"))
         }
         "add" | "attach" if is_spec => Some(format!("write -p {word}")),
-        "attach" if word.contains('/') => Some(format!("write --netns {word}")),
+        "attach" if is_path => Some(format!("write --netns {word}")),
         "attach" => Some(format!("write --container {word}")),
         _ if chooses && is_spec => {
             Some(format!("write -p {word}, or --label {word} if that is a label"))
@@ -50,7 +60,8 @@ pub fn hint(command: &str, error: &clap::Error) -> Option<String> {
 fn of_option(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("rm" | "remove", "--all" | "-a") => Some(
-            "name ports with -p SPEC, or all that has a label with --label TEXT; pesto stop ends all",
+            "name ports with -p SPEC or -r SPEC, or all that has a label with --label TEXT; pesto stop ends \
+             all",
         ),
         ("run", "--json") => {
             Some("what it prints is its command's; pesto ps and pesto list have --json")

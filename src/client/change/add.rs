@@ -54,7 +54,12 @@ impl Draft<'_> {
     pub fn have(&mut self, rule: Rule, words: &str, optional: bool) -> Result<(), Error> {
         self.check_features(&rule, words)?;
         let there = self.rules.clone();
-        for missing in self.lacking(&there, rule, words, None, Want::Forwarded)? {
+        let told = self.deeds.len();
+        let missing = self.lacking(&there, rule, words, None, Want::Forwarded)?;
+        if optional {
+            self.deeds.truncate(told);
+        }
+        for missing in missing {
             let rule = self.insert(missing, words)?;
             self.unlabelled.insert(rule.id);
             if optional {
@@ -105,6 +110,8 @@ impl Draft<'_> {
              without if-listening or auto"
         } else if rule.interface.is_some() && !has(Features::INTERFACE) {
             "cannot listen on one interface only; name an address of it instead"
+        } else if rule.transparent && !has(Features::TRANSPARENT) {
+            "cannot show a target the client's own address; leave transparent out"
         } else {
             return Ok(());
         };

@@ -8,8 +8,9 @@ use super::twins::Twins;
 use super::{adopt, difference};
 use crate::client::error::Error;
 use crate::client::failure::Called;
+use crate::client::instance::quoted;
 use crate::client::{spec, split};
-use crate::wire::{FlowsFate, Hello, Ports, Request, Rule, RuleId};
+use crate::wire::{Bind, Failure, FlowsFate, Hello, PortRange, Ports, Request, Rule, RuleId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was done with a rule.
@@ -175,14 +176,18 @@ impl<'a> Draft<'a> {
         }
         requests.extend(old);
         requests.extend(new);
+        let stays =
+            self.deeds.iter().filter(|it| !matches!(it.verb, Verb::Removed | Verb::Disabled));
+        let stays: Vec<RuleId> = stays.map(|deed| deed.rule.id).collect();
         let deeds = if self.by_difference {
             difference::difference(&self.before, &self.rules)
         } else {
             self.deeds
         };
         let leaving = gone().map(|rule| rule.id).collect();
+        let meant: HashSet<RuleId> = self.words.keys().copied().chain(stays).collect();
         let names = Names { words: self.words, before, now: self.rules, leaving };
-        Ok(Settled { requests, deeds, names, optional: self.optional, twins })
+        Ok(Settled { requests, deeds, names, meant, optional: self.optional, twins })
     }
 }
 
@@ -215,7 +220,7 @@ impl Names {
 
     /// How one names a rule on a command line.
     pub(super) fn option_of(&self, id: RuleId) -> String {
-        self.rule(id).map_or_else(|| format!("-p {}", self.of(id)), spec::option_of)
+        self.rule(id).map_or_else(|| format!("-p {}", quoted(&self.of(id))), spec::option_of)
     }
 
     /// How a rule that is to be would be written.
@@ -257,6 +262,19 @@ impl Names {
     /// The table as it is to be.
     pub(super) fn now(&self) -> &[Rule] {
         &self.now
+    }
+
+    pub(super) fn was_there(&self, id: RuleId) -> bool {
+        self.before.contains_key(&id)
+    }
+
+    /// The rule that is to have the port of a failed socket of the table.
+    pub(super) fn keeper(&self, failure: &Failure) -> Option<&Rule> {
+        let ports = Ports::Fixed(PortRange::single(failure.port?));
+        let bind = Bind::from(Some(failure.address));
+        let port = Rule { bind, ports, ..*self.before.get(&failure.rule)? };
+        let is_place = |rule: &&Rule| rule.active && split::cut_ports(rule, &port).is_some();
+        self.now.iter().find(is_place)
     }
 
     /// Whether the user has asked for it now.

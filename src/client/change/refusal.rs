@@ -2,7 +2,7 @@
 
 use super::draft::Names;
 use crate::client::error::{Error, Exit};
-use crate::client::instance::advised;
+use crate::client::instance::{advised, quoted};
 use crate::client::session::Session;
 use crate::client::spec::ports_text;
 use crate::wire::{Answer, Protocol, Refusal, Rule, RuleId, Side, TargetAddress};
@@ -73,7 +73,8 @@ pub(super) fn forbidden(words: &str, rule: &Rule) -> Error {
     };
     Error::refused(format!(
         "{words}: this daemon may not lead the container to {place}: that must be allowed when it is started; start \
-         it again with -r, or with --allow-reverse {place} (pesto run, pesto attach)"
+         it again with -r, or with --allow-reverse {} (pesto run, pesto attach)",
+        quoted(&place)
     ))
 }
 

@@ -63,7 +63,7 @@ fn sides_protocols_and_interfaces_are_added_and_removed_by_their_own_words() {
             .map(|left| left.join(" "))
     };
     let all = "-p 53:53/tcp -p 53:53/udp -r 53:53/tcp -p 8000-8009:80-89/tcp,if-listening \
-               -p 22:22/tcp,dev=eth0 -r *:25:25/tcp";
+               -p 22:22/tcp,dev=eth0 -r '*:25:25/tcp'";
     let without = |words: &str| all.replace(&format!("{words} "), "");
     assert_eq!(after("-p 53:53/udp"), Ok(without("-p 53:53/udp")));
     assert_eq!(after("-r 53:53"), Ok(without("-r 53:53/tcp")));
@@ -80,7 +80,7 @@ fn sides_protocols_and_interfaces_are_added_and_removed_by_their_own_words() {
         let error = after(words).expect_err(words);
         assert!(error.starts_with(said), "{error}");
     }
-    assert!(after("-r 25:25").expect_err("wide").ends_with("pesto rm -r *:25:25/tcp"));
+    assert!(after("-r 25:25").expect_err("wide").ends_with("pesto rm -r '*:25:25/tcp'"));
 }
 
 #[test]
@@ -119,6 +119,10 @@ fn what_a_daemon_lacks_is_named_with_the_mend() {
         let error = after(&[], &old, &|draft| draft.add(&specs(words), None)).expect_err(words);
         assert!(error.contains(said), "{error}");
     }
+    let toml = "[[forward]]\nspec = '1:1'\ntransparent = true\n";
+    let wanted = file::parse("f", toml, Format::Toml, None).expect("a table");
+    let error = after(&[], &old, &|draft| draft.turn_into(&wanted)).expect_err("too much");
+    assert!(error.contains("f:2: 1:1: this daemon cannot show a target"), "{error}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn parse(name: &str, text: &str) -> Result<Vec<Placed>, Error> {
         let parsed = Line::try_parse_from(&words).map_err(|error| {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            let first = first.strip_prefix("error: ").unwrap_or(first);
+            let first = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
             match hint(&words[0], &error) {
                 Some(hint) => wrong(&format!("{first}, {hint}")),
                 None => wrong(first),
@@ -88,7 +88,10 @@ mod tests {
     fn wrong_line_is_named() {
         for (line, why) in [
             ("list", "unrecognized subcommand 'list'"),
-            ("add", "the following required arguments"),
+            (
+                "add",
+                "the following required arguments were not provided, name ports with -p SPEC, or",
+            ),
             ("add -p 8080:x", "invalid value '8080:x'"),
             ("add -p '8080:80", "a quote is not closed"),
             ("add -p 1:1 --dry-run", "unexpected argument '--dry-run'"),

@@ -114,7 +114,8 @@ fn notes(forward: &Forward) -> Vec<String> {
     let failed = failed.iter().filter(|(count, _)| *count > 0);
     let failed: Vec<String> = failed.map(|(count, how)| format!("{count} {how}")).collect();
     if !failed.is_empty() {
-        lines.push(format!("connections: {}", failed.join(", ")));
+        let what = if forward.protocol == "udp" { "peers" } else { "connections" };
+        lines.push(format!("{what}: {}", failed.join(", ")));
     }
     if activity.dropped_datagrams > 0 {
         lines.push(format!("datagrams: {} not passed on", activity.dropped_datagrams));

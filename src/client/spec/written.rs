@@ -1,6 +1,7 @@
 //! Rules as specs: what is printed is read as the same rule, but for its label and its switches.
 
 use super::{AUTO, DEV, EVERY, IF_LISTENING, LOOPBACK, target};
+use crate::client::instance::quoted;
 use crate::sys::socket;
 use crate::wire::{Address, Bind, Interface, Ports, Protocol, Rule, Side, TargetAddress};
 use std::fmt::Write as _;
@@ -32,14 +33,14 @@ pub fn of_rule(rule: &Rule) -> String {
     text
 }
 
-/// A rule's spec behind its option: `-p 8080:80/tcp`.
+/// A rule's spec behind its option, as one would type it: `-p 8080:80/tcp`.
 #[must_use]
 pub fn option_of(rule: &Rule) -> String {
     let option = match rule.side {
         Side::Inbound => "-p",
         Side::Reverse => "-r",
     };
-    format!("{option} {}", of_rule(rule))
+    format!("{option} {}", quoted(&of_rule(rule)))
 }
 
 fn reverse_bind(bind: Bind) -> Option<String> {

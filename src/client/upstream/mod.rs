@@ -81,16 +81,20 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         }
         opened => opened?,
     };
-    let before = session.snapshot()?.rules;
+    let shows = call.show || call.actions.is_empty();
+    let before = if shows { show::current(&mut session)? } else { String::new() };
     if call.actions.is_empty() {
-        print(&show::table(&before))?;
+        print(&before)?;
         return Ok(0);
     }
     let lasting = expand::lasting();
     let done = change::make(&mut session, &hello, &Terms::default(), &|draft| {
         draft.tell_difference();
         edit(draft, &call.actions, &lasting)
-    })?;
+    });
+    let done = done.map_err(unchanged)?;
+    // It is there, and is not what was asked for.
+    let failed = done.failed.clone().map(|failed| failed.kept(false));
     let only_clears = call.actions.iter().all(|action| matches!(action, Action::Clear(_)));
     let removed = done.deeds.iter().filter(|deed| deed.verb == Verb::Removed).count();
     if only_clears && !call.debug && removed > 0 {
@@ -102,10 +106,18 @@ pub fn main(words: &[OsString]) -> Result<u8, Error> {
         }
     }
     if call.show {
-        let after = show::table(&session.snapshot()?.rules);
-        output::after_deed(print(&format!("{}\n{after}", show::table(&before))))?;
+        let printed =
+            show::current(&mut session).and_then(|after| print(&format!("{before}\n{after}")));
+        output::after_deed(printed)?;
     }
-    Ok(0)
+    failed.map_or(Ok(0), Err)
+}
+
+fn unchanged(error: Error) -> Error {
+    if error.exit == Exit::Unreachable || error.message.contains(words::UNCHANGED) {
+        return error;
+    }
+    Error { message: format!("{}\n{}", error.message, words::UNCHANGED), ..error }
 }
 
 fn edit(draft: &mut Draft<'_>, actions: &[Action], lasting: &[PortRange]) -> Result<(), Error> {

@@ -1,17 +1,31 @@
-//! The table as the upstream client shows it, a rule a line.
+//! The table as the upstream client shows it, a rule a line. What its lines have no place for stands in
+//! brackets behind them: the other direction, and what is not as one expects of a rule.
 
 use super::expand::own_target;
 use super::spec::Written;
+use crate::client::error::Error;
+use crate::client::forward;
+use crate::client::session::{self, Session};
 use crate::client::split::fixed;
 use crate::sys::socket;
 use crate::wire::{Address, PortRange, Protocol, Rule, Side, TargetAddress};
 use std::fmt::Write as _;
 
-/// What listens: `TCP [*]:15201  =>  5201`.
-#[must_use]
-pub fn table(rules: &[Rule]) -> String {
+/// The table of a daemon, as it is.
+///
+/// # Errors
+/// It does not answer, or its table does not hold still.
+pub fn current(session: &mut Session) -> Result<String, Error> {
+    let (snapshot, counters) = session::settled(|| session.counted())?;
+    let states =
+        snapshot.rules.iter().zip(&counters).map(|(rule, it)| (rule, forward::state(rule, it)));
+    Ok(table(states))
+}
+
+/// Rules and their states: `TCP [*]:15201  =>  5201`, `TCP [127.0.0.1]:22  =>  22  (outbound, failed)`.
+pub(super) fn table<'a>(rules: impl Iterator<Item = (&'a Rule, &'a str)>) -> String {
     let mut text = String::new();
-    for rule in rules.iter().filter(|rule| rule.active) {
+    for (rule, state) in rules {
         let Some(ports) = fixed(rule) else { continue };
         let Some(to) = PortRange::from_width(rule.target.first_port, ports.width()) else {
             continue;
@@ -35,9 +49,22 @@ pub fn table(rules: &[Rule]) -> String {
         let target = target.and_then(TargetAddress::address);
         let target = target.map(|target| format!("[{}]:", bare(target))).unwrap_or_default();
         let (ports, to) = (Written(ports), Written(to));
-        let _ = writeln!(text, "{protocol} [{bind}]{interface}:{ports}  =>  {target}{to}");
+        let besides = besides(rule, state);
+        let _ = writeln!(text, "{protocol} [{bind}]{interface}:{ports}  =>  {target}{to}{besides}");
     }
     text
+}
+
+fn besides(rule: &Rule, state: &str) -> String {
+    let outbound = (rule.side == Side::Reverse).then_some("outbound");
+    let auto = rule.if_listening.then_some("auto");
+    let state = match state {
+        "listening" => None,
+        "inactive" => Some("disabled"),
+        state => Some(state),
+    };
+    let words: Vec<&str> = [outbound, auto, state].into_iter().flatten().collect();
+    if words.is_empty() { String::new() } else { format!("  ({})", words.join(", ")) }
 }
 
 fn bare(address: Address) -> String {

@@ -26,7 +26,12 @@ fn expanded(side: Side, protocol: Protocol, spec: &str) -> Vec<String> {
     let words = spec.to_owned();
     let asked = Asked { words, side, protocol, spec: spec.parse().expect(spec) };
     let lasting = [range(1, 9), range(20, 29)];
-    expand::rules(&asked, &lasting).iter().map(|(rule, _)| own::option_of(rule)).collect()
+    let option = if side == Side::Inbound { "-p" } else { "-r" };
+    let spec = |(rule, _): &(Rule, bool)| {
+        assert_eq!(rule.side, side);
+        format!("{option} {}", own::of_rule(rule))
+    };
+    expand::rules(&asked, &lasting).iter().map(spec).collect()
 }
 
 #[test]
@@ -158,9 +163,13 @@ fn options_are_read_from_left_to_right() {
         ("-A -t 80 /s /r", "/r is one PATH too many"),
         ("-A -D -t 80 /s", "-A and -D hold for the specs behind them, and the first has none"),
         ("-A -t 127.0.0.1:8089:80 /s", "; write -t 127.0.0.1/8089:80"),
-        ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t [::1]/8089:10.0.2.100/80"),
+        ("-A -t [::1]:8089:10.0.2.100:80 /s", "; write -t '[::1]/8089:10.0.2.100/80'"),
         ("-A -t 8089:80,if-listening /s", "; write -t 8089:80,auto"),
-        ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T */8089:80"),
+        ("-A -T *:8089:127.0.0.1:80/tcp /s", "; write -T '*/8089:80'"),
+        ("-A -t 80/udp /s", "-t 80/udp: that is as -p takes it; write -u 80\nnothing was"),
+        ("-A -U 53:54/tcp,udp /s", "-r takes it; write -T 53:54 -U 53:54\n"),
+        ("-A -t [::1]:53:53/udp /s", "; write -u '[::1]/53'\n"),
+        ("-A -t 127.0.0.1::80 /s", "-t 127.0.0.1::80: \"127.0.0.1\" is not a port"),
         ("-A -t 80:x /s", "-t 80:x: x is not an address"),
     ] {
         let error = Call::parse(&words(line)).expect_err(line);
@@ -211,12 +220,19 @@ fn table_is_shown_in_its_words() {
         |spec: &str| own::Spec::reverse(spec).expect(spec).wishes[0].rule(crate::wire::RuleId(1));
     all.extend(["5432:5433", "*:53:192.0.2.7:53/udp", "[fe80::1%7]:1:1"].map(reverse));
     all.push(Rule { active: false, ..rule("23:23") });
+    all.push(Rule { if_listening: true, ..rule("24:24") });
+    let states = all.iter().map(|rule| match (rule.active, rule.if_listening) {
+        (false, _) => (rule, "inactive"),
+        (true, true) => (rule, "partly failed"),
+        (true, false) => (rule, "listening"),
+    });
     assert_eq!(
-        show::table(&all),
+        show::table(states),
         "TCP [*]:15201  =>  5201\nTCP [0.0.0.0]:8000-8001  =>  80-81\nUDP [::1]:53  =>  53\n\
          TCP [::]:80  =>  [fd00::2]:81\nTCP [127.0.0.1]:80  =>  [10.0.2.100]:81\n\
-         TCP [*]%eth0:22  =>  22\nTCP [127.0.0.1]:5432  =>  5433\n\
-         UDP [*]:53  =>  [192.0.2.7]:53\nTCP [fe80::1]%7:1  =>  1\n"
+         TCP [*]%eth0:22  =>  22\nTCP [127.0.0.1]:5432  =>  5433  (outbound)\n\
+         UDP [*]:53  =>  [192.0.2.7]:53  (outbound)\nTCP [fe80::1]%7:1  =>  1  (outbound)\n\
+         TCP [*]:23  =>  23  (disabled)\nTCP [*]:24  =>  24  (auto, partly failed)\n"
     );
 }
 

@@ -4,7 +4,8 @@
 use super::expand;
 use super::spec::{Entry, Listen, Spec};
 use crate::client::error::{Error, Exit};
-use crate::client::spec;
+use crate::client::instance::quoted;
+use crate::client::spec::{self, Wish};
 use crate::wire::{Ports, Protocol, Side, TargetAddress};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -64,6 +65,9 @@ const OPTIONS: [(char, &str, bool); 9] = [
 
 const USAGE: &str = "usage: pesto [-s] [-d] [-A|-D] [-C PIF] [-t SPEC] [-u SPEC] [-T SPEC] \
                      [-U SPEC]... PATH; pesto --help shows the commands of this one";
+
+/// Podman shows it to somebody who has not seen the call.
+pub(super) const UNCHANGED: &str = "nothing was changed";
 
 const NO_SPECS: &str = "-A and -D hold for the specs behind them, and the first has none";
 
@@ -160,10 +164,14 @@ impl Call {
                 };
                 let words = format!("-{letter} {value}");
                 let spec = value.parse().map_err(|why| {
-                    let write =
-                        of_our_own(side, &value).map(|spec| format!("; write -{letter} {spec}"));
-                    let write = write.unwrap_or_default();
-                    Error::new(Exit::Usage, format!("{words}: {why}{write}"))
+                    let wrong = match of_our_own(side, &value) {
+                        None => why,
+                        Some(right) => {
+                            let option = if side == Side::Inbound { "-p" } else { "-r" };
+                            format!("that is as {option} takes it; write {right}")
+                        }
+                    };
+                    Error::new(Exit::Usage, format!("{words}: {wrong}\n{UNCHANGED}"))
                 })?;
                 self.actions.push(Action::Ports(Asked { words, side, protocol, spec }));
             }
@@ -172,19 +180,39 @@ impl Call {
     }
 }
 
-/// What a spec of podman's and ours would be here.
-fn of_our_own(side: Side, words: &str) -> Option<Spec> {
-    let wish = *spec::Spec::of(side, words).ok()?.wishes.first()?;
-    let Ports::Fixed(ports) = wish.ports else { return None };
-    let bind = Some(wish.bind).filter(|bind| *bind != expand::everywhere(side));
-    let target = match wish.address {
-        same if same == expand::own_target(side) => TargetAddress::Automatic,
-        target => target,
+/// What a spec of podman's and ours would be here: an option for each protocol.
+fn of_our_own(side: Side, words: &str) -> Option<String> {
+    let parsed = spec::Spec::of(side, words).ok()?;
+    let option = |wish: &Wish| {
+        let ports = match wish.ports {
+            Ports::Fixed(ports) => ports,
+            // Whoever writes 80/udp has learnt of 80, which is not a free port here.
+            Ports::Pick { .. } if !words.contains(':') => wish.target,
+            Ports::Pick { .. } => return None,
+        };
+        let bind = Some(wish.bind).filter(|bind| *bind != expand::everywhere(side));
+        let target = match wish.address {
+            same if same == expand::own_target(side) => TargetAddress::Automatic,
+            target => target,
+        };
+        let to = Some(wish.target).filter(|to| *to != ports);
+        let entry = Entry::Range { ports, target, to };
+        let auto = wish.if_listening.then_some(Entry::Auto);
+        let listen = Listen { bind, interface: wish.interface };
+        let spec = Spec::Ports(listen, std::iter::once(entry).chain(auto).collect());
+        Some(format!("-{} {}", letter(side, wish.protocol), quoted(&spec.to_string())))
     };
-    let entry = Entry::Range { ports, target, to: Some(wish.target) };
-    let auto = wish.if_listening.then_some(Entry::Auto);
-    let listen = Listen { bind, interface: wish.interface };
-    Some(Spec::Ports(listen, std::iter::once(entry).chain(auto).collect()))
+    let options: Vec<String> = parsed.wishes.iter().map(option).collect::<Option<_>>()?;
+    Some(options.join(" "))
+}
+
+const fn letter(side: Side, protocol: Protocol) -> char {
+    match (side, protocol) {
+        (Side::Inbound, Protocol::Tcp) => 't',
+        (Side::Inbound, Protocol::Udp) => 'u',
+        (Side::Reverse, Protocol::Tcp) => 'T',
+        (Side::Reverse, Protocol::Udp) => 'U',
+    }
 }
 
 fn text(word: &OsStr) -> Result<&str, Error> {

@@ -138,15 +138,18 @@ fn what_waits_for_its_target_is_paused_or_partly_so() {
 #[test]
 fn what_a_forward_is_beside_tcp_from_the_host_is_shown() {
     let mut udp = forward("53:53/udp,if-listening,dev=eth0", &[], "");
-    udp.activity.as_mut().expect("counted").dropped_datagrams = 7;
+    let activity = udp.activity.as_mut().expect("counted");
+    (activity.dropped_datagrams, activity.refused_by_target) = (7, 1);
     let spec = Spec::reverse("5432:192.0.2.7:5432").expect("a spec");
     let mut reverse = Forward::new(&spec.wishes[0].rule(RuleId(2)), None);
     reverse.activity.clone_from(&udp.activity);
     let expected = "\
 LISTENS ON                          TARGET                   STATE      OPEN  TOTAL       IN      OUT  LABEL
 0.0.0.0%eth0:53, [::%eth0]:53       53/udp if listening      listening     3   1200  1.5 KiB  3.0 GiB
+  peers: 1 refused by the target, or not reachable
   datagrams: 7 not passed on
 container 127.0.0.1:5432            host 192.0.2.7:5432/tcp  listening     3   1200  1.5 KiB  3.0 GiB
+  connections: 1 refused by the target, or not reachable
   datagrams: 7 not passed on
 ";
     let all = text(&[udp, reverse], None);
