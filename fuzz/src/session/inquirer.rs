@@ -75,20 +75,26 @@ impl Daemon {
         }
     }
 
-    /// Acts on all that was heard, asks all that there is to ask and hears the answers, and begins the next round.
+    /// The round that goes on comes to its end, and a whole one behind it.
     pub(super) fn inquire_all(&mut self) {
+        self.finish_round();
         self.begin_round();
+        self.finish_round();
+        self.end_round();
+    }
+
+    /// Asks all that there is to ask, and acts on all that is heard.
+    fn finish_round(&mut self) {
         loop {
             while self.ask() {}
             while !self.inquirer.asked.is_empty() {
                 self.tell(0, 0);
             }
             if !self.hear() {
-                break;
+                return;
             }
             while self.hear() {}
         }
-        self.end_round();
     }
 
     fn end_round(&mut self) -> bool {
