@@ -403,17 +403,6 @@ impl UdpFlows {
         self.arena.get(flow).map(|state| (flow, state.way.origin))
     }
 
-    /// The first flow of a listener at or behind a place.
-    pub fn next_of(&self, listener: Ref, mut place: u32) -> Option<Ref> {
-        loop {
-            let flow = self.arena.next_from(place)?;
-            if self.arena.get(flow)?.name.listener == listener {
-                return Some(flow);
-            }
-            place = flow.index + 1;
-        }
-    }
-
     /// Of each rule that has flows which no target has answered and which may go, the one that has been silent
     /// longest, and its origin: that of the rule with most of them comes first. A flow whose sockets are on their
     /// way may not go: it would keep its room until they have come.
