@@ -193,12 +193,18 @@ impl World {
         if self.may_accept(table, entry.stats) && !self.udp.is_full() {
             return true;
         }
-        let victim = self.longest_unanswered(table, entry.stats);
-        let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
-        let Some(victim) = victim else { return false };
-        let report = self.udp.evict(victim);
-        self.account(table, report);
-        true
+        // Where listeners have taken what is kept for them, it is to be there again.
+        let victims = if self.is_over(table) { 2 } else { 1 };
+        let mut has_room = false;
+        for _ in 0..victims {
+            let victim = self.longest_unanswered(table, entry.stats);
+            let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
+            let Some(victim) = victim else { break };
+            let report = self.udp.evict(victim);
+            self.account(table, report);
+            has_room = true;
+        }
+        has_room
     }
 
     /// The flow that no target has answered which goes for one of that rule: of the rule with most of them, be that the

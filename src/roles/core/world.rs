@@ -322,7 +322,9 @@ impl Facts for World {
     }
 
     fn free_descriptors(&self) -> usize {
-        self.descriptor_limit.saturating_sub(self.descriptors() + FLOW_DESCRIPTORS)
+        let flows = self.flows.descriptors() + self.udp.descriptors();
+        let others = self.own_descriptors + self.sockets;
+        self.descriptor_limit.saturating_sub(others + flows.max(FLOW_DESCRIPTORS))
     }
 }
 
