@@ -166,6 +166,9 @@ pub const SOCKETS: usize = 64;
 /// Questions whether somebody listens at a target that are on their way or not acted on at a time, of up to 32
 /// ports each. 128 × 150 bytes = 19 KiB.
 pub const QUESTIONS: usize = 128;
+/// How long refused connections that come behind others wait for the question that they raise: each may be a walk
+/// through all of the network's sockets.
+pub const DOUBTS_MS: u64 = 20;
 
 /// How often a listener that retires has a turn of [`SOCKETS`] connections out of its backlog: what is there, of which the kernel
 /// keeps 4,096 (net.core.somaxconn), is served.

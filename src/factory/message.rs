@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | 0 | token u64, echoed | 0 | token u64 |
 //! | 8 | kind u8: 1 listen, 2 connect, 3 pick, 4 nothing, 5 reply, 6 release, 7 listening, 8 listen again, 9 deafen | 8 | errno u32, 0 = done; which ports of a listening |
-//! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick, else 0 |
+//! | 9 | family u8: 4, 6; pick: 0 = both | 12 | port u16: of a pick; listening: 1 = an automatic address is the loopback; else 0 |
 //! | 10 | port u16; pick: how many in a row | 14 | passed u8: 1 = a descriptor belongs to it, 2 = nothing was asked for, 3 = ports |
 //! | 12 | flags u8: 1 = address is automatic | 15 | zero |
 //! | 13 | protocol u8: 6 TCP, 17 UDP; nothing, release, deafen: 0 | | |
@@ -187,10 +187,19 @@ pub enum Made {
     Socket,
     /// A port number.
     Port(u16),
-    /// A bit for each port that was asked about, the first one's the lowest: whether somebody listens.
-    Listening(u32),
+    /// Where somebody listens of what was asked about.
+    Listening(Found),
     /// What was asked for: nothing.
     Nothing,
+}
+
+/// Where somebody listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// A bit for each port that was asked about, the first one's the lowest.
+    pub ports: u32,
+    /// It was looked for at the network's loopback, in place of an address of its own.
+    pub loopback: bool,
 }
 
 const LISTEN: u8 = 1;
@@ -323,8 +332,9 @@ impl Answer {
             Ok(Made::Socket) => bytes[14] = 1,
             Ok(Made::Port(port)) => bytes[12..14].copy_from_slice(&port.to_le_bytes()),
             Ok(Made::Nothing) => bytes[14] = 2,
-            Ok(Made::Listening(ports)) => {
+            Ok(Made::Listening(Found { ports, loopback })) => {
                 bytes[8..12].copy_from_slice(&ports.to_le_bytes());
+                bytes[12] = loopback.into();
                 bytes[14] = 3;
             }
             Err(errno) => bytes[8..12].copy_from_slice(&errno.0.to_le_bytes()),
@@ -339,7 +349,10 @@ impl Answer {
         let outcome = match (errno, bytes[14]) {
             (0, 1) => Ok(Made::Socket),
             (0, 2) => Ok(Made::Nothing),
-            (ports, 3) => Ok(Made::Listening(ports.cast_unsigned())),
+            (ports, 3) => {
+                let (ports, loopback) = (ports.cast_unsigned(), bytes[12] != 0);
+                Ok(Made::Listening(Found { ports, loopback }))
+            }
             (0, _) => Ok(Made::Port(u16::from_le_bytes([bytes[12], bytes[13]]))),
             (errno, _) => Err(Errno(errno)),
         };
@@ -476,7 +489,8 @@ mod tests {
 
     #[test]
     fn answer_reads_back_as_it_was_laid_out() {
-        let made = [Made::Socket, Made::Port(4711), Made::Nothing, Made::Listening(1 << 31)];
+        let found = |loopback| Made::Listening(Found { ports: 1 << 31, loopback });
+        let made = [Made::Socket, Made::Port(4711), Made::Nothing, found(false), found(true)];
         for outcome in made.map(Ok).into_iter().chain([Err(Errno(98))]) {
             let answer = Answer { token: u64::MAX, outcome };
             assert_eq!(Answer::parse(&answer.encode()), Some(answer));

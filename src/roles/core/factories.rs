@@ -4,7 +4,7 @@ use super::token::Token;
 use super::world::{Closed, INPUT, OUTPUT, World};
 use super::{Core, FOLLOWED, die};
 use crate::factory::channel::{Completion, Product};
-use crate::factory::message::{Place, Request, Work};
+use crate::factory::message::{Found, Place, Request, Work};
 use crate::factory::network::Network;
 use crate::relay::Leg;
 use crate::relay::udp::flows::Sockets;
@@ -75,8 +75,8 @@ impl Core {
             (_, Some(Token::Question(question)))
                 if self.inquiry.network(question).is_none_or(|asked| asked == network) =>
             {
-                let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
-                self.inquiry.answered(question, ports);
+                let found = outcome.and_then(|product| product.listening().ok_or(wrong));
+                self.inquiry.answered(question, found);
             }
             (Network::Guest, Some(Token::GuestFactory))
                 if matches!(outcome, Ok(Product::Nothing)) =>
@@ -240,9 +240,9 @@ impl Product {
         }
     }
 
-    fn listening(self) -> Option<u32> {
+    fn listening(self) -> Option<Found> {
         match self {
-            Self::Listening(ports) => Some(ports),
+            Self::Listening(found) => Some(found),
             _ => None,
         }
     }
