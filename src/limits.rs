@@ -62,8 +62,11 @@ pub const UDP_ASKED: usize = 512;
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;
 
-/// Silent flows that are looked at for one that makes room for a new peer.
-pub const EVICTION_LOOKS: usize = 256;
+/// Answered flows of a rule that are looked at for one that makes room for a new peer, and of all rules if there is none.
+pub const EVICTION_LOOKS: usize = 64;
+
+/// Rules that are looked at for one that has to give an unanswered flow, those with most first.
+pub const EVICTION_RULES: usize = 16;
 
 /// Control clients at a time.
 pub const MAX_CLIENTS: usize = 8;

@@ -140,13 +140,7 @@ impl Core {
                 && self.world.udp.may_ask()
                 && let Some((flow, sockets)) = self.world.udp.next_to_ask()
             {
-                let Sockets { side, name, place, destination, wanted, is_urgent } = sockets;
-                // Its listener has left, with all that the factory could bind beside it.
-                if wanted[0] && !is_urgent && self.table.slot(name.listener).is_none() {
-                    let report = self.world.udp.give_up(flow);
-                    self.world.account(&mut self.table, report);
-                    continue;
-                }
+                let Sockets { side, name, place, destination, wanted } = sockets;
                 let listener = Token::Listener(name.listener).encode();
                 let work = Work::Reply { place, peer: name.peer, listener };
                 let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);

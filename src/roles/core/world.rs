@@ -129,7 +129,12 @@ impl World {
         Ok(Self {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
-            udp: UdpFlows::new(MAX_UDP_FLOWS, UDP_INDEX, 2 * MAX_RULES, patience.udp),
+            udp: UdpFlows::new(
+                MAX_UDP_FLOWS,
+                UDP_INDEX,
+                (2 * MAX_RULES, MAX_LISTENERS),
+                patience.udp,
+            ),
             batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
             closed: VecDeque::with_capacity(MAX_LISTENERS),
             deaf: VecDeque::with_capacity(MAX_DEAF),
@@ -202,10 +207,11 @@ impl World {
         }
     }
 
-    /// The next of these, if its side `has_room` for the request.
+    /// The next of these, if its side `has_room` for the request. The copy stays as long as the sockets of some
+    /// flow are to be made beside it.
     pub(super) fn next_closed(&mut self, has_room: impl Fn(Side) -> bool) -> Option<Closed> {
-        let side = self.closed.front()?.side;
-        if !has_room(side) {
+        let &Closed { side, slot, .. } = self.closed.front()?;
+        if !has_room(side) || self.udp.lack_sockets(slot) {
             return None;
         }
         self.closing += 1;
