@@ -47,7 +47,7 @@ pub trait Effects<D> {
     ///
     /// # Errors
     /// The kernel's answer; the slot is then failed.
-    fn stage(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+    fn stage(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
 
     /// Makes a staged socket listen.
     ///
