@@ -114,6 +114,8 @@ pub struct Space {
     pub shut_error: bool,
     /// How many more descriptors listeners may take.
     pub room: usize,
+    /// An automatic target is the loopback: there is no other address.
+    pub loopback: bool,
     /// What the daemon can do.
     pub features: Features,
     /// What may be done now.
@@ -144,6 +146,7 @@ impl Space {
             listen_error: false,
             shut_error: false,
             room,
+            loopback: true,
             features,
             may: May::Nothing,
             commits: 0,
@@ -215,7 +218,7 @@ impl Space {
     #[must_use]
     pub fn answers(&self, question: &Question) -> (u32, u32) {
         let all = |spots: &mut dyn Iterator<Item = &Spot>| {
-            spots.fold(0, |bits, spot| bits | spot.answers(question))
+            spots.fold(0, |bits, spot| bits | spot.answers(question, self.loopback))
         };
         let sockets = self.sockets.borrow();
         let own = sockets.held.values().filter(|held| {

@@ -5,6 +5,7 @@ use super::model;
 use super::{Daemon, May};
 use crate::bytes::Bytes;
 use crate::space::{FLOWS, Flow, Spot};
+use pesto::factory::message::Found;
 use pesto::limits::ROUNDS;
 use pesto::table::{Cursor, Heard, Question, socket_address};
 use pesto::wire::{Protocol, Side};
@@ -21,7 +22,7 @@ pub(super) struct Inquirer {
     /// On their way.
     asked: Vec<model::Asked>,
     /// Answers that were not acted on yet.
-    heard: VecDeque<(model::Asked, u32)>,
+    heard: VecDeque<(model::Asked, Found)>,
     round: Option<Round>,
     /// Of the table when the last round began.
     generation: u64,
@@ -68,6 +69,7 @@ impl Daemon {
                 self.space.turn_foreign(Spot::new(side, protocol, None, address));
             }
             _ => match bytes.byte() {
+                0xc0.. => self.space.loopback ^= true,
                 0x80.. => self.space.shut_error ^= true,
                 // More than a listener has turns for, sometimes.
                 many => self.space.backlog = usize::from(many) * usize::from(many),
@@ -145,21 +147,22 @@ impl Daemon {
         // The kernel may have no memory for it.
         if how != 0xff {
             let (others, own) = self.space.answers(&asked.question);
-            self.inquirer.heard.push_back((asked, others | own));
+            let found = Found { ports: others | own, loopback: self.space.loopback };
+            self.inquirer.heard.push_back((asked, found));
         }
     }
 
     /// Acts on an answer: whether there was one.
     fn hear(&mut self) -> bool {
-        let Some(&(asked, ports)) = self.inquirer.heard.front() else { return false };
-        if !self.model.can_hear(&asked, &self.space) {
+        let Some(&(asked, found)) = self.inquirer.heard.front() else { return false };
+        if !self.model.can_hear(&asked, found, &self.space) {
             return false;
         }
         self.inquirer.heard.pop_front();
-        if self.model.hear(&asked, ports, &self.space) {
+        if self.model.hear(&asked, found, &self.space) {
             self.model.disturb();
         }
-        let mut heard = Heard::new(asked.question, ports);
+        let mut heard = Heard::new(asked.question, found);
         self.space.may = May::Follow;
         let most = 2 * asked.question.count as usize * (ROUNDS as usize + 1);
         let over = (0..most).any(|_| self.table.hear(&mut heard, &mut self.space));

@@ -78,17 +78,20 @@ impl Spot {
     }
 
     /// Which of the ports of a question a listener here would answer at, as a bit: the question is
-    /// for the network that this one is in.
+    /// for the network that this one is in, where an automatic target is the `loopback` or another address.
     #[must_use]
-    pub fn answers(&self, question: &Question) -> u32 {
+    pub fn answers(&self, question: &Question, loopback: bool) -> u32 {
         let target = question.target.address().map(|address| match address {
             Address::V4(v4) => IpAddr::V4(v4),
             Address::V6 { address, .. } => IpAddr::V6(address),
         });
         let ip = self.address.ip();
-        let is_there = target.is_none_or(|wanted| {
-            wanted.is_ipv4() == ip.is_ipv4() && (ip.is_unspecified() || ip == wanted)
-        });
+        let is_there = match target {
+            None => ip.is_unspecified() || ip.is_loopback() == loopback,
+            Some(wanted) => {
+                wanted.is_ipv4() == ip.is_ipv4() && (ip.is_unspecified() || ip == wanted)
+            }
+        };
         let is_other = self.is_reverse == (question.side == Side::Inbound)
             && self.is_udp == (question.protocol == Protocol::Udp);
         match self.port().checked_sub(question.first_target.get()) {

@@ -8,6 +8,7 @@ use super::rules::{is_conditional, ports, spots};
 use super::{Model, Stage};
 use crate::space::{Flow, Seen, Space, Spot};
 use pesto::arena::Ref;
+use pesto::factory::message::Found;
 use pesto::table::Question;
 use pesto::wire::{Port, PortRange, Rule, RuleId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +65,7 @@ fn question(at: Ref, rule: &Rule, (from, count): (usize, usize)) -> Question {
         first_target: step(rule.target.first_port, from),
         first: step(ports(rule).expect("it has some").first(), from),
         count,
-        own: 0,
+        own: [0; 2],
     }
 }
 
@@ -145,9 +146,9 @@ impl Model {
 
     /// At which ports of a question we ourselves listen, for rules of the other side; and at which we may. What
     /// a commit brings does before it is in the table, but of UDP nobody can see from outside which is paused then.
-    fn own(&self, question: &Question, space: &Space) -> (u32, u32) {
+    fn own(&self, question: &Question, loopback: bool, space: &Space) -> (u32, u32) {
         let bits = |spots: &mut dyn Iterator<Item = &Spot>| {
-            spots.fold(0, |bits, spot| bits | spot.answers(question))
+            spots.fold(0, |bits, spot| bits | spot.answers(question, loopback))
         };
         let Listeners { owners, held, .. } = &self.listeners;
         let there = held.iter().filter(|(spot, own)| spot.is_udp() || own.listens);
@@ -163,16 +164,24 @@ impl Model {
     }
 
     /// Whether it can be told from outside what an answer comes to.
-    pub fn can_hear(&self, asked: &Asked, space: &Space) -> bool {
-        let (least, most) = self.own(&asked.question, space);
+    pub fn can_hear(&self, asked: &Asked, found: Found, space: &Space) -> bool {
+        let (least, most) = self.own(&asked.question, found.loopback, space);
         least == most
     }
 
     /// What is asked about some ports of a rule, by what was said of it.
-    fn asked(&self, said: (Ref, u32), rule: &Rule, which: (usize, usize), space: &Space) -> Asked {
+    fn asked(
+        &self,
+        said: (Ref, [u32; 2]),
+        rule: &Rule,
+        which: (usize, usize),
+        space: &Space,
+    ) -> Asked {
         let question = Question { own: said.1, ..question(said.0, rule, which) };
-        let (least, most) = self.own(&question, space);
-        assert_eq!((least & !question.own, question.own & !most), (0, 0), "{question:?}");
+        for (own, loopback) in question.own.into_iter().zip([false, true]) {
+            let (least, most) = self.own(&question, loopback, space);
+            assert_eq!((least & !own, own & !most), (0, 0), "{question:?}");
+        }
         Asked { question, rule: (rule.id, self.serials[&rule.id]) }
     }
 
@@ -231,7 +240,7 @@ impl Model {
     }
 
     /// What is to become of an answer. Whether a listener is to be lost by it.
-    pub fn hear(&mut self, asked: &Asked, ports: u32, space: &Space) -> bool {
+    pub fn hear(&mut self, asked: &Asked, found: Found, space: &Space) -> bool {
         let (id, serial) = asked.rule;
         let Some(&rule) = self.active.get(&id).filter(|_| self.serials.get(&id) == Some(&serial))
         else {
@@ -241,8 +250,9 @@ impl Model {
             return false;
         }
         let question = asked.question;
-        let (own, _) = self.own(&question, space);
-        let ports = ports & !question.own & !own;
+        let Found { ports, loopback } = found;
+        let (own, _) = self.own(&question, loopback, space);
+        let ports = ports & !question.own[usize::from(loopback)] & !own;
         let range = range(question.first, question.count.into()).expect("ports");
         let mut lost = false;
         let spots = spots(&rule)
@@ -305,7 +315,7 @@ impl Model {
                 let step = ports(rule).map_or(0, |range| spot.port() - range.first().get());
                 let question = question(listener.seen.slot, rule, (step.into(), 1));
                 let ((others, _), (own, _)) =
-                    (space.answers(&question), self.own(&question, space));
+                    (space.answers(&question), self.own(&question, space.loopback, space));
                 let listens = others & !own == 1;
                 assert_eq!(listener.listens, listens, "{spot:?}");
             }
