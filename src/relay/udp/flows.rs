@@ -1,7 +1,8 @@
 //! All UDP flows, and which of them wait for what.
 //!
-//! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
-//! those that may have something to read; and by the time when something was moved last ([`super::idle`]). Whatever happens to a flow comes back as a [`Report`].
+//! Lists run through them, each with a link of its own in a flow: those that lack sockets (`asking`);
+//! those that may have something to read; and by the time when something was moved last (`idle`). Whatever
+//! happens to a flow comes back as a [`Report`].
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
