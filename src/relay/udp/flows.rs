@@ -157,6 +157,11 @@ impl UdpFlows {
         self.asking.do_lack(listener)
     }
 
+    /// How many of all listeners do.
+    pub const fn lacking(&self) -> usize {
+        self.asking.lacking()
+    }
+
     /// A datagram that came by the listener: to the target, or to wait for it.
     pub fn take(&mut self, flow: Ref, datagram: &[u8], now_ms: u64) -> Option<Report> {
         let sent = self.forward(flow, datagram)?;
