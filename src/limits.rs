@@ -59,9 +59,9 @@ pub const MAX_DEAF: usize = 1024;
 /// Sockets of UDP flows that are asked for at a time, of both factories: some 10 ms of work.
 pub const UDP_ASKED: usize = 512;
 
-/// New peers wait in the sockets of their listeners as long as so many flows lack sockets that were not even asked for: for first
-/// datagrams of more there would be no place ([`WAITING_DATAGRAMS`]).
-pub const UDP_LACKING: usize = 512;
+/// A rule has no new peers as long as so many of its flows lack sockets that were not even asked for: their first datagrams
+/// would find no place ([`WAITING_DATAGRAMS`]), and they would go for others before they have sockets.
+pub const UDP_LACKING: u32 = 512;
 
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;

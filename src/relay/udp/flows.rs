@@ -14,7 +14,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
-use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_QUIET_MS};
+use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_LACKING, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
 use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
@@ -140,7 +140,7 @@ impl UdpFlows {
         let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
         self.ports[way.side as usize][usize::from(name.local.port())] += 1;
-        self.asking.lacks(name.listener);
+        self.asking.lacks(name.listener, way.queue);
         self.idle.push(&mut self.arena, flow);
         Some(flow)
     }
@@ -157,9 +157,9 @@ impl UdpFlows {
         self.asking.do_lack(listener)
     }
 
-    /// How many of all listeners do.
-    pub const fn lacking(&self) -> usize {
-        self.asking.lacking()
+    /// Whether the factories have enough to do for the rule whose counters are at that place: no flow should begin.
+    pub fn is_behind(&self, queue: u32) -> bool {
+        self.asking.lacking_of(queue) >= UDP_LACKING
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -203,9 +203,10 @@ impl UdpFlows {
             is_wanted
         });
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
-        let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
+        let (name, Way { side, interface, goal, queue, .. }) = (state.name, &state.way);
+        let queue = *queue;
         if wanted[0] {
-            self.asking.lacks_no_more(name.listener);
+            self.asking.lacks_no_more(name.listener, queue);
         }
         let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
         let (side, destination) = (*side, goal.destination());
@@ -373,7 +374,7 @@ impl UdpFlows {
         let mut state = arena.remove(flow)?;
         ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
         if matches!(state.client, End::Wanted) {
-            asking.lacks_no_more(name.listener);
+            asking.lacks_no_more(name.listener, queue);
         }
         self.late += state.asked();
         let mut dropped = 0;

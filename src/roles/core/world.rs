@@ -59,8 +59,6 @@ pub(super) struct World {
     pub(super) epoll: Epoll,
     /// The UDP listeners, which are served when all else has had its turn.
     pub(super) udp_epoll: Epoll,
-    /// They have brought more than the factories can do as yet.
-    pub(super) udp_held: bool,
     pub(super) flows: Flows,
     pub(super) udp: UdpFlows,
     /// What was received last.
@@ -133,7 +131,6 @@ impl World {
         Ok(Self {
             epoll,
             udp_epoll,
-            udp_held: false,
             flows: Flows::new(MAX_FLOWS, means, patience),
             udp: UdpFlows::new(
                 MAX_UDP_FLOWS,
