@@ -72,7 +72,7 @@ pub struct Core {
     inquiry: Inquiry,
     /// A change of the table has more to do at once.
     changing: bool,
-    /// What has ended, and is answered when no factory holds a closed port any more.
+    /// What has ended, and is answered when nobody holds a closed port any more.
     ended: Option<Step>,
     /// When what could not be bound is tried again.
     retry_ms: Option<u64>,
@@ -330,10 +330,10 @@ impl Core {
     }
 
     /// Goes on with a change of the table: asks for what it needs, and answers what has ended. Nothing is
-    /// answered as long as a factory holds a port that is closed.
+    /// answered as long as a factory, or a flow that was to end with it, holds a port that is closed.
     fn go_on_change(&mut self, now: u64) {
         self.changing = false;
-        if !self.let_go() {
+        if !self.let_go() || self.ended.as_ref().is_some_and(|ended| self.must_wait(ended)) {
             return;
         }
         if let Some(ended) = self.ended.take() {
@@ -349,10 +349,10 @@ impl Core {
                     Step::Ask(request) => self.ask(request),
                     Step::Wait => break,
                     Step::More => self.changing = clock::now_us() >= until,
-                    ended if self.world.is_closing() => self.ended = Some(ended),
+                    ended if self.must_wait(&ended) => self.ended = Some(ended),
                     ended => self.answer(ended, now),
                 }
-                if self.world.is_closing() {
+                if self.world.is_closing() || self.ended.is_some() {
                     self.changing = false;
                     self.let_go();
                     return;
@@ -368,6 +368,13 @@ impl Core {
                 return;
             }
         }
+    }
+
+    /// Whether what has ended is not to be answered yet: a factory has a port that is closed, or flows that end with
+    /// the commit are there still.
+    fn must_wait(&self, ended: &Step) -> bool {
+        let is_commit = matches!(ended, Step::Committed(_));
+        self.world.is_closing() || is_commit && self.world.doomed.is_due(clock::now_ms())
     }
 
     /// Answers a request of the table that has ended.
