@@ -12,6 +12,7 @@
 
 pub mod flow;
 pub mod flows;
+mod holds;
 mod pump;
 mod room;
 mod send;

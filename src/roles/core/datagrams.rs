@@ -144,9 +144,8 @@ impl World {
         goal: Goal,
         leaves: bool,
     ) -> Option<Ref> {
-        let Key { side, interface, .. } = source.key;
-        let (origin, queue) = (source.origin, source.entry.stats.index);
-        let (way, now) = (Way { side, interface, goal, origin, queue }, clock::now_ms());
+        let (key, origin, queue) = (source.key, source.origin, source.entry.stats.index);
+        let (way, now) = (Way { key, goal, origin, queue }, clock::now_ms());
         let flow = if leaves {
             self.udp.open_last(name, way, now)?
         } else {

@@ -174,7 +174,7 @@ impl World {
 
     /// The same, but flows may hold its port: then nobody else is to get it.
     pub(super) fn closed_with_flows(&mut self, slot: Ref, key: Key) {
-        let is_held = self.udp.hold(key.side, key.port.get());
+        let is_held = self.udp.holders(&key).is_some();
         if !is_held || self.deaf.len() == self.deaf.capacity() {
             return self.closed(key.side, slot);
         }
@@ -194,7 +194,7 @@ impl World {
     pub(super) fn release_deaf(&mut self) {
         for _ in 0..self.deaf.len() {
             let Some((slot, key)) = self.deaf.pop_front() else { return };
-            if self.udp.hold(key.side, key.port.get()) {
+            if self.udp.holders(&key).is_some() {
                 self.deaf.push_back((slot, key));
             } else {
                 self.closed(key.side, slot);

@@ -1,0 +1,108 @@
+//! Ports whose listener is gone while flows hold them: they are nobody else's, and hear nothing, until the flows are over or the
+//! same listener is wanted again.
+
+use crate::changes::{flow, udp};
+use crate::client::{Client, delete, insert};
+use crate::peer::{is_refused, tag_now};
+use crate::server::{self, TAGGED};
+use crate::support::Run;
+use crate::support::network::alone;
+use crate::taken::bind;
+use pesto::sys::Errno;
+use pesto::wire::{Bind, FlowsFate, Outcome, Request, Rule, RuleId};
+use std::net::{Ipv4Addr, UdpSocket};
+
+const PORT: u16 = 9000;
+
+/// A rule with a flow, the port at which the target sees that, and a client to change the rule.
+struct Scene {
+    _run: Run,
+    client: Client,
+    peer: UdpSocket,
+    at: (u16, u16),
+}
+
+impl Scene {
+    /// In a network of the test's own, whose path that is.
+    fn with(name: &str, body: impl FnOnce(Self)) {
+        alone(&format!("deaf::{name}"), || {
+            let run = server::run(&[], &[]);
+            let mut client = Client::open(&run.socket);
+            client.change(&[insert(first())]);
+            let (peer, at) = flow(PORT);
+            body(Self { _run: run, client, peer, at });
+        });
+    }
+
+    fn flow_goes_on(&self) {
+        assert_eq!(tag_now(&self.peer, b"mine"), self.at, "another flow");
+    }
+
+    fn kill(&mut self, id: u32) {
+        self.client.change(&[Request::Delete { id: RuleId(id), flows: FlowsFate::Kill }]);
+    }
+}
+
+fn first() -> Rule {
+    udp(1, PORT, TAGGED[0])
+}
+
+/// A rule of another address.
+fn of_address(id: u32, ip: Ipv4Addr) -> Rule {
+    Rule { bind: Bind::V4(ip), ..udp(id, PORT, TAGGED[0]) }
+}
+
+/// Whatever he asks for.
+fn is_nobody_elses(ip: &str) {
+    for reuse_address in [false, true] {
+        assert_eq!(bind(ip, PORT, reuse_address, false), Err(Errno(libc::EADDRINUSE)));
+    }
+}
+
+fn is_free(ip: &str) {
+    assert_eq!(bind(ip, PORT, false, false), Ok(()), "{ip}");
+}
+
+#[test]
+fn flows_of_one_address_hold_no_port_of_another_one() {
+    Scene::with("flows_of_one_address_hold_no_port_of_another_one", |mut scene| {
+        let other = of_address(2, Ipv4Addr::new(127, 0, 0, 2));
+        scene.client.draft(&[insert(other)]);
+        assert_eq!(scene.client.prepare().outcome, Outcome::Done);
+        is_nobody_elses("127.0.0.2");
+        scene.client.done(Request::Rollback);
+        is_free("127.0.0.2");
+        scene.client.change(&[insert(other)]);
+        scene.client.change(&[delete(2)]);
+        is_free("127.0.0.2");
+        scene.client.change(&[delete(1)]);
+        is_nobody_elses("127.0.0.1");
+        scene.flow_goes_on();
+    });
+}
+
+#[test]
+fn flows_of_one_family_hold_no_port_of_the_other_one() {
+    Scene::with("flows_of_one_family_hold_no_port_of_the_other_one", |mut scene| {
+        scene.kill(1);
+        scene.client.change(&[insert(Rule { bind: Bind::Any, ..first() })]);
+        let (peer, at) = flow(PORT);
+        scene.client.change(&[delete(1)]);
+        is_free("::");
+        is_nobody_elses("0.0.0.0");
+        is_nobody_elses("127.0.0.1");
+        assert_eq!(tag_now(&peer, b"mine"), at, "another flow");
+    });
+}
+
+#[test]
+fn commit_that_kills_flows_is_answered_when_their_port_is_free() {
+    Scene::with("commit_that_kills_flows_is_answered_when_their_port_is_free", |mut scene| {
+        let peers: Vec<_> = (0..500).map(|_| flow(PORT).0).collect();
+        scene.kill(1);
+        is_free("127.0.0.1");
+        assert_eq!(scene.client.status().flows, 0);
+        is_refused(&scene.peer);
+        drop(peers);
+    });
+}
