@@ -2,15 +2,17 @@
 //! same listener is wanted again.
 
 use crate::changes::{flow, udp};
-use crate::client::{Client, delete, insert};
-use crate::peer::{is_refused, tag_now};
+use crate::client::{Client, delete, insert, rule};
+use crate::peer::{self, connected, is_refused, tag, tag_now};
 use crate::server::{self, TAGGED};
 use crate::support::Run;
 use crate::support::network::alone;
 use crate::taken::bind;
 use pesto::sys::Errno;
-use pesto::wire::{Bind, FlowsFate, Outcome, Request, Rule, RuleId};
+use pesto::wire::{Bind, FlowsFate, Interface, Outcome, Ports, Request, Rule, RuleId};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::process::Command;
 
 const PORT: u16 = 9000;
 
@@ -45,6 +47,10 @@ impl Scene {
 
 fn first() -> Rule {
     udp(1, PORT, TAGGED[0])
+}
+
+fn range(ports: RangeInclusive<u16>) -> Ports {
+    rule(0, ports, 1).ports
 }
 
 /// A rule of another address.
@@ -104,5 +110,47 @@ fn commit_that_kills_flows_is_answered_when_their_port_is_free() {
         assert_eq!(scene.client.status().flows, 0);
         is_refused(&scene.peer);
         drop(peers);
+    });
+}
+
+fn ip(words: &str) {
+    let done = Command::new("ip").args(words.split(' ')).status().expect("ip");
+    assert!(done.success(), "ip {words}: {done}");
+}
+
+fn add_interface() {
+    ip("link add y0 type veth peer name y1");
+    ip("addr add 10.8.0.1/24 dev y0");
+    ip("link set y0 up");
+}
+
+#[test]
+fn port_of_an_interface_that_is_gone_is_not_had_again() {
+    Scene::with("port_of_an_interface_that_is_gone_is_not_had_again", |mut scene| {
+        let held = of_address(2, Ipv4Addr::new(10, 8, 0, 1));
+        let held = Rule { interface: Interface::new(b"y0"), ports: range(9001..=9001), ..held };
+        let opened = || {
+            let peer = connected("10.8.0.1", 9001);
+            tag(&peer::ask(&peer, b"hello"));
+            peer
+        };
+        for is_anew in [false, true] {
+            add_interface();
+            scene.client.change(&[insert(held)]);
+            opened();
+            scene.client.change(&[delete(2)]);
+            ip("link del y0");
+            if is_anew {
+                add_interface();
+                scene.client.change(&[insert(held)]);
+                opened();
+                continue;
+            }
+            scene.client.draft(&[insert(held)]);
+            let plan = scene.client.prepare();
+            assert_eq!((plan.outcome, plan.failed), (Outcome::Failed, 1), "there is none");
+            scene.client.done(Request::Rollback);
+        }
+        scene.flow_goes_on();
     });
 }
