@@ -247,6 +247,15 @@ impl<D> Table<D> {
         }
     }
 
+    /// The socket of a slot that has served and is about to be closed.
+    pub fn leaving(&self, slot: Ref) -> Option<&D> {
+        match &self.slots.get(slot)?.state {
+            State::Leaving(socket) | State::Dismissed(socket) => Some(socket),
+            State::Listening(socket) | State::Paused(socket) if self.is_closing() => Some(socket),
+            _ => None,
+        }
+    }
+
     /// Counters of a rule, while it is there.
     pub fn stats(&self, stats: Ref) -> Option<&Stats> {
         self.rules.stats(stats)

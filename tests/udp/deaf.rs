@@ -2,23 +2,31 @@
 //! same listener is wanted again.
 
 use crate::changes::{flow, udp};
-use crate::client::{Client, delete, insert, rule};
+use crate::client::{COPY, Client, delete, insert, rule};
 use crate::peer::{self, connected, is_refused, tag, tag_now};
 use crate::server::{self, TAGGED};
-use crate::support::Run;
+use crate::support::ends::{pidfd, signal};
 use crate::support::network::alone;
+use crate::support::rest::rest;
+use crate::support::{Run, until};
 use crate::taken::bind;
 use pesto::sys::Errno;
 use pesto::wire::{Bind, FlowsFate, Interface, Outcome, Ports, Request, Rule, RuleId};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::time::Duration;
 
 const PORT: u16 = 9000;
 
+/// The daemon's processes, as [`Run::daemon`] has them.
+const HOST: usize = 1;
+const CORE: usize = 3;
+
 /// A rule with a flow, the port at which the target sees that, and a client to change the rule.
 struct Scene {
-    _run: Run,
+    run: Run,
     client: Client,
     peer: UdpSocket,
     at: (u16, u16),
@@ -32,12 +40,16 @@ impl Scene {
             let mut client = Client::open(&run.socket);
             client.change(&[insert(first())]);
             let (peer, at) = flow(PORT);
-            body(Self { _run: run, client, peer, at });
+            body(Self { run, client, peer, at });
         });
     }
 
     fn flow_goes_on(&self) {
         assert_eq!(tag_now(&self.peer, b"mine"), self.at, "another flow");
+    }
+
+    fn factory(&self) -> OwnedFd {
+        pidfd(self.run.daemon()[HOST])
     }
 
     fn kill(&mut self, id: u32) {
@@ -70,6 +82,35 @@ fn is_free(ip: &str) {
 }
 
 #[test]
+fn port_stays_when_whoever_has_asked_for_it_again_hangs_up_before_it_is_there() {
+    let name = "port_stays_when_whoever_has_asked_for_it_again_hangs_up_before_it_is_there";
+    Scene::with(name, |mut scene| {
+        scene.client.change(&[delete(1)]);
+        let (factory, before) = (scene.factory(), scene.client.status().descriptors);
+        for _ in 0..3 {
+            signal(&factory, libc::SIGSTOP);
+            let mut hasty = Client::open(&scene.run.socket);
+            hasty.draft(&[insert(first())]);
+            hasty.send(Request::Prepare);
+            let client = &mut scene.client;
+            until("the question", || (client.status().descriptors > before).then_some(()));
+            drop(hasty);
+            // His transaction is over.
+            client.begin(COPY);
+            client.done(Request::Rollback);
+            signal(&factory, libc::SIGCONT);
+            until("the answer", || (client.status().descriptors == before).then_some(()));
+            is_nobody_elses("127.0.0.1");
+            scene.flow_goes_on();
+        }
+        scene.client.change(&[insert(first())]);
+        flow(PORT);
+        scene.kill(1);
+        is_free("127.0.0.1");
+    });
+}
+
+#[test]
 fn flows_of_one_address_hold_no_port_of_another_one() {
     Scene::with("flows_of_one_address_hold_no_port_of_another_one", |mut scene| {
         let other = of_address(2, Ipv4Addr::new(127, 0, 0, 2));
@@ -98,6 +139,46 @@ fn flows_of_one_family_hold_no_port_of_the_other_one() {
         is_nobody_elses("0.0.0.0");
         is_nobody_elses("127.0.0.1");
         assert_eq!(tag_now(&peer, b"mine"), at, "another flow");
+    });
+}
+
+#[test]
+fn socket_of_a_deaf_port_that_somebody_destroys_costs_nothing() {
+    Scene::with("socket_of_a_deaf_port_that_somebody_destroys_costs_nothing", |mut scene| {
+        scene.client.change(&[delete(1)]);
+        let filter = format!("sport = :{PORT}");
+        let words = ["-K", "-H", "-uan", "state", "unconnected", &filter];
+        let killed = Command::new("ss").args(words).output().expect("ss");
+        let said = String::from_utf8_lossy(&killed.stdout);
+        assert_eq!(said.lines().count(), 1, "{killed:?}");
+        rest(&[scene.run.daemon()[CORE]], Duration::from_millis(500));
+        scene.flow_goes_on();
+        scene.client.change(&[insert(first())]);
+        flow(PORT);
+    });
+}
+
+#[test]
+fn listeners_that_cannot_leave_yet_cost_nothing() {
+    Scene::with("listeners_that_cannot_leave_yet_cost_nothing", |mut scene| {
+        // More than one step closes.
+        let many = 9100..=9299;
+        scene.client.change(&[insert(Rule { ports: range(many.clone()), ..udp(2, 9100, 8000) })]);
+        let factory = scene.factory();
+        scene.client.draft(&[delete(2)]);
+        scene.client.prepare();
+        signal(&factory, libc::SIGSTOP);
+        scene.client.send(Request::Commit { allow_failed: false });
+        let mut other = Client::open(&scene.run.socket);
+        until("the commit", || (other.active().1.len() == 1).then_some(()));
+        for port in many {
+            connected("127.0.0.1", port).send(b"last").expect("somebody has the port");
+        }
+        rest(&[scene.run.daemon()[CORE]], Duration::from_millis(500));
+        assert!(!scene.client.is_answered());
+        signal(&factory, libc::SIGCONT);
+        scene.client.answer();
+        scene.flow_goes_on();
     });
 }
 

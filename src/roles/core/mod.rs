@@ -6,6 +6,7 @@
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
 mod clients;
+mod closed;
 mod datagrams;
 mod doomed;
 mod factories;
@@ -181,10 +182,13 @@ impl Core {
                 let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
-            Token::Listener(slot) => match table.slot(slot).map(|slot| slot.key.protocol) {
-                Some(Protocol::Udp) => world.take_datagrams(table, slot),
-                _ => world.accept_from(table, slot, bits),
-            },
+            Token::Listener(slot) => {
+                match (table.leaving(slot), table.slot(slot).map(|slot| slot.key.protocol)) {
+                    (Some(socket), _) => world.hush(slot, socket.as_fd()),
+                    (None, Some(Protocol::Udp)) => world.take_datagrams(table, slot),
+                    (None, _) => world.accept_from(table, slot, bits),
+                }
+            }
             Token::UdpFlow(flow, leg) => world.udp.event(flow, leg),
             Token::Client(client) => {
                 if let Some(StopRequest { drain_ms }) =
@@ -199,8 +203,8 @@ impl Core {
             Token::HostFactory => self.take_sockets(Network::Host),
             Token::GuestFactory => self.take_sockets(Network::Guest),
             Token::Supervisor => self.obey(),
-            // Never registered with epoll.
-            Token::Pick(_) | Token::Question(_) | Token::Closed(_) => {}
+            // Nobody wants to know of one that leaves; the others are never registered with epoll.
+            Token::Closed(_) | Token::Pick(_) | Token::Question(_) => {}
         }
     }
 
@@ -352,7 +356,7 @@ impl Core {
                     ended if self.must_wait(&ended) => self.ended = Some(ended),
                     ended => self.answer(ended, now),
                 }
-                if self.world.is_closing() || self.ended.is_some() {
+                if self.world.copies.is_closing() || self.ended.is_some() {
                     self.changing = false;
                     self.let_go();
                     return;
@@ -374,7 +378,7 @@ impl Core {
     /// the commit are there still.
     fn must_wait(&self, ended: &Step) -> bool {
         let is_commit = matches!(ended, Step::Committed(_));
-        self.world.is_closing() || is_commit && self.world.doomed.is_due(clock::now_ms())
+        self.world.copies.is_closing() || is_commit && self.world.doomed.is_due(clock::now_ms())
     }
 
     /// Answers a request of the table that has ended.

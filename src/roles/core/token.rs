@@ -29,7 +29,7 @@ pub(super) enum Token {
     Flow(Ref, Leg),
     /// A UDP flow's socket.
     UdpFlow(Ref, Leg),
-    /// The listener of a slot, which is closed: in answers of a factory alone.
+    /// The listener of a slot, which is closed or about to be: of its socket nothing is wanted.
     Closed(Ref),
 }
 
