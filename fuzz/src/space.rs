@@ -202,6 +202,10 @@ impl Effects<Socket> for Space {
         panic!("there are no flows");
     }
 
+    fn holders(&self, _: &Key) -> Option<Ref> {
+        None
+    }
+
     fn gave_flows_away(&mut self, _: Ref) {
         panic!("there are no flows");
     }

@@ -219,10 +219,6 @@ fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
 
 /// What to do about it, if there is something to do.
 fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
-    let letter = match called.protocol() {
-        Protocol::Tcp => 't',
-        Protocol::Udp => 'u',
-    };
     match errno.0 {
         libc::EADDRINUSE if called.side() == Side::Reverse => {
             "; a program in the container has it, choose another port".to_owned()
@@ -237,8 +233,13 @@ fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
                 .to_owned()
         }
         libc::ENODEV => NO_DEVICE.to_owned(),
+        libc::EADDRINUSE if called.protocol() == Protocol::Udp => format!(
+            "; another program has it, or peers of a forward that was removed (as root, \
+             `ss -ulnp 'sport = {port}'` shows a pestod then; add that again, and `rm --kill` ends them), \
+             choose another port"
+        ),
         libc::EADDRINUSE => format!(
-            "; another program has it (as root, `ss -{letter}lnp 'sport = {port}'` shows which), choose another port"
+            "; another program has it (as root, `ss -tlnp 'sport = {port}'` shows which), choose another port"
         ),
         libc::EADDRNOTAVAIL => {
             "; no interface of this host has that address, `ip address` lists those that do"

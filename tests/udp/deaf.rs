@@ -1,7 +1,7 @@
 //! Ports whose listener is gone while flows hold them: they are nobody else's, and hear nothing, until the flows are over or the
 //! same listener is wanted again.
 
-use crate::changes::{flow, udp};
+use crate::changes::{counters, flow, udp};
 use crate::client::{COPY, Client, delete, insert, rule};
 use crate::peer::{self, connected, is_refused, tag, tag_now};
 use crate::server::{self, TAGGED};
@@ -191,6 +191,26 @@ fn commit_that_kills_flows_is_answered_when_their_port_is_free() {
         assert_eq!(scene.client.status().flows, 0);
         is_refused(&scene.peer);
         drop(peers);
+    });
+}
+
+#[test]
+fn rule_that_gets_a_port_has_the_flows_that_hold_it() {
+    Scene::with("rule_that_gets_a_port_has_the_flows_that_hold_it", |mut scene| {
+        scene.client.change(&[delete(1)]);
+        scene.client.draft(&[insert(udp(2, PORT, TAGGED[1]))]);
+        scene.client.prepare();
+        scene.client.done(Request::Rollback);
+        scene.client.change(&[insert(udp(2, PORT, TAGGED[1]))]);
+        scene.flow_goes_on();
+        assert_eq!(counters(&mut scene.client, 2).connections, 1);
+        assert_eq!(flow(PORT).1.0, TAGGED[1]);
+        assert_eq!(counters(&mut scene.client, 2).connections, 2);
+        scene.client.change(&[delete(2)]);
+        scene.client.change(&[insert(udp(3, PORT, TAGGED[1]))]);
+        scene.kill(3);
+        is_free("127.0.0.1");
+        is_refused(&scene.peer);
     });
 }
 

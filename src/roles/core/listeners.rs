@@ -312,6 +312,10 @@ impl Effects<OwnedFd> for World {
         at_ms
     }
 
+    fn holders(&self, key: &Key) -> Option<Ref> {
+        self.udp.holders(key)
+    }
+
     fn gave_flows_away(&mut self, stats: Ref) {
         self.waiting.ask(stats.index);
     }
