@@ -62,8 +62,11 @@ pub const UDP_ASKED: usize = 512;
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;
 
-/// Silent flows that are looked at for one that makes room for a new peer.
-pub const EVICTION_LOOKS: usize = 256;
+/// Answered flows of a rule that are looked at for one that makes room for a new peer, and of all rules if there is none.
+pub const EVICTION_LOOKS: usize = 64;
+
+/// Rules that are looked at for one that has to give an unanswered flow, those with most first.
+pub const EVICTION_RULES: usize = 16;
 
 /// Control clients at a time.
 pub const MAX_CLIENTS: usize = 8;
@@ -166,6 +169,9 @@ pub const SOCKETS: usize = 64;
 /// Questions whether somebody listens at a target that are on their way or not acted on at a time, of up to 32
 /// ports each. 128 × 150 bytes = 19 KiB.
 pub const QUESTIONS: usize = 128;
+/// How long refused connections that come behind others wait for the question that they raise: each may be a walk
+/// through all of the network's sockets.
+pub const DOUBTS_MS: u64 = 20;
 
 /// How often a listener that retires has a turn of [`SOCKETS`] connections out of its backlog: what is there, of which the kernel
 /// keeps 4,096 (net.core.somaxconn), is served.

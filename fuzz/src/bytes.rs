@@ -1,7 +1,7 @@
 //! Values out of an input, the small and likely ones for few bytes.
 
 use pesto::wire::{
-    Address, Bind, Label, Port, PortRange, Ports, Protocol, Rule, RuleId, Side, Target,
+    Address, Bind, Interface, Label, Port, PortRange, Ports, Protocol, Rule, RuleId, Side, Target,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
@@ -128,6 +128,24 @@ impl<'a> Bytes<'a> {
                     .map_or(Port::new(1).expect("1 is a port"), |_| first_port),
             },
             label,
+        }
+    }
+
+    /// The same rule as one of another kind.
+    pub fn kind(&mut self, rule: Rule) -> Rule {
+        let bits = self.byte();
+        Rule {
+            side: if bits & 1 == 0 { Side::Inbound } else { Side::Reverse },
+            protocol: if bits & 2 == 0 { Protocol::Tcp } else { Protocol::Udp },
+            interface: match bits & 0xc {
+                0x4 => Interface::new(b"lo"),
+                0xc => Interface::new(b"eth0"),
+                _ => None,
+            },
+            if_listening: bits & 16 != 0,
+            // Rarely what the daemon does not do.
+            transparent: bits > 0xf0,
+            ..rule
         }
     }
 

@@ -1,27 +1,43 @@
 //! The daemon's control protocol and table as clients and the network see them, beside a reference
 //! that is plain maps, everything computed anew.
 //!
-//! An input is what happens: clients come, send packets, leave; time passes; the table goes on by one
-//! step or by all; the factory answers one of its requests, in any order; others take and leave ports;
-//! listeners die. The reference says what each packet is answered with. After each event:
+//! Rules are of every kind that a table can hold: of both sides and protocols, on interfaces, and such that listen
+//! only while their target does. An input is what happens: clients come, send packets, leave; time passes; the table
+//! goes on by one step or by all; the factory answers one of its requests, in any order; others take and leave
+//! ports, on the host and in the container; listeners die; peers connect and are refused; it is asked where targets listen,
+//! and answered. The reference says what each packet is answered with. After each event:
 //! - what is active has changed by a COMMIT alone, as a whole, and the generation rose by one;
-//! - what listens was made to by a COMMIT or a retry, and was closed as retired, or not at all;
-//! - without a transaction there is no socket beside those that listen.
+//! - what listens was made to by a COMMIT, a retry or an answer, and was closed as retired, or not at all: a kept
+//!   listener is the same socket;
+//! - what depends on its target is paused or listens as the answers have it, and has its port either way;
+//! - every flow is counted under one rule, that of its listener;
+//! - without a transaction there is no socket beside those that listen or are paused.
 //!
-//! In the end everybody is answered, and leaves; then the next transaction can begin.
+//! In the end everybody is answered, and leaves; a COMMIT with new listeners that depend on their targets was answered
+//! behind a round of questions that began at its generation, and never for want of another one. When nothing
+//! changes any more, who listens has a target where somebody does that is not the daemon itself. Then the next transaction can
+//! begin.
+//!
+//! Weaker than it could be: an answer is acted on as a whole, though the daemon may do other things between its
+//! parts, and not while a commit brings UDP listeners to where it leads, some of which count already. Sockets of ours that are
+//! prepared or about to leave are somebody else's to an answer, as they are to the table: they keep a listener awake for
+//! two rounds.
 
+mod inquirer;
 mod model;
 
 use super::bytes::Bytes;
-use super::space::{May, Socket, Space};
+use super::space::{FLOWS, May, Seen, Socket, Space, Spot};
 use super::{frame, with_good_header};
+use inquirer::Inquirer;
 use model::{Expected, Model, Stage};
 use pesto::control::{Control, Reply};
 use pesto::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
 use pesto::sys::Errno;
 use pesto::table::{Committed, Request as Asked, State, Step, Table};
 use pesto::wire::{
-    Answer, Base, FRAME_SIZE, FlowsFate, Frame, Opcode, Outcome, Request, Rule, RuleId, Which,
+    Answer, Base, FRAME_SIZE, Features, FlowsFate, Frame, Opcode, Outcome, Protocol, Request,
+    RuleId, Side, Which,
 };
 use std::collections::VecDeque;
 
@@ -29,6 +45,9 @@ use std::collections::VecDeque;
 const RULES: usize = 16;
 /// Listeners: more than one step of a commit makes.
 const LISTENERS: usize = 192;
+/// What every daemon can do, and what most can.
+const FEATURES: Features = Features::TCP.with(Features::UDP).with(Features::INTERFACE);
+const ALL_FEATURES: Features = FEATURES.with(Features::REVERSE).with(Features::IF_LISTENING);
 /// As many packets as wait in a client's socket.
 const INBOX: usize = 16;
 
@@ -60,27 +79,32 @@ struct Daemon {
     clients: [Option<Client>; MAX_CLIENTS],
     /// What the factory has not answered.
     asked: Vec<Asked>,
+    inquirer: Inquirer,
     now_ms: u64,
 }
 
 impl Daemon {
     fn new(how: u8) -> Self {
-        let mut space = Space::default();
+        let room = if how & 2 == 0 { LISTENERS } else { 12 };
+        let features = if how & 4 == 0 { ALL_FEATURES } else { FEATURES };
+        let mut space = Space::new(room, features);
         space.is_v4_only = how & 1 != 0;
-        space.room = if how & 2 == 0 { LISTENERS } else { 12 };
         Self {
             control: Control::default(),
-            table: Table::new(RULES, LISTENERS, 512, 0),
+            table: Table::new(RULES, LISTENERS, 512, FLOWS),
             space,
-            model: Model::new(RULES),
+            model: Model::new((RULES, LISTENERS), features),
             clients: Default::default(),
             asked: Vec::new(),
+            inquirer: Inquirer::default(),
             now_ms: 1000,
         }
     }
 
     fn event(&mut self, bytes: &mut Bytes<'_>) {
-        match bytes.byte() % 16 {
+        let what = bytes.byte();
+        match what % 16 {
+            _ if what >= 0xe0 => self.follow(what, bytes),
             0 => {
                 self.admit();
             }
@@ -132,9 +156,8 @@ impl Daemon {
             14 => {
                 let (address, port) = (bytes.address(), bytes.port());
                 let address = pesto::table::socket_address(address, port.get());
-                if !self.space.foreign.remove(&address) {
-                    self.space.foreign.insert(address);
-                }
+                let spot = Spot::new(Side::Inbound, Protocol::Tcp, None, address);
+                self.space.turn_foreign(spot);
             }
             _ => self.trouble(bytes.byte()),
         }
@@ -146,14 +169,17 @@ impl Daemon {
             0 => self.space.stage_error ^= true,
             1 => self.space.listen_error ^= true,
             _ => {
-                let all: Vec<_> = self.space.listening().into_iter().collect();
-                let Some(&(_, slot)) = all.get(usize::from(what >> 2) % all.len().max(1)) else {
+                let all: Vec<_> = self.space.seen().into_values().collect();
+                let Some(&Seen { slot, listens, .. }) =
+                    all.get(usize::from(what >> 2) % all.len().max(1))
+                else {
                     return;
                 };
                 // Those that are about to leave it does not know.
-                if self.table.listener(slot).is_some() {
+                if self.table.listener(slot).or_else(|| self.table.paused(slot)).is_some() {
                     self.table.fail(slot, Errno(libc::EINVAL));
-                    assert_eq!(self.space.take_cut_off().len(), 1);
+                    assert_eq!(self.space.take_cut_off().len(), usize::from(listens));
+                    self.model.died(slot);
                     self.model.disturb();
                 }
             }
@@ -191,6 +217,7 @@ impl Daemon {
             },
             7..14 => {
                 let rule = bytes.rule();
+                let rule = if kind & 0x20 == 0 { rule } else { bytes.kind(rule) };
                 Request::Insert { rule: rule.checked().unwrap_or(rule), replace: kind & 0x80 != 0 }
             }
             14..16 => Request::Delete {
@@ -206,10 +233,9 @@ impl Daemon {
             24 => Request::Rollback,
             25 => Request::Status,
             26 if kind & 0xc0 == 0xc0 => Request::Stop { drain_ms: bytes.number() },
-            27 => return (unconditional(frame(bytes.take(FRAME_SIZE))), FRAME_SIZE),
+            27 => return (frame(bytes.take(FRAME_SIZE)), FRAME_SIZE),
             28 => {
-                let frame = with_good_header(frame(bytes.take(FRAME_SIZE)));
-                return (unconditional(frame), FRAME_SIZE);
+                return (with_good_header(frame(bytes.take(FRAME_SIZE))), FRAME_SIZE);
             }
             29 => return (with_good_header([0; FRAME_SIZE]), usize::from(bytes.byte())),
             _ => Request::Hello,
@@ -329,7 +355,10 @@ impl Daemon {
         self.space.may = May::Nothing;
         self.model.stepped(&self.table, &mut self.space);
         match step {
-            Step::Wait => return false,
+            Step::Wait => {
+                assert!(self.model.may_wait(), "it waits for nothing");
+                return false;
+            }
             Step::More => {}
             Step::Ask(asked) => {
                 if let Asked::Bind { key, .. } = asked {
@@ -377,9 +406,12 @@ impl Daemon {
                 }
                 let outcome = match how {
                     0xff => Err(Errno(libc::EMFILE)),
-                    _ => self.space.bind(key.socket_address()),
+                    _ => self.space.bind(&key),
                 };
-                self.table.bound(slot, outcome, &mut self.space);
+                drop(self.table.bound(slot, outcome, &mut self.space));
+                if self.space.may == May::Listen {
+                    self.model.retried(Spot::of(&key), &self.space);
+                }
                 self.space.may = May::Nothing;
                 assert!(self.space.take_cut_off().is_empty());
             }
@@ -401,11 +433,12 @@ impl Daemon {
         // As the daemon does once a turn.
         self.table.recount();
         self.model.check(&self.table);
+        self.model.check_flows(&self.table, &self.space);
+        let swapped = matches!(self.model.stage(), Some(Stage::Committing { swapped: true, .. }));
+        self.model.check_listeners(&self.space, !swapped);
         if self.model.stage().is_none() {
-            let listening = self.space.listening();
-            assert_eq!(self.space.open(), listening.len(), "a socket is left of a transaction");
-            assert_eq!(self.table.listeners().open as usize, listening.len());
-            self.model.check_at_rest(&self.table, &listening, self.space.is_v4_only);
+            let is_settled = !self.asked.iter().any(|asked| matches!(asked, Asked::Bind { .. }));
+            self.model.check_at_rest(&self.table, &self.space, is_settled);
         }
     }
 
@@ -421,6 +454,7 @@ impl Daemon {
         assert!(self.table.is_closed(), "a transaction is left that nobody has");
         assert!(self.model.stage().is_none());
         if !self.model.is_stopping() {
+            self.check_followed();
             self.send(
                 0,
                 (Request::Begin { base: Base::Empty, expect: None }.encode(7), FRAME_SIZE),
@@ -436,23 +470,13 @@ impl Daemon {
         loop {
             self.settle();
             self.check();
-            if self.asked.is_empty() {
+            if self.asked.is_empty() && self.model.may_wait() && !self.model.waits_for_round() {
                 return;
             }
+            self.inquire_all();
             for asked in std::mem::take(&mut self.asked) {
                 self.answer(asked, 0);
             }
         }
-    }
-}
-
-/// No rule listens only while its target does: there are no targets here, and nobody to ask about them.
-fn unconditional(frame: Frame) -> Frame {
-    match Request::parse(&frame) {
-        Ok((sequence, Request::Insert { rule, replace })) => {
-            let rule = Rule { if_listening: false, ..rule };
-            Request::Insert { rule, replace }.encode(sequence)
-        }
-        _ => frame,
     }
 }

@@ -4,7 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pesto::factory::message::{ANSWER, Answer, Destination, Made, Place, REQUEST, Request, Work};
+use pesto::factory::message::{
+    ANSWER, Answer, Destination, Found, Made, Place, REQUEST, Request, Work,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut request = [0; REQUEST];
@@ -55,9 +57,9 @@ fn check_answer(bytes: &[u8; ANSWER]) {
         Ok(Made::Socket) => assert!(done && bytes[14] == 1),
         Ok(Made::Port(_)) => assert!(done && bytes[14] == 0),
         Ok(Made::Nothing) => assert!(done && bytes[12..15] == [0, 0, 2]),
-        Ok(Made::Listening(ports)) => {
+        Ok(Made::Listening(Found { ports, loopback })) => {
             assert_eq!(ports.to_le_bytes(), bytes[8..12]);
-            assert_eq!(bytes[12..15], [0, 0, 3]);
+            assert_eq!(bytes[12..15], [loopback.into(), 0, 3]);
         }
         Err(errno) => assert!(!done && errno.0 != 0 && bytes[14] == 0),
     }

@@ -4,12 +4,13 @@ mod holder;
 
 use super::error::{Error, Exit};
 use super::forward::FailedPorts;
+use super::instance::advised;
 use super::session::Session;
 use super::spec::{self, protocol_name, side_name};
 use crate::limits::MAX_FAILURES;
 use crate::sys::Errno;
 use crate::wire::{Address, Failure, Protocol, Rule, RuleId, Side, Which};
-use holder::Holders;
+use holder::{Holders, Peers};
 use serde::Serialize;
 
 /// How many failures are told one by one to people. Programs get all that a daemon keeps.
@@ -26,6 +27,8 @@ pub const IS_KEPT: &str = "nothing to change: this is forwarded as failed, and t
                            until it can be had";
 
 const NO_DEVICE: &str = "; there is no such interface, `ip link` lists those that are";
+const NO_DEVICE_INSIDE: &str =
+    "; the container has no such interface, `ip link` in there lists those that it has";
 
 /// What the user calls a rule, and the rule itself.
 #[derive(Clone, Debug)]
@@ -43,6 +46,13 @@ impl Called {
 
     fn protocol(&self) -> Protocol {
         self.rule.map_or(Protocol::Tcp, |rule| rule.protocol)
+    }
+
+    fn no_device(&self) -> &'static str {
+        match self.side() {
+            Side::Inbound => NO_DEVICE,
+            Side::Reverse => NO_DEVICE_INSIDE,
+        }
     }
 
     const fn forbidden(&self) -> &'static str {
@@ -158,7 +168,7 @@ pub fn still_failing(
 }
 
 fn told(
-    session: &Session,
+    session: &mut Session,
     failures: &[Failure],
     total: u32,
     call: impl Fn(RuleId) -> Called,
@@ -169,9 +179,11 @@ fn told(
     } else {
         Holders::default()
     };
+    let is_udp = |it: &Failure| taken(it) && call(it.rule).protocol() == Protocol::Udp;
+    let peers = if failures.iter().any(is_udp) { Peers::of(session) } else { Peers::default() };
     let first = failures.iter().take(MOST as usize);
     let mut lines: Vec<String> =
-        first.map(|failure| line(&call(failure.rule), failure, &holders)).collect();
+        first.map(|failure| line(&call(failure.rule), failure, (&holders, &peers))).collect();
     if total > MOST {
         lines.push(format!("and {} more ports", total - MOST));
     }
@@ -194,14 +206,14 @@ fn told(
     }
 }
 
-fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
+fn line(called: &Called, failure: &Failure, (holders, peers): (&Holders, &Peers)) -> String {
     let words = &called.words;
     let errno = Errno(failure.errno.cast_signed());
     let address = spec::written(failure.address);
     let Some(port) = failure.port.map(crate::wire::Port::get) else {
         let mend = match errno.0 {
             libc::EPERM => called.forbidden(),
-            libc::ENODEV => NO_DEVICE,
+            libc::ENODEV => called.no_device(),
             _ => "",
         };
         return format!("{words}: no free port at {address}: {errno}{mend}");
@@ -210,6 +222,7 @@ fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
         Some(name) if errno.0 == libc::EADDRINUSE => format!(
             "; your daemon {name} has it (`pesto list -n {name}` shows for what), choose another port"
         ),
+        _ if errno.0 == libc::EADDRINUSE => taken(failure, port, called, peers),
         _ => mend(errno, failure.address, port, called),
     };
     let udp = if called.protocol() == Protocol::Udp { "/udp" } else { "" };
@@ -217,12 +230,40 @@ fn line(called: &Called, failure: &Failure, holders: &Holders) -> String {
     format!("{words}: cannot listen on {address}:{port}{udp}{inside}: {errno}{mend}")
 }
 
+/// Who may have it, and what to do about that.
+fn taken(failure: &Failure, port: u16, called: &Called, peers: &Peers) -> String {
+    let is_udp = called.protocol() == Protocol::Udp;
+    if let Some(off) = peers.of_off(failure, called).filter(|_| is_udp) {
+        return format!(
+            "; UDP peers of {} have it, which is switched off: wait until they are forgotten, or \
+             end them with it: {} --kill {}",
+            spec::of_rule(off),
+            advised("rm"),
+            spec::option_of(off)
+        );
+    }
+    let program = match called.side() {
+        Side::Inbound => "another program has it",
+        Side::Reverse => "a program in the container has it",
+    };
+    // Connected sockets have ports, too.
+    let sockets = if is_udp { "ua" } else { "tl" };
+    let look = match called.side() {
+        Side::Inbound => format!(" (as root, `ss -{sockets}np 'sport = {port}'` shows which)"),
+        Side::Reverse => String::new(),
+    };
+    if is_udp && peers.of_others {
+        return format!(
+            "; {program}, or UDP peers of a forward that was removed without --kill{look}: choose \
+             another port, or wait until they are forgotten"
+        );
+    }
+    format!("; {program}{look}, choose another port")
+}
+
 /// What to do about it, if there is something to do.
 fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
     match errno.0 {
-        libc::EADDRINUSE if called.side() == Side::Reverse => {
-            "; a program in the container has it, choose another port".to_owned()
-        }
         libc::EADDRNOTAVAIL if called.side() == Side::Reverse => {
             "; the container has no such address, `ip address` in there lists those that it has"
                 .to_owned()
@@ -232,15 +273,7 @@ fn mend(errno: Errno, address: Address, port: u16, called: &Called) -> String {
              choose a higher one"
                 .to_owned()
         }
-        libc::ENODEV => NO_DEVICE.to_owned(),
-        libc::EADDRINUSE if called.protocol() == Protocol::Udp => format!(
-            "; another program has it, or peers of a forward that was removed (as root, \
-             `ss -ulnp 'sport = {port}'` shows a pestod then; add that again, and `rm --kill` ends them), \
-             choose another port"
-        ),
-        libc::EADDRINUSE => format!(
-            "; another program has it (as root, `ss -tlnp 'sport = {port}'` shows which), choose another port"
-        ),
+        libc::ENODEV => called.no_device().to_owned(),
         libc::EADDRNOTAVAIL => {
             "; no interface of this host has that address, `ip address` lists those that do"
                 .to_owned()

@@ -1,6 +1,6 @@
 //! The core's end of a factory's channel: collects requests into batches, hands out answers.
 
-use super::message::{ANSWER, Answer, BATCH, Made, REQUEST, Request};
+use super::message::{ANSWER, Answer, BATCH, Found, Made, REQUEST, Request};
 use crate::sys::message::{self, Descriptors};
 use crate::sys::{Errno, unix};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,8 +21,8 @@ pub enum Product {
     Socket(OwnedFd),
     /// The port of a pick.
     Port(u16),
-    /// Which ports somebody listens on, a bit each.
-    Listening(u32),
+    /// Where somebody listens.
+    Listening(Found),
     /// Nothing, but everything before it is done.
     Nothing,
 }
@@ -156,7 +156,7 @@ impl Channel {
                 self.sockets.take_first().map(Product::Socket).ok_or(Errno(libc::EMFILE))
             }
             Ok(Made::Port(port)) => Ok(Product::Port(port)),
-            Ok(Made::Listening(ports)) => Ok(Product::Listening(ports)),
+            Ok(Made::Listening(found)) => Ok(Product::Listening(found)),
             Ok(Made::Nothing) => Ok(Product::Nothing),
             Err(errno) => Err(errno),
         };

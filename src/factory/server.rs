@@ -76,11 +76,11 @@ pub fn serve(
             *place = answer(request.token, outcome, &mut made).encode();
         }
         if let Some(listening) = listening.as_mut().filter(|listening| !listening.is_empty()) {
-            listening.answer(|at, ports| {
+            listening.answer(|at, found| {
                 if let Some(place) = places.get_mut(at)
                     && let Some(Answer { token, .. }) = Answer::parse(place)
                 {
-                    let outcome = ports.map(Made::Listening);
+                    let outcome = found.map(Made::Listening);
                     *place = Answer { token, outcome }.encode();
                 }
             });
@@ -178,7 +178,9 @@ impl Workshop<'_> {
                 };
                 let asked =
                     addresses.map(|first| first.map_or(0, |first| policy.may_ask(first, count)));
-                Ok(Product::Question(Question { protocol, addresses, asked, count }))
+                let all_loopback = addresses.iter().flatten().all(|at| at.ip().is_loopback());
+                let loopback = matches!(destination, Destination::Automatic(..)) && all_loopback;
+                Ok(Product::Question(Question { protocol, addresses, asked, count, loopback }))
             }
             Work::Pick { protocol, address, interface, width, from } => {
                 let spot = Spot { protocol, address, interface };

@@ -251,10 +251,17 @@ impl<D> Table<D> {
                 | State::Leaving(socket)
                 | State::Dismissed(socket) => {
                     effects.close(at, slot.key, socket);
-                    1
+                    return 1;
                 }
-                _ => 0,
+                // It may be on its way.
+                State::Asked => table.late += 1,
+                State::Retried(_) => {
+                    table.retry.forget();
+                    table.late += 1;
+                }
+                _ => {}
             }
+            0
         });
         self.phase = if over { Phase::Closed } else { Phase::Closing { next } };
         self.stale = over;

@@ -14,7 +14,7 @@ use super::slots::State;
 use super::transaction::{Phase, Step};
 use super::{Effects, Listeners, Retired, Table};
 use crate::arena::Ref;
-use crate::factory::message::PORTS;
+use crate::factory::message::{Found, PORTS};
 use crate::limits::{ROUNDS, SOCKETS};
 use crate::wire::{Port, Ports, Protocol, Rule, Side, TargetAddress};
 
@@ -35,8 +35,9 @@ pub struct Question {
     pub first: Port,
     /// How many, at most [`PORTS`].
     pub count: u16,
-    /// A bit for each port at which the daemon itself listened when it was asked.
-    pub own: u32,
+    /// A bit for each port at which the daemon itself listened when it was asked: should that be where it leads,
+    /// and should an automatic target be the loopback.
+    pub own: [u32; 2],
 }
 
 /// How far a round of questions has come.
@@ -50,16 +51,15 @@ pub struct Cursor {
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     question: Question,
-    /// A bit for each port: somebody listens there.
-    ports: u32,
+    found: Found,
     next: u16,
     rounds: u32,
 }
 
 impl Heard {
     /// The answer to a question.
-    pub const fn new(question: Question, ports: u32) -> Self {
-        Self { question, ports, next: 0, rounds: 0 }
+    pub const fn new(question: Question, found: Found) -> Self {
+        Self { question, found, next: 0, rounds: 0 }
     }
 }
 
@@ -89,7 +89,7 @@ impl<D> Table<D> {
             let rule = self.rules.get(reference).map(|entry| &entry.rule);
             if let Some(question) = rule.and_then(|rule| question(reference, rule, cursor.port)) {
                 cursor.port += usize::from(question.count);
-                return Some(Question { own: self.own(&question, u32::MAX), ..question });
+                return Some(self.with_own(question, u32::MAX));
             }
             *cursor = Cursor { rule: cursor.rule + 1, port: 0 };
         }
@@ -109,7 +109,12 @@ impl<D> Table<D> {
         let Ports::Fixed(range) = rule.ports else { return None };
         let port = slot.key.port.get().checked_sub(range.first().get())?;
         let question = Question { count: 1, ..question(reference, rule, port.into())? };
-        Some(Question { own: self.own(&question, 1), ..question })
+        Some(self.with_own(question, 1))
+    }
+
+    fn with_own(&self, question: Question, wanted: u32) -> Question {
+        let own = [false, true].map(|loopback| self.own(&question, wanted, loopback));
+        Question { own, ..question }
     }
 
     /// Takes an answer: listeners go on or are paused, up to a number of them. Whether that is all; an answer
@@ -117,8 +122,9 @@ impl<D> Table<D> {
     pub fn hear(&mut self, heard: &mut Heard, effects: &mut impl Effects<D>) -> bool {
         let Question { rule: reference, first, count, .. } = heard.question;
         let Some(rule) = self.rules.get(reference).map(|entry| entry.rule) else { return true };
-        let listens = heard.ports & !heard.question.own;
-        let listens = listens & !self.own(&heard.question, listens);
+        let Found { ports, loopback } = heard.found;
+        let listens = ports & !heard.question.own[usize::from(loopback)];
+        let listens = listens & !self.own(&heard.question, listens, loopback);
         let mut sockets = 0;
         while heard.next < count && !self.is_closing() {
             let Some(port) = first.above(heard.next) else { break };
@@ -242,8 +248,9 @@ impl<D> Table<D> {
     }
 
     /// Which of the `wanted` ports of a question the daemon itself listens on, for rules of the other side: who
-    /// listens there would only lead back here. Of UDP a paused listener is as much there as any.
-    fn own(&self, question: &Question, wanted: u32) -> u32 {
+    /// listens there would only lead back here. Of UDP what is bound is there, whether it listens, is paused, or is only
+    /// prepared.
+    fn own(&self, question: &Question, wanted: u32, loopback: bool) -> u32 {
         let Question { protocol, .. } = *question;
         let side = match question.side {
             Side::Inbound => Side::Reverse,
@@ -251,8 +258,8 @@ impl<D> Table<D> {
         };
         let is_own = |port| {
             self.slots.at(side, protocol, port).any(|slot| match protocol {
-                Protocol::Tcp => slot.is_open() && takes(&slot.key, question),
-                Protocol::Udp => slot.is_held() && takes(&slot.key, question),
+                Protocol::Tcp => slot.is_open() && takes(&slot.key, question, loopback),
+                Protocol::Udp => slot.is_there() && takes(&slot.key, question, loopback),
             })
         };
         let steps = (0..question.count).filter(|step| wanted >> step & 1 == 1);
@@ -279,10 +286,14 @@ impl<D> Table<D> {
     }
 }
 
-/// Whether a listener may be what a question finds: each takes one family alone.
-fn takes(key: &Key, question: &Question) -> bool {
-    let Some(target) = question.target.address() else { return true };
-    let (own, wanted) = (key.socket_address().ip(), socket_address(target, key.port.get()).ip());
+/// Whether a listener may be what a question finds: each takes one family alone. Which address of the network's own
+/// an automatic target is only the factory knows.
+fn takes(key: &Key, question: &Question, loopback: bool) -> bool {
+    let own = key.socket_address().ip();
+    let Some(target) = question.target.address() else {
+        return own.is_unspecified() || own.is_loopback() == loopback;
+    };
+    let wanted = socket_address(target, key.port.get()).ip();
     own.is_ipv4() == wanted.is_ipv4() && (own.is_unspecified() || own == wanted)
 }
 
@@ -305,6 +316,6 @@ fn question(reference: Ref, rule: &Rule, port: usize) -> Option<Question> {
         first_target,
         first,
         count: left.min(PORTS),
-        own: 0,
+        own: [0; 2],
     })
 }

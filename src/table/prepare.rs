@@ -236,11 +236,14 @@ impl<D> Table<D> {
         outcome: Result<D, Errno>,
         effects: &mut impl Effects<D>,
     ) -> Option<D> {
-        if self.is_closing() {
-            return outcome.ok();
-        }
+        let is_closing = self.is_closing();
         let slot = match self.slots.get_mut(reference) {
             Some(slot) if matches!(slot.state, State::Asked) => slot,
+            Some(slot) if matches!(slot.state, State::Retried(_)) && is_closing => {
+                slot.state = State::Wanted;
+                self.retry.forget();
+                return outcome.ok();
+            }
             Some(slot) if matches!(slot.state, State::Retried(_)) => {
                 return self.retried(reference, outcome, effects);
             }

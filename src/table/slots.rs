@@ -55,6 +55,18 @@ impl<D> Slot<D> {
         matches!(self.state, State::Listening(_))
     }
 
+    /// Whether it has its port, for any table.
+    pub const fn is_there(&self) -> bool {
+        matches!(
+            self.state,
+            State::Bound(_)
+                | State::Listening(_)
+                | State::Paused(_)
+                | State::Leaving(_)
+                | State::Dismissed(_)
+        )
+    }
+
     /// Whether it has its port, for the active table.
     pub const fn is_held(&self) -> bool {
         matches!(self.state, State::Listening(_) | State::Paused(_))

@@ -5,7 +5,7 @@ use crate::puppet::{Puppet, Stop, container};
 use crate::support::until;
 use crate::victims::Victims;
 use pesto::factory::message::{
-    ANSWER, Answer, Destination, Family, Made, Place, REQUEST, Request, Work,
+    ANSWER, Answer, Destination, Family, Found, Made, Place, REQUEST, Request, Work,
 };
 use pesto::sandbox::seccomp::Policy;
 use pesto::sys::Errno;
@@ -208,7 +208,11 @@ fn factories_of_reverse_rules_do_what_is_allowed_and_nothing_else() {
     for (address, bits) in [(allowed, 1), (other, 0)] {
         let destination = Destination::Named(address);
         let question = Work::Listening { protocol: Protocol::Tcp, destination, count: 1 };
-        assert_eq!(outcome(HOST, question), Ok(Made::Listening(bits)), "{address}");
+        assert_eq!(
+            outcome(HOST, question),
+            Ok(Made::Listening(Found { ports: bits, loopback: false })),
+            "{address}"
+        );
     }
     let error = victims[1].tcp.accept().expect_err("nobody came");
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);

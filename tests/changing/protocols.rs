@@ -44,7 +44,7 @@ fn free_port_of_tcp_and_udp_is_the_same_one() {
         failed(run.pesto(&["add", "-p", &format!("127.0.0.1:{taken}:53/tcp,udp")]));
     assert_eq!(status, 3);
     let cannot = format!("cannot listen on 127.0.0.1:{taken}/udp: Address already in use");
-    assert!(said.contains(&cannot) && said.contains("ss -ulnp"), "{said}");
+    assert!(said.contains(&cannot) && said.contains("ss -uanp"), "{said}");
 }
 
 /// Sends back what comes to UDP port 53; for `dial`, what comes from TCP port 5432 in there.
@@ -136,6 +136,11 @@ fn port_of_one_interface_is_that_of_all_its_words() {
     let did_you = format!("did you mean {}?", rule("tcp"));
     assert_eq!((status, said.contains(&did_you)), (2, true), "{said}");
     done(run.pesto(&["rm", "-p", &rule("tcp,udp")]));
+    let command = ["sh", "-c", "echo up; exec sleep 600"];
+    let inside = Run::with_options(&["--allow-reverse", "127.0.0.1"], &[], &command);
+    assert_eq!(inside.stdout.next(), "up");
+    let (_, said) = failed(inside.pesto(&["add", "-r", "80:80,dev=nosuch0"]));
+    assert!(said.contains("the container has no such interface"), "{said}");
     let (status, said) = failed(run.pesto(&["add", "-p", "127.0.0.1::80,dev=nosuch0"]));
     assert_eq!(
         (status, said.contains("there is no such interface, `ip link`")),

@@ -5,7 +5,7 @@ use crate::support::inside::Inside;
 use crate::support::rest::status;
 use crate::support::until;
 use crate::udp::{exchange, patient, udp};
-use crate::world::{alone, are_soon, conditional, host, listeners, named, serve};
+use crate::world::{alone, are_soon, conditional, host, is_served, listeners, named, serve};
 use pesto::wire::{Bind, Rule, RuleId, Side};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
@@ -119,5 +119,24 @@ fn ports_that_lead_to_each_other_do_not_hold_each_other_open() {
         are_soon(&mut client, 1, (0, 1));
         rounds(inside, &[HOST, GUEST]);
         assert_eq!((listeners(&mut client, 1), listeners(&mut client, 2)), ((0, 1), (0, 1)));
+    });
+}
+
+#[test]
+fn port_of_the_containers_loopback_does_not_hide_a_service_at_its_own_address() {
+    let name =
+        "reverse::port_of_the_containers_loopback_does_not_hide_a_service_at_its_own_address";
+    alone(name, OPTIONS, |inside| {
+        inside.run("ip address add 10.9.0.2/32 dev lo");
+        let service = inside.listen("10.9.0.2", 8080);
+        let mut client = Client::open(&inside.run.socket);
+        client.change(&[insert(conditional(1, 8000..=8000, 8080))]);
+        are_soon(&mut client, 1, (1, 0));
+        client.change(&[insert(reverse(2, 8080..=8080, 9000))]);
+        let _there = TcpListener::bind(host(9000)).expect("a port");
+        are_soon(&mut client, 2, (1, 0));
+        rounds(inside, &[HOST, GUEST]);
+        assert_eq!(listeners(&mut client, 1), (1, 0));
+        is_served(host(8000), &service);
     });
 }

@@ -1,12 +1,12 @@
 //! What can happen, in any order.
 
-use crate::reference::Spot;
+use crate::spot::{Link, Spot};
 use pesto::wire::{
     Base, Bind, FlowsFate, Label, Port, PortRange, Ports, Protocol, Request, Rule, RuleId, Side,
     Target, TargetAddress, Which,
 };
 use proptest::prelude::*;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 /// The first of the few ports that everybody wants.
@@ -47,9 +47,25 @@ pub enum Act {
     Retry,
     /// Somebody else takes an address, or lets it go.
     Foreign(Spot),
+    /// The n-th of them lets go.
+    Leave(usize),
+    /// Somebody begins to listen where the n-th of the rules leads that depend on that.
+    Serve(usize),
     Pass(u64),
     /// How many sockets there may be from now on, unless some are just being asked for.
     Descriptors(usize),
+    /// The passing interface comes to the network of the listeners of a side, or goes.
+    Link(Side),
+    /// It is time to look whether interfaces have gone.
+    Look,
+    /// It is time for a round of questions, or more of it: so many are asked.
+    Inquire(usize),
+    /// The factories answer so many questions, from a place on; or they do not know.
+    Tell(usize, usize, bool),
+    /// A connection that came by the n-th listener was refused by its target.
+    Doubt(usize),
+    /// So often there is more in a backlog than is served at a time.
+    Backlog(u32),
 }
 
 fn rules() -> impl Strategy<Value = Rule> {
@@ -59,30 +75,47 @@ fn rules() -> impl Strategy<Value = Rule> {
         1 => (1_u16..3).prop_map(|width| Ports::Pick { width: NonZeroU16::new(width).expect("not 0") }),
     ];
     // Now and then one that no daemon takes, and one that this one does not take.
-    let target = prop_oneof![12 => Just(80_u16), 1 => Just(65_535)];
-    let protocol = protocols();
-    let flags = (prop::bool::weighted(0.9), prop::bool::weighted(0.05));
-    (1_u32..9, bind, ports, flags, target, protocol).prop_map(
-        |(id, bind, ports, (active, if_listening), target, protocol)| Rule {
+    let target = prop_oneof![12 => FIRST_PORT..FIRST_PORT + 5, 1 => Just(65_535)];
+    let to = prop::sample::select(vec![
+        TargetAddress::Automatic,
+        TargetAddress::Automatic,
+        TargetAddress::V4(Ipv4Addr::LOCALHOST),
+        TargetAddress::V6 { address: Ipv6Addr::LOCALHOST, scope: 0 },
+    ]);
+    let target = (to, target)
+        .prop_map(|(address, first_port)| Target { address, first_port: port(first_port) });
+    let what = (sides(), protocols());
+    let flags = [0.9, 0.4, 0.05].map(prop::bool::weighted);
+    let link = prop_oneof![
+        8 => Just(None),
+        1 => Just(Some(Link::Loopback)),
+        2 => Just(Some(Link::Passing))
+    ];
+    (1_u32..9, (bind, link, ports), flags, target, what).prop_map(
+        |(id, (bind, link, ports), [active, if_listening, transparent], target, what)| Rule {
             id: RuleId(id),
-            side: Side::Inbound,
-            protocol,
+            side: what.0,
+            protocol: what.1,
             active,
             if_listening,
-            transparent: false,
+            transparent,
             bind: match bind {
                 "any" => Bind::Any,
                 named => match named.parse().expect("an address") {
-                    std::net::IpAddr::V4(v4) => Bind::V4(v4),
-                    std::net::IpAddr::V6(address) => Bind::V6 { address, scope: 0 },
+                    IpAddr::V4(v4) => Bind::V4(v4),
+                    IpAddr::V6(address) => Bind::V6 { address, scope: 0 },
                 },
             },
-            interface: None,
+            interface: link.map(Link::interface),
             ports,
-            target: Target { address: TargetAddress::Automatic, first_port: port(target) },
+            target,
             label: Label::default(),
         },
     )
+}
+
+fn sides() -> impl Strategy<Value = Side> {
+    prop_oneof![3 => Just(Side::Inbound), 2 => Just(Side::Reverse)]
 }
 
 fn protocols() -> impl Strategy<Value = Protocol> {
@@ -164,13 +197,49 @@ fn who() -> impl Strategy<Value = Who> {
     prop_oneof![4 => Just(Who::Owner), 1 => (0_usize..24).prop_map(Who::Nth)]
 }
 
+/// Somebody else takes an address, or lets it go: most often one to which rules lead.
+fn foreign() -> impl Strategy<Value = Act> {
+    let address = prop::sample::select(vec!["127.0.0.1", "0.0.0.0", "::1", "::"]);
+    let port = prop_oneof![1 => 0_u16..10, 2 => 0_u16..5];
+    (sides(), protocols(), address, port).prop_map(|(side, protocol, address, port)| {
+        let ip = address.parse().expect("an address");
+        let address = SocketAddr::new(ip, FIRST_PORT + port);
+        Act::Foreign(Spot { side, protocol, address, link: None })
+    })
+}
+
+fn leaves() -> impl Strategy<Value = Act> {
+    (0_usize..20).prop_map(Act::Leave)
+}
+
+fn serves() -> impl Strategy<Value = Act> {
+    (0_usize..20).prop_map(Act::Serve)
+}
+
+fn doubts() -> impl Strategy<Value = Act> {
+    (0_usize..32).prop_map(Act::Doubt)
+}
+
+/// Whole rounds of questions, and what is done with their answers, while somebody else comes and goes.
+fn rounds() -> impl Strategy<Value = Vec<Act>> {
+    let round = || vec![Act::Inquire(8), Act::Tell(0, 8, true)];
+    let one = |act: Act| vec![act];
+    let between = prop_oneof![
+        4 => Just(Vec::new()),
+        1 => foreign().prop_map(one),
+        1 => leaves().prop_map(one),
+        1 => doubts().prop_map(one),
+        2 => serves().prop_map(one),
+        1 => sides().prop_map(|side| vec![Act::Link(side), Act::Look]),
+    ];
+    prop::collection::vec(between, 1..6).prop_map(move |rows| {
+        let rows: Vec<_> = rows.into_iter().map(|row| [row, round()].concat()).collect();
+        [rows.concat(), vec![Act::Inquire(0)]].concat()
+    })
+}
+
 /// What can happen at any time.
 fn events() -> impl Strategy<Value = Act> {
-    let address = prop::sample::select(vec!["127.0.0.1", "0.0.0.0", "::1", "::"]);
-    let foreign = (protocols(), address, 0_u16..10).prop_map(|(protocol, address, port)| {
-        let ip = address.parse().expect("an address");
-        Act::Foreign(Spot::new(protocol, SocketAddr::new(ip, FIRST_PORT + port)))
-    });
     let pass = prop_oneof![12 => 0_u64..3000, 1 => 25_000_u64..40_000];
     let sockets = prop_oneof![3 => Just(crate::world::LISTENERS), 1 => 0_usize..20];
     prop_oneof![
@@ -181,10 +250,23 @@ fn events() -> impl Strategy<Value = Act> {
         1 => (who(), garbage()).prop_map(|(who, garbage)| Act::Break(who, garbage)),
         2 => who().prop_map(Act::Hangup),
         14 => Just(Act::Retry),
-        24 => foreign,
+        24 => foreign(),
         3 => pass.prop_map(Act::Pass),
-        2 => sockets.prop_map(Act::Descriptors),
+        8 => sockets.prop_map(Act::Descriptors),
+        2 => sides().prop_map(Act::Link),
+        4 => Just(Act::Look),
+        24 => (1_usize..4).prop_map(Act::Inquire),
+        24 => told(),
+        4 => doubts(),
+        8 => serves(),
+        8 => leaves(),
+        1 => (0_u32..200).prop_map(Act::Backlog),
     ]
+}
+
+fn told() -> impl Strategy<Value = Act> {
+    (0_usize..8, 1_usize..6, prop::bool::weighted(0.95))
+        .prop_map(|(place, many, is_known)| Act::Tell(place, many, is_known))
 }
 
 fn answers() -> impl Strategy<Value = Act> {
@@ -210,18 +292,32 @@ fn change() -> impl Strategy<Value = Vec<Act>> {
     })
 }
 
+/// The same, and behind it perhaps what it may wait for.
+fn asked_about() -> impl Strategy<Value = Vec<Act>> {
+    let asked = prop_oneof![Just(Vec::new()), rounds()];
+    (change(), asked).prop_map(|(change, asked)| [change, asked].concat())
+}
+
 /// Changes, between whose steps other things happen; some rows end with a STOP, behind which others come.
 pub fn sequence() -> impl Strategy<Value = Vec<Act>> {
-    let step = prop_oneof![3 => change(), 2 => events().prop_map(|event| vec![event])];
+    let links = [Side::Inbound, Side::Reverse]
+        .map(|side| prop_oneof![2 => Just(vec![Act::Link(side)]), 1 => Just(Vec::new())]);
+    let step =
+        prop_oneof![6 => asked_about(), 4 => events().prop_map(|event| vec![event]), 1 => rounds()];
     let steps = prop::collection::vec(step, 1..24);
     let between = prop::collection::vec((0_usize..300, events()), 0..30);
-    let end = (0_usize..24, 0_u32..5000).prop_map(|(client, drain_ms)| {
-        vec![Act::Send(Who::Nth(client), Request::Stop { drain_ms })]
-    });
-    let end = prop_oneof![4 => Just(Vec::new()), 1 => end];
+    let ends = || {
+        (0_usize..24, 0_u32..5000).prop_map(|(client, drain_ms)| {
+            vec![Act::Send(Who::Nth(client), Request::Stop { drain_ms })]
+        })
+    };
+    // By somebody else than who may wait for an answer.
+    let in_a_change = (change(), ends())
+        .prop_map(|(change, end)| [change, vec![Act::Connect, Act::Connect], end].concat());
+    let end = prop_oneof![6 => Just(Vec::new()), 1 => ends(), 2 => in_a_change];
     let last = prop::collection::vec(events(), 0..20);
-    (steps, between, end, last).prop_map(|(steps, between, end, last)| {
-        let mut acts = steps.concat();
+    (links, steps, between, end, last).prop_map(|(links, steps, between, end, last)| {
+        let mut acts = [links.concat(), steps.concat()].concat();
         for (place, event) in between {
             acts.insert(place % (acts.len() + 1), event);
         }

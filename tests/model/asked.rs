@@ -1,10 +1,12 @@
 //! What the factory is asked for, and what it answers.
 
 use crate::daemon::Daemon;
-use crate::reference::{IN_USE, Spot, overlap};
+use crate::spot::{Held, IN_USE, Link, NO_DEVICE, Spot, bind_error, no_place};
 use crate::world::{Made, Ports};
 use pesto::sys::Errno;
 use pesto::table::{Effects, Request};
+use pesto::wire::Side;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// For what a bind is.
@@ -41,7 +43,7 @@ impl<P: Ports> Daemon<P> {
 
     /// What was asked for, for a transaction that is gone or a rule that is, is late.
     pub fn sort_asked(&mut self) {
-        let prepares = self.reference.owner().is_some_and(|owner| self.reference.waits(owner));
+        let prepares = self.reference.prepares();
         for (request, purpose) in &mut self.asked {
             let is_late = match (*purpose, *request) {
                 (Purpose::Shadow, _) => !prepares,
@@ -72,7 +74,7 @@ impl<P: Ports> Daemon<P> {
         let ports = &self.world.ports;
         for (request, outcome) in requests.iter().zip(&outcomes) {
             if !outcome.as_ref().err().is_some_and(|errno| ports.is_shortage(*errno)) {
-                check(request, outcome, &mut held);
+                check(request, outcome, &mut held, &self.reference.links);
             }
         }
         for ((request, purpose), outcome) in batch.into_iter().zip(outcomes) {
@@ -90,14 +92,23 @@ impl<P: Ports> Daemon<P> {
         let ended = if outcome.is_ok() { "done" } else { "failed" };
         match *request {
             Request::Bind { slot, key } => {
+                let spot = Spot::of(&key);
                 self.see(format!("{purpose:?} bind {ended}"));
+                if spot.side == Side::Reverse {
+                    self.see(format!("{purpose:?} reverse bind {ended}"));
+                }
+                if spot.is_passing() {
+                    let missing = outcome.as_ref().is_err_and(|errno| *errno == NO_DEVICE);
+                    let ended = if missing { "missed" } else { ended };
+                    self.see(format!("{purpose:?} interface bind {ended}"));
+                }
                 let socket = outcome.map(|made| match made {
                     Made::Socket(socket) => socket,
                     _ => panic!("no socket"),
                 });
                 if purpose != Purpose::Late {
                     let outcome = socket.as_ref().map(|_| ()).map_err(|errno| *errno);
-                    self.reference.bound(Spot::of(&key), outcome, purpose == Purpose::Retry);
+                    self.reference.bound(spot, outcome, purpose == Purpose::Retry);
                 }
                 if let Some(late) = self.table.bound(slot, socket, &mut self.world) {
                     self.world.close(slot, key, late);
@@ -116,30 +127,54 @@ impl<P: Ports> Daemon<P> {
     }
 }
 
-/// Is that what comes of a request while others hold these addresses? They grow by what was bound.
-fn check<S>(request: &Request, outcome: &Result<Made<S>, Errno>, held: &mut Vec<Spot>) {
-    let is_free = |spot: &Spot| !held.iter().any(|other| overlap(other, spot));
+/// Is that what comes of a request while others hold these addresses? They grow by what was bound. The passing
+/// interface is where listeners of these sides are.
+fn check<S>(
+    request: &Request,
+    outcome: &Result<Made<S>, Errno>,
+    held: &mut Vec<Held>,
+    links: &BTreeSet<Side>,
+) {
+    let error = |spot: &Spot| bind_error(spot, links.contains(&spot.side), &*held);
     match (*request, outcome) {
         (Request::Bind { key, .. }, Ok(Made::Socket(_))) => {
             let spot = Spot::of(&key);
-            assert!(is_free(&spot), "{spot:?} was not free");
-            held.push(spot);
+            assert_eq!(error(&spot), None, "{spot:?}");
+            held.push((spot, false));
         }
         (Request::Bind { key, .. }, Err(errno)) => {
             let spot = Spot::of(&key);
-            assert!(!is_free(&spot) && *errno == IN_USE, "{spot:?}: {errno:?}");
+            assert_eq!(error(&spot), Some(*errno), "{spot:?}");
         }
-        (Request::Pick { protocol, address, width, .. }, Ok(Made::Port(first))) => {
-            let wildcards = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
-            let ips = address.map_or(wildcards.to_vec(), |address| vec![address.ip()]);
+        (Request::Pick { width, .. }, Ok(Made::Port(first))) => {
             for port in *first..first + width {
-                let all = ips.iter().map(|ip| SocketAddr::new(*ip, port));
-                let mut all = all.map(|address| Spot::new(protocol, address));
-                assert!(all.all(|spot| is_free(&spot)), "{port} was not free");
+                for spot in picked(request, port) {
+                    assert_eq!(error(&spot), None, "{port} was not free");
+                }
             }
         }
-        (Request::Pick { .. }, Err(errno)) => assert_eq!(*errno, IN_USE),
+        (Request::Pick { .. }, Err(errno)) => {
+            let spot = picked(request, 0)[0];
+            let place = no_place(&spot, links.contains(&spot.side));
+            assert_eq!(*errno, place.unwrap_or(IN_USE));
+        }
         (Request::Settle(_), Ok(Made::Nothing)) => {}
         (request, _) => panic!("no answer to {request:?}"),
     }
+}
+
+/// Where a pick has a port.
+pub fn picked(request: &Request, port: u16) -> Vec<Spot> {
+    let Request::Pick { side, protocol, address, interface, .. } = *request else { return vec![] };
+    let ips = match address {
+        Some(address) => vec![address.ip()],
+        None => vec![IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    let spot = |ip| Spot {
+        side,
+        protocol,
+        address: SocketAddr::new(ip, port),
+        link: interface.map(Link::of),
+    };
+    ips.into_iter().map(spot).collect()
 }

@@ -2,28 +2,31 @@
 
 use crate::acts::{Act, Garbage, Who};
 use crate::asked::Purpose;
-use crate::reference::{Fate, Reference, Rules, Spot, overlap};
+use crate::inquiry::Inquiry;
+use crate::reference::{Fate, Reference, Rules};
+use crate::spot::{NO_DEVICE, Spot, bind_error};
 use crate::world::{LISTENERS, Ports, RULES, World};
 use pesto::control::{Control, Reply};
 use pesto::sys::Errno;
-use pesto::table::{Request as Order, Step, Table, socket_address};
+use pesto::table::{Request as Order, Step, Table};
 use pesto::wire::{
-    self, Answer, Base, Broken, FRAME_SIZE, Failure, Frame, HEADER_SIZE, Opcode, ReadRule, Request,
-    Which,
+    self, Answer, Broken, FRAME_SIZE, Failure, Frame, HEADER_SIZE, Label, Opcode, ReadRule,
+    Request, Rule, Which,
 };
 use std::collections::BTreeMap;
 
 pub struct Daemon<P: Ports> {
-    control: Control,
+    pub control: Control,
     pub table: Table<P::Socket>,
     pub world: World<P>,
     /// What the factory was asked for, and has not done.
     pub asked: Vec<(Order, Purpose)>,
+    pub inquiry: Inquiry,
     pub reference: Reference,
     /// How many sockets there may be.
     pub limit: usize,
-    /// What listened after the last act, and which sockets they were.
-    listening: BTreeMap<Spot, u64>,
+    /// What the active table had after the last act, and which sockets they were.
+    had: BTreeMap<Spot, u64>,
     sequence: u32,
     /// How often each thing has happened.
     pub seen: Seen,
@@ -36,11 +39,12 @@ impl<P: Ports> Daemon<P> {
         Self {
             control: Control::default(),
             table: Table::new(RULES, LISTENERS, 2 * LISTENERS, 0),
-            world: World { ports, free: 0 },
+            world: World { ports, free: 0, backlogs: 0 },
             asked: Vec::new(),
+            inquiry: Inquiry::default(),
             reference: Reference::default(),
             limit: LISTENERS,
-            listening: BTreeMap::new(),
+            had: BTreeMap::new(),
             sequence: 0,
             seen: Seen::new(),
         }
@@ -53,6 +57,7 @@ impl<P: Ports> Daemon<P> {
     /// Something happens, and everything is looked at.
     pub fn act(&mut self, act: Act) {
         let generation = self.reference.generation;
+        let commits = self.reference.committing.is_some();
         self.world.free = self.limit.saturating_sub(self.sockets());
         self.reference.descriptors = self.world.free;
         match act {
@@ -78,6 +83,18 @@ impl<P: Ports> Daemon<P> {
                 self.go_on();
             }
             Act::Foreign(spot) => self.foreign(spot),
+            Act::Serve(number) => {
+                let target = self.reference.nth_target(number);
+                if let Some(spot) = target.filter(|spot| !self.reference.foreign.contains(spot)) {
+                    self.foreign(spot);
+                }
+            }
+            Act::Leave(number) => {
+                let all = &self.reference.foreign;
+                if let Some(spot) = all.iter().nth(number % all.len().max(1)).copied() {
+                    self.foreign(spot);
+                }
+            }
             Act::Pass(ms) => {
                 self.reference.now_ms += ms;
                 self.control.expire(self.reference.now_ms, &mut self.table);
@@ -85,18 +102,29 @@ impl<P: Ports> Daemon<P> {
                 self.go_on();
             }
             Act::Descriptors(count) => {
-                if self.asked.is_empty() && self.reference.transaction.is_none() {
+                if self.asked.is_empty() && self.reference.owner().is_none() && !commits {
                     self.limit = count;
                 }
             }
+            Act::Link(side) => {
+                self.world.ports.pass(side);
+                self.reference.pass(side);
+            }
+            Act::Look => self.look_at_interfaces(),
+            Act::Inquire(many) => self.inquire(many),
+            Act::Tell(place, many, is_known) => self.tell((place, many), is_known),
+            Act::Doubt(number) => self.doubt(number),
+            Act::Backlog(rounds) => self.world.backlogs = rounds,
         }
-        let before = std::mem::take(&mut self.listening);
-        self.listening = self.check();
+        self.reference.forget_closed();
+        let before = std::mem::take(&mut self.had);
+        self.had = self.check();
         let is_commit = self.reference.generation != generation || self.reference.stopping;
         for (spot, socket) in before {
-            match self.listening.get(&spot) {
+            match self.had.get(&spot) {
                 Some(now) => assert_eq!(*now, socket, "{spot:?} is another socket now"),
-                None => assert!(is_commit, "{spot:?} does not listen any more"),
+                None if self.reference.failed.contains_key(&spot) => {}
+                None => assert!(is_commit, "{spot:?} is not there any more"),
             }
         }
     }
@@ -108,7 +136,7 @@ impl<P: Ports> Daemon<P> {
     }
 
     /// Whether calls fail now and then although they need not.
-    fn is_short(&self) -> bool {
+    pub fn is_short(&self) -> bool {
         self.world.ports.is_shortage(Errno(libc::ENFILE))
     }
 
@@ -150,8 +178,20 @@ impl<P: Ports> Daemon<P> {
     fn send(&mut self, place: usize, request: Request) {
         self.sequence += 1;
         let sequence = self.sequence;
+        let request = match request {
+            Request::Insert { rule, replace } => {
+                // No two are the same.
+                let mut label = Label::default();
+                label.0[..4].copy_from_slice(&sequence.to_le_bytes());
+                Request::Insert { rule: Rule { label, ..rule }, replace }
+            }
+            other => other,
+        };
         self.reference.heard(place);
         let fate = self.reference.request(place, sequence, request);
+        if self.reference.committing.is_some() && matches!(request, Request::Begin { .. }) {
+            self.see("Begin in a commit");
+        }
         let reply = self.packet(place, &request.encode(sequence), FRAME_SIZE);
         let opcode = request.opcode();
         self.see(match &fate {
@@ -200,8 +240,7 @@ impl<P: Ports> Daemon<P> {
             }
             // A port may have been picked.
             Answer::Rule(ReadRule { rule, .. }) => {
-                let prepares = self.reference.owner().is_some_and(|at| self.reference.waits(at));
-                !prepares || matches!(rule.ports, wire::Ports::Fixed(_))
+                !self.reference.prepares() || matches!(rule.ports, wire::Ports::Fixed(_))
             }
             _ => true,
         }
@@ -255,15 +294,18 @@ impl<P: Ports> Daemon<P> {
 
     fn stop(&mut self) {
         let committed = self.table.close();
-        assert_eq!(committed, None, "no step of a commit is left");
+        let commits = self.reference.committing.is_some();
+        assert_eq!(committed.is_some_and(|committed| committed.done), commits);
         let told = self.control.stop(&self.table, committed);
         let expected = self.reference.stop();
         let told = told.map(|(place, frame)| {
             let (opcode, sequence, answer) = Answer::parse(&frame).expect("an answer");
-            assert_eq!(opcode, Some(Opcode::Prepare));
-            (place, sequence, answer)
+            (place, opcode.expect("one"), sequence, answer)
         });
         assert_eq!(told, expected);
+        if commits {
+            self.see("Stop in a commit");
+        }
         self.go_on();
     }
 
@@ -271,7 +313,7 @@ impl<P: Ports> Daemon<P> {
         if self.reference.foreign.remove(&spot) {
             return self.world.ports.release(spot);
         }
-        let is_free = !self.reference.held().iter().any(|held| overlap(held, &spot));
+        let is_free = bind_error(&spot, true, &self.reference.held()).is_none();
         assert_eq!(self.world.ports.take(spot), is_free, "{spot:?}");
         if is_free {
             self.reference.foreign.insert(spot);
@@ -293,7 +335,9 @@ impl<P: Ports> Daemon<P> {
                     else {
                         continue;
                     };
-                    if self.reference.waits(place) {
+                    if self.reference.committing.is_some() {
+                        self.committed(place, &frame);
+                    } else if self.reference.prepares() {
                         self.prepared(place, &frame);
                     } else {
                         answer = Some((place, frame));
@@ -308,8 +352,12 @@ impl<P: Ports> Daemon<P> {
         if !self.asked.iter().any(picks) {
             self.reference.planned();
         }
-        if let Some(owner) = self.reference.owner() {
-            assert!(!self.reference.waits(owner) || !self.asked.is_empty(), "it waits for nobody");
+        assert!(!self.reference.prepares() || !self.asked.is_empty(), "it waits for nobody");
+        if let Some(commit) = &self.reference.committing
+            && commit.over
+        {
+            assert_eq!(commit.owner, None, "it was not told");
+            self.reference.committing = None;
         }
         self.sort_asked();
         answer
@@ -323,75 +371,42 @@ impl<P: Ports> Daemon<P> {
         self.see(format!("Prepare {:?}", answer.status()));
         let shown = (0..).map_while(|at| self.table.rule(Which::Shadow, at));
         let rules: Rules = shown.map(|rule| (rule.id, *rule)).collect();
-        self.reference.prepared(sequence, plan, &rules);
+        let failures = self.table.failures(Which::Shadow);
+        let failures = (0..failures.total()).filter_map(|at| failures.get(at));
+        let unpicked = failures.filter(|failure| failure.port.is_none());
+        let unpicked = unpicked.map(|failure| (failure.rule, failure.errno)).collect();
+        self.reference.prepared(sequence, plan, &rules, unpicked);
     }
 
-    /// Everything is as the reference says: what listens.
-    fn check(&self) -> BTreeMap<Spot, u64> {
-        let Self { table, reference, world, control, .. } = self;
-        assert_eq!(table.generation(), reference.generation);
-        assert_eq!(control.len() as usize, reference.clients.len());
-        let rules: Vec<_> = (0..).map_while(|at| table.rule(Which::Active, at)).collect();
-        assert_eq!(rules, reference.rules.values().collect::<Vec<_>>());
-        let listening = world.ports.listening();
-        let expected = reference.listening();
-        assert_eq!(listening.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
-        let bound = reference.transaction.as_ref().map_or(0, |open| open.bound.len());
-        assert_eq!(world.ports.open(), expected.len() + bound, "a socket too many or too few");
-        if !self.asked.iter().any(|(_, purpose)| *purpose == Purpose::Retry) {
-            let failures = table.failures(Which::Active);
-            let told = (0..failures.total()).filter_map(|at| failures.get(at));
-            let told: BTreeMap<_, _> = told
-                .map(|failure| {
-                    let port = failure.port.expect("its port").get();
-                    let address = socket_address(failure.address, port);
-                    let protocol = reference.rules[&failure.rule].protocol;
-                    (Spot::new(protocol, address), failure.errno)
-                })
-                .collect();
-            assert_eq!(told, reference.failed);
-        }
-        listening
+    /// A COMMIT is answered that has waited for a round of questions.
+    fn committed(&mut self, place: usize, frame: &Frame) {
+        let commit = self.reference.committing.take().expect("a commit");
+        assert!(commit.over, "nobody was asked yet");
+        assert_eq!(commit.owner, Some(place));
+        let answer = Answer::parse(frame).expect("an answer");
+        assert_eq!(answer, (Some(Opcode::Commit), commit.sequence, Answer::Plan(commit.plan)));
+        self.see("Commit answered later");
     }
 
-    /// What was asked for is done, then all clients leave: nothing is left of what they had begun. What had
-    /// failed comes back when it can, and an empty table holds nothing.
-    pub fn end(&mut self) {
-        let clients: Vec<_> = (0..self.reference.clients.len()).collect();
-        for _ in clients {
-            self.act(Act::Hangup(Who::Nth(0)));
-        }
-        while !self.asked.is_empty() {
-            self.act(Act::Answer(0, 3));
-        }
-        for spot in self.reference.foreign.clone() {
-            self.act(Act::Foreign(spot));
-        }
-        self.act(Act::Descriptors(LISTENERS));
-        // A round goes on where the one before it has ended; while calls fail there may be many.
-        let rounds = if self.is_short() { 1000 } else { 2 };
-        for _ in 0..rounds {
-            self.act(Act::Retry);
-            while !self.asked.is_empty() {
-                self.act(Act::Answer(0, 3));
-            }
-            if self.reference.failed.is_empty() {
-                break;
+    /// Listeners whose interface has gone are given up.
+    fn look_at_interfaces(&mut self) {
+        let mut place = 0;
+        while let Some(slot) = self.table.next_slot(place) {
+            place = slot.index + 1;
+            let held = self.table.listener(slot).or_else(|| self.table.paused(slot));
+            let Some((socket, key, _)) = held.filter(|(_, key, _)| key.interface.is_some()) else {
+                continue;
+            };
+            let spot = Spot::of(&key);
+            let is_held = self.world.ports.is_held(key, socket);
+            assert_eq!(is_held, !self.reference.dead.contains(&spot), "{spot:?}");
+            if !is_held {
+                self.world.ports.leave(slot, key, socket);
+                self.table.fail(slot, NO_DEVICE);
+                self.reference.lost(spot);
+                self.see("Interface gone");
             }
         }
-        assert!(self.reference.failed.is_empty(), "{:?} did not come back", self.reference.failed);
-        if self.reference.stopping {
-            return assert_eq!(self.world.ports.open(), 0);
-        }
-        self.act(Act::Connect);
-        let end = [
-            Request::Begin { base: Base::Empty, expect: Some(self.reference.generation) },
-            Request::Prepare,
-            Request::Commit { allow_failed: false },
-        ];
-        for request in end {
-            self.act(Act::Send(Who::Owner, request));
-        }
-        assert_eq!((self.table.len(Which::Active), self.world.ports.open()), (0, 0));
+        self.go_on();
     }
 }

@@ -1,7 +1,8 @@
 //! The reference's answers to requests that change nothing.
 
 use crate::acts::port;
-use crate::reference::{IN_USE, Reference, Rules, Spot, Stage, Transaction, count, spots};
+use crate::reference::{Reference, Rules, Stage, Transaction, count};
+use crate::spot::{Spot, spots};
 use crate::world;
 use pesto::sys::Errno;
 use pesto::wire::{
@@ -94,11 +95,12 @@ impl Reference {
                 None => return Answer::NoCounters(NoCounters { generation, id }),
             },
         };
-        let failed = keys.iter().filter(|address| self.failed.contains_key(address)).count();
+        let failed = keys.iter().filter(|spot| self.failed.contains_key(spot)).count();
+        let paused = keys.iter().filter(|spot| self.paused.contains(spot)).count();
         Answer::Counters(Counters {
             generation,
             id: id.unwrap_or(RuleId(0)),
-            listeners: count(keys.len() - failed),
+            listeners: count(keys.len() - failed - paused),
             failed_listeners: count(failed),
             connections: 0,
             accepted: 0,
@@ -112,17 +114,17 @@ impl Reference {
             bytes_spliced: 0,
             dropped: 0,
             waiting_listeners: 0,
-            paused_listeners: 0,
+            paused_listeners: count(paused),
         })
     }
 
     /// What could not be had for the shadow table.
     fn shadow_failures(open: &Transaction) -> Failures {
         let mut failures = failures(&open.rules, &open.failed);
-        for id in &open.unpicked {
+        for (id, errno) in &open.unpicked {
             let bind = open.rules[id].bind;
             let address = bind.address().unwrap_or(Address::V4(Ipv4Addr::UNSPECIFIED));
-            failures.insert((*id, None, address), IN_USE);
+            failures.insert((*id, None, address), *errno);
         }
         failures
     }

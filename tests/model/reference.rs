@@ -1,81 +1,29 @@
 //! What should be: plain maps, everything computed anew.
 
 use crate::clients::{Clients, Gate};
-use crate::world::{LISTENERS, RULES};
+use crate::conditional::{Committing, is_conditional};
+use crate::spot::{Held, Spot, nested, overlap, spots, wanted};
+use crate::world::{LISTENERS, RULES, may_reach};
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
-use pesto::table::Key;
 use pesto::wire::{
-    Answer, Base, Bind, Broken, Field, Outcome, Plan, Ports, Protocol, Refusal, Request, Rule,
-    RuleId, TableState,
+    Answer, Base, Broken, Field, Opcode, Outcome, Plan, Ports, Refusal, Request, Rule, RuleId,
+    Side, TableState,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-pub const IN_USE: Errno = Errno(libc::EADDRINUSE);
 
 pub type Rules = BTreeMap<RuleId, Rule>;
-
-/// Where a socket is bound. What is of another protocol is nowhere near.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spot {
-    pub is_udp: bool,
-    pub address: SocketAddr,
-}
-
-impl Spot {
-    pub fn new(protocol: Protocol, address: SocketAddr) -> Self {
-        Self { is_udp: protocol == Protocol::Udp, address }
-    }
-
-    pub fn of(key: &Key) -> Self {
-        Self::new(key.protocol, key.socket_address())
-    }
-}
-
-/// What a rule listens on.
-pub fn spots(rule: &Rule) -> Vec<Spot> {
-    let ips = match rule.bind {
-        Bind::Any => vec![IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()],
-        Bind::V4(address) => vec![address.into()],
-        Bind::V6 { address, .. } => vec![address.into()],
-    };
-    match rule.ports {
-        Ports::Fixed(range) if rule.active => {
-            let ports = range.first().get()..=range.last().get();
-            ports
-                .flat_map(|port| {
-                    let all = ips.iter().map(move |ip| SocketAddr::new(*ip, port));
-                    all.map(|address| Spot::new(rule.protocol, address))
-                })
-                .collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-pub fn overlap(one: &Spot, other: &Spot) -> bool {
-    let (ip, with) = (one.address.ip(), other.address.ip());
-    one.is_udp == other.is_udp
-        && one.address.port() == other.address.port()
-        && ip.is_ipv4() == with.is_ipv4()
-        && (ip == with || ip.is_unspecified() || with.is_unspecified())
-}
-
-fn wanted(rules: &Rules) -> BTreeSet<Spot> {
-    rules.values().flat_map(spots).collect()
-}
 
 pub fn count(number: usize) -> u32 {
     u32::try_from(number).expect("few")
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Stage {
     /// Rules may come and go.
     Open,
-    /// PREPARE is under way; with what is kept and retired, once that is known.
-    Preparing { sequence: u32, available: usize, planned: Option<(u32, u32)> },
+    /// PREPARE is under way; with what was held when the plan was made.
+    Preparing { sequence: u32, available: usize, planned: Option<BTreeSet<Spot>> },
     /// It has ended.
     Prepared { kept: u32, retired: u32 },
 }
@@ -89,8 +37,8 @@ pub struct Transaction {
     /// What was bound for it.
     pub bound: BTreeSet<Spot>,
     pub failed: BTreeMap<Spot, Errno>,
-    /// Rules for which no ports were found.
-    pub unpicked: BTreeSet<RuleId>,
+    /// Rules for which no ports were found, and why.
+    pub unpicked: BTreeMap<RuleId, Errno>,
 }
 
 /// What must become of a request.
@@ -105,9 +53,19 @@ pub enum Fate {
 #[derive(Debug, Default)]
 pub struct Reference {
     pub rules: Rules,
-    /// Of what they want, what could not be bound.
+    /// Of what they want, what could not be bound, or is held to an interface that has gone.
     pub failed: BTreeMap<Spot, Errno>,
+    /// What waits until somebody listens at its target.
+    pub paused: BTreeSet<Spot>,
+    /// Nobody listens at its target, by what was heard last.
+    pub doubted: BTreeSet<Spot>,
+    /// Sockets whose interface has gone, and nobody has noticed.
+    pub dead: BTreeSet<Spot>,
     pub foreign: BTreeSet<Spot>,
+    /// Where listeners of these sides are, the passing interface is.
+    pub links: BTreeSet<Side>,
+    /// A COMMIT whose answer waits.
+    pub committing: Option<Committing>,
     pub generation: u64,
     pub transaction: Option<Transaction>,
     pub clients: Clients,
@@ -119,36 +77,83 @@ pub struct Reference {
 
 impl Reference {
     pub fn owner(&self) -> Option<usize> {
-        self.transaction.as_ref().map(|open| open.owner)
+        let commits = self.committing.as_ref().and_then(|commit| commit.owner);
+        self.transaction.as_ref().map(|open| open.owner).or(commits)
     }
 
-    /// Whether it waits for the answer to its PREPARE.
+    /// Whether a PREPARE is under way.
+    pub fn prepares(&self) -> bool {
+        let prepares = |open: &Transaction| matches!(open.stage, Stage::Preparing { .. });
+        self.transaction.as_ref().is_some_and(prepares)
+    }
+
+    /// Whether it waits for the answer to its PREPARE or COMMIT.
     pub fn waits(&self, place: usize) -> bool {
-        let waits = |open: &Transaction| matches!(open.stage, Stage::Preparing { .. });
-        self.transaction.as_ref().is_some_and(|open| open.owner == place && waits(open))
+        self.owner() == Some(place) && (self.prepares() || self.committing.is_some())
     }
 
     /// What the active table wants. A daemon that is to end listens on nothing.
     pub fn active(&self) -> BTreeSet<Spot> {
-        if self.stopping { BTreeSet::new() } else { wanted(&self.rules) }
+        if self.stopping { BTreeSet::new() } else { wanted(self.rules.values()) }
+    }
+
+    /// What the active table has, listening or paused.
+    pub fn had(&self) -> BTreeSet<Spot> {
+        let mut had = self.active();
+        had.retain(|spot| !self.failed.contains_key(spot));
+        had
     }
 
     pub fn listening(&self) -> BTreeSet<Spot> {
-        let mut listening = self.active();
-        listening.retain(|address| !self.failed.contains_key(address));
-        listening
+        self.had().difference(&self.paused).copied().collect()
     }
 
-    /// Every address that a new socket would meet.
-    pub fn held(&self) -> Vec<Spot> {
-        let bound = self.transaction.iter().flat_map(|open| &open.bound).copied();
-        self.listening().into_iter().chain(bound).chain(self.foreign.iter().copied()).collect()
+    /// What was bound for the shadow table.
+    pub fn bound_for_shadow(&self) -> impl Iterator<Item = Spot> {
+        self.transaction.iter().flat_map(|open| &open.bound).copied()
+    }
+
+    /// Every address that a new socket may meet.
+    pub fn held(&self) -> Vec<Held> {
+        let own = self.had().into_iter().chain(self.bound_for_shadow());
+        let own = own.map(|spot| (spot, self.dead.contains(&spot)));
+        own.chain(self.foreign.iter().map(|spot| (*spot, false))).collect()
+    }
+
+    /// The rule of an active listener.
+    pub fn rule_of(&self, spot: &Spot) -> &Rule {
+        let mut rules = self.rules.values();
+        rules.find(|rule| spots(rule).contains(spot)).expect("a rule")
+    }
+
+    /// The passing interface comes, or goes.
+    pub fn pass(&mut self, side: Side) {
+        if self.links.insert(side) {
+            return;
+        }
+        self.links.remove(&side);
+        let held = self.held().into_iter().map(|(spot, _)| spot);
+        self.dead.extend(held.filter(|spot| spot.side == side && spot.is_passing()));
+    }
+
+    /// What is closed is forgotten.
+    pub fn forget_closed(&mut self) {
+        if self.dead.is_empty() {
+            return;
+        }
+        let held: BTreeSet<_> = self.held().into_iter().map(|(spot, _)| spot).collect();
+        self.dead.retain(|spot| held.contains(spot));
     }
 
     /// An address that is not free any more, or was not.
     pub fn bound(&mut self, address: Spot, outcome: Result<(), Errno>, retry: bool) {
         match (retry, outcome) {
-            (true, Ok(())) => assert!(self.failed.remove(&address).is_some()),
+            (true, Ok(())) => {
+                assert!(self.failed.remove(&address).is_some());
+                if is_conditional(self.rule_of(&address)) {
+                    self.paused.insert(address);
+                }
+            }
             (true, Err(errno)) => assert!(self.failed.insert(address, errno).is_some()),
             (false, outcome) => {
                 let open = self.transaction.as_mut().expect("open");
@@ -164,13 +169,15 @@ impl Reference {
     pub fn leave(&mut self, place: usize) {
         self.clients.places[place] = None;
         self.transaction = self.transaction.take().filter(|open| open.owner != place);
+        if let Some(commit) = &mut self.committing {
+            commit.owner = commit.owner.filter(|owner| *owner != place);
+        }
     }
 
     /// Time has passed.
     pub fn expire(&mut self) {
         let Some(open) = &self.transaction else { return };
-        let waits = matches!(open.stage, Stage::Preparing { .. });
-        if !waits && open.deadline_ms <= self.now_ms {
+        if !self.prepares() && open.deadline_ms <= self.now_ms {
             self.clients.places[open.owner].as_mut().expect("connected").expired = true;
             self.transaction = None;
         }
@@ -179,7 +186,7 @@ impl Reference {
     /// A whole frame has come from there.
     pub fn heard(&mut self, place: usize) {
         self.clients.heard(place, self.now_ms);
-        if self.owner() == Some(place) {
+        if self.transaction.as_ref().is_some_and(|open| open.owner == place) {
             self.wait_on();
         }
     }
@@ -213,6 +220,7 @@ impl Reference {
             Gate::Open => {}
         }
         match request {
+            Request::Begin { .. } if self.committing.is_some() => self.refused(Refusal::Busy),
             Request::Begin { expect, .. } if expect.is_some_and(|at| at != self.generation) => {
                 self.refused(Refusal::Stale)
             }
@@ -225,7 +233,7 @@ impl Reference {
                     stage: Stage::Open,
                     bound: BTreeSet::new(),
                     failed: BTreeMap::new(),
-                    unpicked: BTreeSet::new(),
+                    unpicked: BTreeMap::new(),
                 });
                 self.wait_on();
                 self.done()
@@ -246,7 +254,7 @@ impl Reference {
                 self.transaction.as_mut().expect("open").stage = stage;
                 Fate::Later
             }
-            Request::Commit { allow_failed } => self.commit(allow_failed),
+            Request::Commit { allow_failed } => self.commit(sequence, allow_failed),
             Request::Rollback => {
                 self.transaction = None;
                 self.done()
@@ -268,18 +276,19 @@ impl Reference {
     fn insert(&mut self, rule: &Rule, replace: bool) -> Fate {
         // A wrong rule is told of where a right one could have come, and nowhere else.
         let past_the_end = rule.target.first_port.above(rule.ports.width().get() - 1).is_none();
+        // Whether the daemon can do what it says is looked at anywhere.
+        let impossible = match rule {
+            _ if past_the_end => None,
+            _ if rule.transparent => Some(Refusal::Unsupported),
+            _ if !may_reach(rule) => Some(Refusal::Forbidden),
+            _ => None,
+        };
         let Some(rules) = self.editable() else {
-            // Nor is it looked at whether the daemon can do what it says.
-            let unsupported = rule.if_listening && !past_the_end;
-            return if unsupported {
-                self.refused(Refusal::Unsupported)
-            } else {
-                Fate::Close(Broken::Order)
-            };
+            return impossible.map_or(Fate::Close(Broken::Order), |refusal| self.refused(refusal));
         };
         let refusal = match (rules.contains_key(&rule.id), replace) {
             _ if past_the_end => return Fate::Answer(Answer::Invalid(Field::TargetPort)),
-            _ if rule.if_listening => Refusal::Unsupported,
+            _ if let Some(refusal) = impossible => refusal,
             (true, false) => Refusal::IdTaken,
             (false, true) => Refusal::NotFound,
             (false, false) if rules.len() == RULES => Refusal::TableFull,
@@ -291,25 +300,35 @@ impl Reference {
         self.refused(refusal)
     }
 
-    /// The plan is made: what is kept, and what retires.
+    /// The plan is made.
     pub fn planned(&mut self) {
-        let listening = self.listening();
-        if let Some(open) = &mut self.transaction
-            && let Stage::Preparing { planned: planned @ None, .. } = &mut open.stage
+        let is_new =
+            |open: &Transaction| matches!(open.stage, Stage::Preparing { planned: None, .. });
+        if !self.transaction.as_ref().is_some_and(is_new) {
+            return;
+        }
+        let had = self.had();
+        if let Some(Transaction { stage: Stage::Preparing { planned, .. }, .. }) =
+            &mut self.transaction
         {
-            let wanted = wanted(&open.rules);
-            let kept = listening.intersection(&wanted).count();
-            *planned = Some((count(kept), count(listening.difference(&wanted).count())));
+            *planned = Some(had);
         }
     }
 
     /// PREPARE has ended with that: is it true? Picks are the one thing that is taken from the
-    /// daemon: `rules` are those that the shadow table shows.
-    pub fn prepared(&mut self, sequence: u32, plan: Plan, rules: &Rules) {
+    /// daemon: `rules` are those that the shadow table shows, and for some no ports were found.
+    pub fn prepared(
+        &mut self,
+        sequence: u32,
+        plan: Plan,
+        rules: &Rules,
+        unpicked: BTreeMap<RuleId, Errno>,
+    ) {
         self.planned();
-        let (active, listening) = (wanted(&self.rules), self.listening());
+        let active = wanted(self.rules.values());
         let open = self.transaction.as_mut().expect("open");
-        let Stage::Preparing { sequence: own, available, planned } = open.stage else {
+        let stage = std::mem::replace(&mut open.stage, Stage::Open);
+        let Stage::Preparing { sequence: own, available, planned } = stage else {
             panic!("nobody has asked: {open:?}");
         };
         assert_eq!(sequence, own);
@@ -321,28 +340,34 @@ impl Reference {
             }
             assert_eq!(rule, shown);
         }
-        let (kept, retired) = planned.expect("planned");
+        let had = planned.expect("planned");
         let all: Vec<_> = rules.values().flat_map(spots).collect();
-        let wanted = wanted(rules);
+        let wanted = wanted(rules.values());
         let needed = wanted.difference(&active).count();
         let available = available.min(LISTENERS - active.len());
         let is_clash = |one: &Spot| {
             // What is held for the active table alone is in the way of what is new.
-            let held = listening.difference(&wanted).filter(|_| !active.contains(one));
-            let others = wanted.iter().chain(held).filter(|other| *other != one);
-            others.into_iter().any(|other| overlap(one, other))
+            let is_new = !active.contains(one);
+            let mut retired = had.difference(&wanted);
+            is_new && retired.any(|other| nested(one, other))
+                || wanted.iter().any(|other| other != one && overlap(one, other))
         };
         let conflict = all.len() > wanted.len() || wanted.iter().any(is_clash);
         match plan.outcome {
             Outcome::Done | Outcome::Failed => {
                 assert!(!conflict && needed <= available && all.len() <= LISTENERS);
+                let (kept, retired) =
+                    (had.intersection(&wanted).count(), had.difference(&wanted).count());
+                let (kept, retired) = (count(kept), count(retired));
                 assert_eq!((plan.kept, plan.retired), (kept, retired));
                 let made = plan.new as usize + open.failed.len();
                 assert_eq!((made, plan.new as usize), (needed, open.bound.len()));
                 let without_ports = rules
                     .values()
                     .filter(|rule| rule.active && matches!(rule.ports, Ports::Pick { .. }));
-                open.unpicked = without_ports.map(|rule| rule.id).collect();
+                let without_ports: Vec<_> = without_ports.map(|rule| rule.id).collect();
+                assert_eq!(unpicked.keys().copied().collect::<Vec<_>>(), without_ports);
+                open.unpicked = unpicked;
                 let failed = open.failed.len() + open.unpicked.len();
                 assert_eq!(plan.failed as usize, failed);
                 assert_eq!(plan.outcome == Outcome::Done, failed == 0);
@@ -356,14 +381,12 @@ impl Reference {
                 };
                 let meet = |one: &Spot| keys(second).iter().any(|other| overlap(one, other));
                 assert!(keys(first).iter().any(meet), "{first:?} {second:?}");
-                open.stage = Stage::Open;
             }
             Outcome::Limit { needed: told, available: had } => {
                 if all.len() <= LISTENERS && all.len() == wanted.len() {
                     assert_eq!((told as usize, had as usize), (needed, available));
                 }
                 assert!(told > had);
-                open.stage = Stage::Open;
             }
         }
         if matches!(open.stage, Stage::Open) {
@@ -373,7 +396,7 @@ impl Reference {
         self.wait_on();
     }
 
-    fn commit(&mut self, allow_failed: bool) -> Fate {
+    fn commit(&mut self, sequence: u32, allow_failed: bool) -> Fate {
         let Some(Transaction { stage: Stage::Prepared { kept, retired }, .. }) = self.transaction
         else {
             return Fate::Close(Broken::Order);
@@ -382,27 +405,44 @@ impl Reference {
         let failed = count(open.failed.len() + open.unpicked.len());
         let goes = failed == 0 || allow_failed && open.unpicked.is_empty();
         let new = count(open.bound.len());
-        if goes {
-            self.rules = open.rules;
-            self.failed.extend(open.failed);
-            let wanted = wanted(&self.rules);
-            self.failed.retain(|address, _| wanted.contains(address));
-            self.generation += 1;
-        } else {
+        let plan = |generation, outcome| Plan { generation, kept, new, retired, failed, outcome };
+        if !goes {
             self.transaction = Some(open);
             self.wait_on();
+            return Fate::Answer(Answer::Plan(plan(self.generation, Outcome::Failed)));
         }
-        let outcome = if goes { Outcome::Done } else { Outcome::Failed };
-        let generation = self.generation;
-        Fate::Answer(Answer::Plan(Plan { generation, kept, new, retired, failed, outcome }))
+        self.rules = open.rules;
+        self.failed.extend(open.failed);
+        let wanted = wanted(self.rules.values());
+        self.failed.retain(|spot, _| wanted.contains(spot));
+        self.generation += 1;
+        let plan = plan(self.generation, Outcome::Done);
+        let unheard = self.condition(&open.bound);
+        if unheard.is_empty() {
+            return Fate::Answer(Answer::Plan(plan));
+        }
+        let owner = Some(open.owner);
+        self.committing = Some(Committing { owner, sequence, plan, unheard, over: false });
+        Fate::Later
     }
 
-    /// The daemon is told to end: the answer to a PREPARE that waits.
-    pub fn stop(&mut self) -> Option<(usize, u32, Answer)> {
+    /// The daemon is told to end: the answer to a PREPARE or a COMMIT that waits.
+    pub fn stop(&mut self) -> Option<(usize, Opcode, u32, Answer)> {
         self.stopping = true;
         self.failed.clear();
+        self.paused.clear();
+        if let Some(commit) = self.committing.take() {
+            // It is done.
+            return Some((
+                commit.owner?,
+                Opcode::Commit,
+                commit.sequence,
+                Answer::Plan(commit.plan),
+            ));
+        }
         let open = self.transaction.take()?;
         let Stage::Preparing { sequence, .. } = open.stage else { return None };
-        Some((open.owner, sequence, Answer::Refused(Refusal::Stopping, self.state())))
+        let answer = Answer::Refused(Refusal::Stopping, self.state());
+        Some((open.owner, Opcode::Prepare, sequence, answer))
     }
 }

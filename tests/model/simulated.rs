@@ -1,67 +1,99 @@
 //! Ports that are numbers in a set.
 
 use crate::acts::FIRST_PORT;
-use crate::reference::{IN_USE, Spot, overlap};
+use crate::asked::picked;
+use crate::spot::{Held, IN_USE, Link, Spot, bind_error, no_place};
 use crate::world::{Made, Ports};
 use pesto::sys::Errno;
-use pesto::table::{Key, Request};
-use pesto::wire::Protocol;
+use pesto::table::{Key, Question, Request, socket_address};
+use pesto::wire::{Protocol, Side};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-/// Who has an address: a socket of ours by its number, and whether it listens.
-type Held = Rc<RefCell<BTreeMap<u64, (Spot, bool)>>>;
+/// What a socket of ours is.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    spot: Spot,
+    listens: bool,
+    /// Its interface has gone.
+    is_dead: bool,
+}
+
+/// Sockets of ours by their numbers.
+type Sockets = Rc<RefCell<BTreeMap<u64, State>>>;
 
 /// A descriptor: what it holds is free when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
     number: u64,
-    held: Held,
+    sockets: Sockets,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        assert!(self.held.borrow_mut().remove(&self.number).is_some(), "closed twice");
+        assert!(self.sockets.borrow_mut().remove(&self.number).is_some(), "closed twice");
     }
 }
 
 #[derive(Debug, Default)]
 pub struct Simulated {
-    held: Held,
+    sockets: Sockets,
     foreign: Vec<Spot>,
+    /// The passing interface is where listeners of these sides are.
+    links: BTreeSet<Side>,
     next: u64,
 }
 
 impl Simulated {
-    fn is_free(&self, spot: &Spot) -> bool {
-        let held = self.held.borrow();
-        let mut others = held.values().map(|(other, _)| other).chain(&self.foreign);
-        !others.any(|other| overlap(other, spot))
+    fn error(&self, spot: &Spot) -> Option<Errno> {
+        let sockets = self.sockets.borrow();
+        let own = sockets.values().map(|state| (state.spot, state.is_dead));
+        let foreign = self.foreign.iter().map(|spot| (*spot, false));
+        let held: Vec<Held> = own.chain(foreign).collect();
+        bind_error(spot, self.links.contains(&spot.side), &held)
     }
 
     /// The first run of free ports, from somewhere on.
-    fn pick(
-        &mut self,
-        protocol: Protocol,
-        address: Option<SocketAddr>,
-        width: u16,
-    ) -> Result<Made<Socket>, Errno> {
+    fn pick(&mut self, request: &Request, width: u16) -> Result<Made<Socket>, Errno> {
         self.next += 1;
+        let spot = picked(request, 0)[0];
+        if let Some(errno) = no_place(&spot, self.links.contains(&spot.side)) {
+            return Err(errno);
+        }
         let start = FIRST_PORT + u16::try_from(self.next % 12).expect("small");
-        let ips: Vec<IpAddr> = match address {
-            Some(address) => vec![address.ip()],
-            None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        };
         // Few enough for none to be free now and then.
         let found = (start..FIRST_PORT + 12).find(|&first| {
-            let ports = first..first + width;
-            let mut wanted =
-                ports.flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
-            wanted.all(|address| self.is_free(&Spot::new(protocol, address)))
+            let mut wanted = (first..first + width).flat_map(|port| picked(request, port));
+            wanted.all(|spot| self.error(&spot).is_none())
         });
         found.map(Made::Port).ok_or(IN_USE)
+    }
+
+    /// Whether anybody would take what is sent to an address by who is in the network of such listeners.
+    fn takes(&self, side: Side, protocol: Protocol, address: SocketAddr) -> bool {
+        let sockets = self.sockets.borrow();
+        let own = sockets.values().filter(|state| state.listens || protocol == Protocol::Udp);
+        let mut all = own.map(|state| &state.spot).chain(&self.foreign);
+        all.any(|spot| {
+            let (ip, wanted) = (spot.address.ip(), address.ip());
+            (spot.side, spot.protocol) == (side, protocol)
+                && spot.address.port() == address.port()
+                && ip.is_ipv4() == wanted.is_ipv4()
+                && (ip == wanted || ip.is_unspecified())
+                && spot.link.is_none_or(|link| link == Link::Loopback)
+        })
+    }
+
+    fn state(&self, socket: &Socket) -> State {
+        self.sockets.borrow()[&socket.number]
+    }
+
+    fn set_listens(&self, socket: &Socket, listens: bool) {
+        let mut sockets = self.sockets.borrow_mut();
+        let state = sockets.get_mut(&socket.number).expect("open");
+        assert_ne!(std::mem::replace(&mut state.listens, listens), listens, "for nothing");
     }
 }
 
@@ -70,25 +102,61 @@ impl Ports for Simulated {
 
     fn carry_out(&mut self, batch: &[Request]) -> Vec<Result<Made<Socket>, Errno>> {
         let one = |request: &Request| match *request {
-            Request::Bind { key, .. } if self.is_free(&Spot::of(&key)) => {
+            Request::Bind { key, .. } => {
+                let spot = Spot::of(&key);
+                if let Some(errno) = self.error(&spot) {
+                    return Err(errno);
+                }
                 self.next += 1;
-                self.held.borrow_mut().insert(self.next, (Spot::of(&key), false));
-                Ok(Made::Socket(Socket { number: self.next, held: Rc::clone(&self.held) }))
+                let state = State { spot, listens: false, is_dead: false };
+                self.sockets.borrow_mut().insert(self.next, state);
+                let sockets = Rc::clone(&self.sockets);
+                Ok(Made::Socket(Socket { number: self.next, sockets }))
             }
-            Request::Bind { .. } => Err(IN_USE),
-            Request::Pick { protocol, address, width, .. } => self.pick(protocol, address, width),
+            Request::Pick { width, .. } => self.pick(request, width),
             Request::Settle(_) => Ok(Made::Nothing),
         };
         batch.iter().map(one).collect()
     }
 
     fn listen(&mut self, _: Key, socket: &Socket) -> Result<(), Errno> {
-        self.held.borrow_mut().get_mut(&socket.number).expect("open").1 = true;
+        self.set_listens(socket, true);
         Ok(())
     }
 
+    fn shut(&mut self, _: Key, socket: &Socket) -> Result<(), Errno> {
+        self.set_listens(socket, false);
+        Ok(())
+    }
+
+    fn is_held(&self, _: Key, socket: &Socket) -> bool {
+        !self.state(socket).is_dead
+    }
+
+    fn listens(&mut self, questions: &[Question]) -> Vec<u32> {
+        let one = |question: &Question| {
+            let there = match question.side {
+                Side::Inbound => Side::Reverse,
+                Side::Reverse => Side::Inbound,
+            };
+            let takes = |port: u16| {
+                let named = question.target.address();
+                let any = [
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                    SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+                ];
+                let all = named.map_or(any.to_vec(), |named| vec![socket_address(named, port)]);
+                all.into_iter().any(|address| self.takes(there, question.protocol, address))
+            };
+            let first = question.first_target.get();
+            let steps = (0..question.count).filter(|step| takes(first + step));
+            steps.fold(0, |bits, step| bits | 1 << step)
+        };
+        questions.iter().map(one).collect()
+    }
+
     fn take(&mut self, spot: Spot) -> bool {
-        let is_free = self.is_free(&spot);
+        let is_free = self.error(&spot).is_none();
         if is_free {
             self.foreign.push(spot);
         }
@@ -99,15 +167,22 @@ impl Ports for Simulated {
         self.foreign.retain(|other| *other != spot);
     }
 
-    fn listening(&self) -> BTreeMap<Spot, u64> {
-        let held = self.held.borrow();
-        held.iter()
-            .filter(|(_, (_, listens))| *listens)
-            .map(|(number, (at, _))| (*at, *number))
-            .collect()
+    fn pass(&mut self, side: Side) {
+        if self.links.insert(side) {
+            return;
+        }
+        self.links.remove(&side);
+        for state in self.sockets.borrow_mut().values_mut() {
+            state.is_dead |= state.spot.side == side && state.spot.is_passing();
+        }
+    }
+
+    fn sockets(&self) -> BTreeMap<Spot, (u64, bool)> {
+        let sockets = self.sockets.borrow();
+        sockets.iter().map(|(number, state)| (state.spot, (*number, state.listens))).collect()
     }
 
     fn open(&self) -> usize {
-        self.held.borrow().len()
+        self.sockets.borrow().len()
     }
 }

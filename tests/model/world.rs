@@ -1,12 +1,13 @@
 //! What is outside of control and table: ports, and facts that a test can know again.
 
-use crate::reference::Spot;
+use crate::acts::FIRST_PORT;
+use crate::spot::Spot;
 use pesto::arena::Ref;
 use pesto::control::Facts;
 use pesto::limits::TRANSACTION_DEADLINE_MS;
 use pesto::sys::Errno;
-use pesto::table::{Effects, Entry, Key, Request, Retired, Stats};
-use pesto::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode};
+use pesto::table::{Effects, Entry, Key, Question, Request, Retired, Stats};
+use pesto::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode, Side};
 use std::collections::BTreeMap;
 
 /// Room for so many rules, and one more id than that is asked for.
@@ -29,13 +30,21 @@ pub trait Ports {
         Ok(())
     }
     fn listen(&mut self, key: Key, socket: &Self::Socket) -> Result<(), Errno>;
-    /// A socket that was made for a slot is closed; who has a copy lets go of it.
-    fn close(&mut self, _: Ref, _: Key, _: Self::Socket) {}
+    /// A listener is not to listen any more, and to stay where it is.
+    fn shut(&mut self, key: Key, socket: &Self::Socket) -> Result<(), Errno>;
+    /// A socket that was made for a slot is about to be closed; who has a copy lets go of it.
+    fn leave(&mut self, _: Ref, _: Key, _: &Self::Socket) {}
+    /// Whether the interface that a socket is held to is still there.
+    fn is_held(&self, key: Key, socket: &Self::Socket) -> bool;
+    /// For each question a bit for each port at which somebody listens.
+    fn listens(&mut self, questions: &[Question]) -> Vec<u32>;
     /// Somebody else takes an address: whether that went.
     fn take(&mut self, spot: Spot) -> bool;
     fn release(&mut self, spot: Spot);
-    /// What of ours listens, and a number that no other socket has.
-    fn listening(&self) -> BTreeMap<Spot, u64>;
+    /// The passing interface comes to the network of the listeners of a side, or goes.
+    fn pass(&mut self, side: Side);
+    /// What of ours is where: a number that no other socket has, and whether it listens.
+    fn sockets(&self) -> BTreeMap<Spot, (u64, bool)>;
     /// How many sockets of ours are open.
     fn open(&self) -> usize;
     /// Whether a request may fail for that reason although its address is free.
@@ -47,6 +56,8 @@ pub trait Ports {
 pub struct World<P> {
     pub ports: P,
     pub free: usize,
+    /// So often there is more in a backlog than can be served at a time.
+    pub backlogs: u32,
 }
 
 /// What the tables do not know; fields that they do are wrong here.
@@ -59,7 +70,11 @@ pub fn hello() -> Hello {
         max_flows: 3,
         rules: 99,
         layers: Layers(0),
-        features: Features::TCP.with(Features::UDP),
+        features: Features::TCP
+            .with(Features::UDP)
+            .with(Features::REVERSE)
+            .with(Features::INTERFACE)
+            .with(Features::IF_LISTENING),
         landlock_abi: 0,
         transaction_deadline_ms: TRANSACTION_DEADLINE_MS,
         max_in_flight: 4,
@@ -91,6 +106,12 @@ pub fn status() -> DaemonStatus {
     }
 }
 
+/// Whether a rule may lead where it does: those of the container not past a port.
+pub fn may_reach(rule: &Rule) -> bool {
+    let last = rule.target.first_port.above(rule.ports.width().get() - 1).expect("in range");
+    rule.side == Side::Inbound || last.get() < FIRST_PORT + 6
+}
+
 impl<P> Facts for World<P> {
     fn hello(&self) -> Hello {
         hello()
@@ -100,8 +121,8 @@ impl<P> Facts for World<P> {
         status()
     }
 
-    fn may_reach(&self, _: &Rule) -> bool {
-        true
+    fn may_reach(&self, rule: &Rule) -> bool {
+        may_reach(rule)
     }
 
     fn totals(&self) -> Stats {
@@ -122,20 +143,22 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         self.ports.listen(key, socket)
     }
 
-    fn shut(&mut self, _: Ref, _: Key, _: &P::Socket) -> Result<(), Errno> {
-        unreachable!("no rule depends on its target")
+    fn shut(&mut self, _: Ref, key: Key, socket: &P::Socket) -> Result<(), Errno> {
+        self.ports.shut(key, socket)
     }
 
     fn forget(&mut self, _: Key, _: &P::Socket) -> u64 {
-        unreachable!("no rule depends on its target")
+        0
     }
 
     fn retire(&mut self, _: Ref, _: Key, _: &P::Socket, _: &Entry, _: Ref) -> Retired {
-        Retired { taken: 0, over: true }
+        let over = self.backlogs == 0;
+        self.backlogs = self.backlogs.saturating_sub(1);
+        Retired { taken: 0, over }
     }
 
     fn close(&mut self, slot: Ref, key: Key, socket: P::Socket) {
-        self.ports.close(slot, key, socket);
+        self.ports.leave(slot, key, &socket);
     }
 
     fn end_flows(&mut self, after_ms: u64) -> u64 {

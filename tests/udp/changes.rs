@@ -3,9 +3,10 @@
 use crate::client::{Client, delete, insert, replace, rule};
 use crate::peer::{self, connected, is_refused, tag, tag_now};
 use crate::server::{self, TAGGED};
+use crate::support::ends::{daemon, signal};
 use crate::support::network::alone;
 use crate::support::{Run, until};
-use pesto::wire::{Answer, Counters, FlowsFate, Protocol, Request, Rule, RuleId};
+use pesto::wire::{Answer, Counters, FlowsFate, Outcome, Protocol, Request, Rule, RuleId};
 use std::net::UdpSocket;
 
 const PORT: u16 = 9000;
@@ -83,6 +84,49 @@ fn end_of_the_listener_ends_no_flow() {
         flows.both_go_on();
         assert_eq!(flows.client.status().flows, 2);
     });
+}
+
+/// More than sockets are asked for at a time: when their rule goes some were asked for, and some were not.
+#[test]
+fn peers_that_were_accepted_are_served_though_their_listener_leaves_before_they_have_sockets() {
+    const PEERS: u32 = 380;
+    const HOST: usize = 1;
+    alone(
+        "changes::peers_that_were_accepted_are_served_though_their_listener_leaves_before_they_have_sockets",
+        || {
+            let run = server::run(&[], &[]);
+            let host = &daemon(&run)[HOST];
+            let mut client = Client::open(&run.socket);
+            client.change(&[insert(udp(2, OTHER, TAGGED[1]))]);
+            let idle = client.status().descriptors;
+            let mut flows = 0;
+            // What is not given back adds up.
+            for port in PORT..PORT + 3 {
+                client.change(&[insert(udp(1, port, TAGGED[0]))]);
+                client.draft(&[delete(1)]);
+                client.prepare();
+                signal(host, libc::SIGSTOP);
+                let peers: Vec<_> = (0..PEERS).map(|_| connected("127.0.0.1", port)).collect();
+                for peer in &peers {
+                    peer.send(b"first").expect("somebody has the port");
+                    flows += 1;
+                    until("a flow", || (client.status().flows == flows).then_some(()));
+                }
+                client.send(Request::Commit { allow_failed: false });
+                signal(host, libc::SIGCONT);
+                let answer = client.answer();
+                let is_done = matches!(answer, Answer::Plan(plan) if plan.outcome == Outcome::Done);
+                assert!(is_done, "{answer:?}");
+                for peer in &peers {
+                    assert_eq!(peer::receive(peer).expect("an answer")[4..], *b"first");
+                }
+                assert_eq!(flow(OTHER).1.0, TAGGED[1]);
+                flows += 1;
+                let status = client.status();
+                assert_eq!((status.flows, status.descriptors), (flows, idle + 2 * flows));
+            }
+        },
+    );
 }
 
 #[test]

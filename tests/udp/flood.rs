@@ -1,8 +1,9 @@
 //! A flood of peers that never come back: it takes no memory, and nothing from others.
 
+use crate::changes::counters;
 use crate::client::{Client, insert, rule};
 use crate::peer::{connected, tag_now};
-use crate::server::{self, ECHO, TAGGED};
+use crate::server::{self, ECHO, SILENT, TAGGED};
 use crate::support::network::alone;
 use crate::support::rest;
 use crate::{peer, support::until};
@@ -69,6 +70,38 @@ fn flood_of_sources_takes_no_memory_and_no_other_rules_flow() {
         let newcomer = connected("127.0.0.1", PORT + 1);
         until("a flow", || (peer::tag(&peer::ask(&newcomer, b"new")).0 == TAGGED[0]).then_some(()));
     });
+}
+
+/// A rule that has more than its share takes room for its own peers from where nobody was answered.
+#[test]
+fn flood_that_nobody_answers_takes_no_answered_flow_of_a_rule_above_its_share() {
+    const PEERS: u32 = 400;
+    const FEW: [&str; 2] = ["prlimit", "--nofile=4096:4096"];
+    alone(
+        "flood::flood_that_nobody_answers_takes_no_answered_flow_of_a_rule_above_its_share",
+        || {
+            let run = server::wrapped(&FEW, &[], &[]);
+            let mut client = Client::open(&run.socket);
+            client.change(&[insert(udp(1, PORT, SILENT)), insert(udp(2, PORT + 1, TAGGED[0]))]);
+            let open = || {
+                let socket = connected("127.0.0.1", PORT + 1);
+                let at = peer::tag(&peer::ask(&socket, b"hello"));
+                (socket, at)
+            };
+            let mut peers: Vec<_> = (0..PEERS).map(|_| open()).collect();
+            flood(4096, |number| {
+                if number > 2048 && number.is_multiple_of(64) {
+                    peers.push(open());
+                }
+            });
+            for (socket, at) in &peers {
+                assert_eq!(tag_now(socket, b"again"), *at, "it was evicted");
+            }
+            let flooded = counters(&mut client, 1);
+            println!("{flooded:?}");
+            assert!(flooded.timed_out > 1000 && flooded.connections > 500);
+        },
+    );
 }
 
 /// So many flows are asked for that the channels to the factories fill: nobody waits for the other for ever.

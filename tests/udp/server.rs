@@ -4,7 +4,7 @@ use crate::support::Run;
 use pesto::limits::{BATCH, DATAGRAM};
 use pesto::sys::datagram::{self, Batch};
 use pesto::sys::{Errno, fd, socket};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
@@ -23,6 +23,9 @@ pub const REVIVER: u16 = 8021;
 /// Here is nobody.
 pub const NOBODY: u16 = 8099;
 
+/// Hears, and never says anything.
+pub const SILENT: u16 = 8030;
+
 pub const STOP: &[u8] = b"stop";
 
 /// Set for the server.
@@ -30,11 +33,16 @@ const VARIABLE: &str = "PESTO_TEST_INSIDE";
 
 /// `pesto run` with the server in it.
 pub fn run(options: &[&str], specs: &[&str]) -> Run {
+    wrapped(&[], options, specs)
+}
+
+/// The same, started by another program: words that come before its own.
+pub fn wrapped(wrapper: &[&str], options: &[&str], specs: &[&str]) -> Run {
     let variable = format!("{VARIABLE}=1");
     let program = std::env::current_exe().expect("a path").display().to_string();
     let name = "server::serves_when_it_is_asked_to";
     let words = ["env", &variable, &program, name, "--exact", "--nocapture"];
-    let run = Run::with_options(options, specs, &words);
+    let run = Run::start(wrapper, options, specs, &words);
     while run.stdout.next() != "ready" {}
     run
 }
@@ -46,6 +54,7 @@ fn serves_when_it_is_asked_to() {
         return;
     }
     fd::raise_descriptor_limit().expect("a limit");
+    let _silent = std_bound((Ipv4Addr::LOCALHOST, SILENT).into());
     for ip in ["127.0.0.1", "::1"] {
         let at = move |port| SocketAddr::new(ip.parse().expect("an address"), port);
         serve(at(ECHO), answer);

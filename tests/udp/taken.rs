@@ -104,3 +104,35 @@ fn nobody_gets_in_while_flows_come_up() {
         assert_eq!(intruder.join().expect("its end"), None, "it got in after so many tries");
     });
 }
+
+/// That nobody else has it is told where it is so, with what ends it.
+#[test]
+fn port_that_peers_of_a_forward_have_is_said_to_be_theirs() {
+    let run = server::run(&[], &[&format!("127.0.0.1::{ECHO}/udp")]);
+    let port = run.port();
+    let (narrow, wide) = (format!("127.0.0.1:{port}:{ECHO}/udp"), format!("{port}:{ECHO}/udp"));
+    let flow = peer::connected("127.0.0.1", port);
+    opened(&flow);
+    let added = || {
+        let output = run.pesto(&["add", "-p", &wide]);
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let change = |words: &[&str]| {
+        let output = run.pesto(words);
+        assert!(output.status.success(), "{output:?}");
+    };
+    change(&["disable", "-p", &narrow]);
+    let (status, said) = added();
+    let mend = format!("pesto rm -c {} --kill -p {narrow}\n", run.socket.display());
+    assert_eq!((status, said.contains(&mend)), (Some(3), true), "{said}");
+    assert!(
+        said.contains(&format!("UDP peers of {narrow} have it, which is switched off")),
+        "{said}"
+    );
+    change(&["rm", "-p", &narrow]);
+    let (status, said) = added();
+    let theirs = "or UDP peers of a forward that was removed without --kill (as root, `ss -uanp";
+    assert_eq!((status, said.contains(theirs)), (Some(3), true), "{said}");
+    // Until it is forgotten.
+    peer::echoes(&flow, b"still there");
+}

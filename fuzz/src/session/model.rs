@@ -1,20 +1,25 @@
 //! What should be: clients, one transaction, and tables as plain maps.
 
 mod checks;
+mod listeners;
+mod plan;
 mod rules;
+mod steps;
 
-use crate::space::Space;
+use listeners::Listeners;
+pub use listeners::{Asked, Place as Cursor};
 use pesto::control::Place;
 use pesto::limits::{MAX_CLIENTS, TRANSACTION_DEADLINE_MS};
-use pesto::table::{Committed, Counts, Step, Table};
+use pesto::table::Table;
 use pesto::wire::{
-    Answer, Base, Broken, Cause, FRAME_SIZE, Frame, NoCounters, NoEntry, Opcode, Outcome, Plan,
+    Answer, Base, Broken, Cause, FRAME_SIZE, Features, Frame, NoCounters, NoEntry, Opcode,
     ReadRule, Refusal, Request, Rule, RuleId, TableState, Which,
 };
-use rules::{have_ports, is_picked, is_supported, wanted};
+use rules::{is_forbidden, is_supported};
 use std::collections::BTreeMap;
 
 type Rules = BTreeMap<RuleId, Rule>;
+type Serials = BTreeMap<RuleId, u64>;
 
 /// What a packet is answered with.
 #[derive(Debug)]
@@ -57,7 +62,13 @@ struct Transaction {
     /// Its owner waits for the answer to this.
     pending: Option<(Opcode, u32)>,
     rules: Rules,
+    /// Which insertion each of them came with.
+    serials: Serials,
     stage: Stage,
+    /// COMMIT brings listeners that are to be asked about.
+    brings: bool,
+    /// A COMMIT was refused before.
+    was_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +80,19 @@ struct Client {
 
 #[derive(Debug)]
 pub struct Model {
-    most: usize,
+    /// As many rules and listeners as there can be.
+    most: (usize, usize),
+    features: Features,
     clients: [Option<Client>; MAX_CLIENTS],
     active: Rules,
+    serials: Serials,
+    next_serial: u64,
+    listeners: Listeners,
     generation: u64,
+    /// At which the last round of questions was begun.
+    round: Option<u64>,
+    /// The same of the last that is over.
+    inquired: Option<u64>,
     transaction: Option<Transaction>,
     stopping: bool,
     commits: u32,
@@ -85,12 +105,18 @@ enum Gate {
 }
 
 impl Model {
-    pub fn new(most: usize) -> Self {
+    pub fn new(most: (usize, usize), features: Features) -> Self {
         Self {
             most,
+            features,
             clients: [None; MAX_CLIENTS],
             active: Rules::new(),
+            serials: Serials::new(),
+            next_serial: 0,
+            listeners: Listeners::default(),
             generation: 0,
+            round: None,
+            inquired: None,
             transaction: None,
             stopping: false,
             commits: 0,
@@ -166,6 +192,7 @@ impl Model {
 
     pub fn stop(&mut self) -> Option<Told> {
         self.stopping = true;
+        self.listeners = Listeners::default();
         let transaction = self.transaction.take()?;
         let (opcode, sequence) = transaction.pending?;
         let state = TableState { generation: self.generation, rules: 0 };
@@ -320,16 +347,24 @@ impl Model {
                 deadline_ms: now_ms + u64::from(TRANSACTION_DEADLINE_MS),
                 pending: None,
                 rules: if base == Base::Copy { self.active.clone() } else { Rules::new() },
+                serials: self.serials.clone(),
                 stage: Stage::Open,
+                brings: false,
+                was_refused: false,
             });
             return Ok(Some(Answer::Done(self.state())));
         }
         if let Request::Insert { rule, .. } = request
-            && !is_supported(&rule)
+            && !is_supported(&rule, self.features)
         {
             return refused(self, Refusal::Unsupported);
         }
-        let (most, generation) = (self.most, self.generation);
+        if let Request::Insert { rule, .. } = request
+            && is_forbidden(&rule)
+        {
+            return refused(self, Refusal::Forbidden);
+        }
+        let ((most, _), generation) = (self.most, self.generation);
         let transaction = self.transaction.as_mut().ok_or(())?;
         assert_eq!(transaction.owner, Some(place));
         match (request, transaction.stage) {
@@ -343,6 +378,8 @@ impl Model {
                     _ => {}
                 }
                 transaction.rules.insert(rule.id, rule);
+                self.next_serial += 1;
+                transaction.serials.insert(rule.id, self.next_serial);
             }
             (Request::Delete { id, .. }, Stage::Open) => {
                 if transaction.rules.remove(&id).is_none() {
@@ -374,108 +411,5 @@ impl Model {
             _ => return Err(()),
         }
         Ok(Some(Answer::Done(self.state())))
-    }
-
-    /// A request was carried out as far as it is at once.
-    pub fn began(&self, is_closed: bool) {
-        assert_eq!(self.transaction.is_none(), is_closed);
-    }
-
-    /// After a step of the table: whether it has swapped the tables, and what it did to sockets.
-    pub fn stepped<D>(&mut self, table: &Table<D>, space: &mut Space) {
-        let retired = std::mem::take(&mut space.retired);
-        for since in space.take_cut_off() {
-            assert_eq!(since, self.commits, "a listener was closed that had been there before");
-            assert!(matches!(
-                self.stage(),
-                Some(Stage::Committing { swapped: false, allow_failed: false, .. })
-            ));
-            assert!(space.refused, "a listener was closed without need");
-        }
-        if table.generation() != self.generation {
-            self.generation += 1;
-            let transaction = self.transaction.as_mut().expect("a commit");
-            let Stage::Committing { fails: false, allow_failed, swapped: false } =
-                transaction.stage
-            else {
-                panic!("the generation rose: {transaction:?}");
-            };
-            assert!(allow_failed || !space.refused);
-            transaction.stage = Stage::Committing { fails: false, allow_failed, swapped: true };
-            self.active = transaction.rules.clone();
-        }
-        if !retired.is_empty() {
-            let wanted = wanted(&self.active);
-            assert!(retired.iter().all(|address| !wanted.contains(address)), "it was to stay");
-        }
-    }
-
-    /// A PREPARE, COMMIT or ROLLBACK has ended: who is told what.
-    pub fn ended<D>(
-        &mut self,
-        step: Step,
-        now_ms: u64,
-        table: &Table<D>,
-        space: &Space,
-    ) -> Option<Told> {
-        let generation = self.generation;
-        let transaction = self.transaction.as_mut().expect("a transaction");
-        let (owner, pending) = (transaction.owner, transaction.pending.take());
-        transaction.deadline_ms = now_ms + u64::from(TRANSACTION_DEADLINE_MS);
-        let plan = |counts: Counts, outcome| {
-            let Counts { kept, new, retired, failed } = counts;
-            Answer::Plan(Plan { generation, kept, new, retired, failed, outcome })
-        };
-        let answer = match step {
-            Step::Prepared(counts, outcome) => {
-                let Stage::Preparing { exact } = transaction.stage else {
-                    panic!("{:?}", transaction.stage)
-                };
-                for (at, rule) in (0..).zip(transaction.rules.values_mut()) {
-                    let found = *table.rule(Which::Shadow, at).expect("the same rules");
-                    assert!(found == *rule || is_picked(rule, &found));
-                    *rule = found;
-                }
-                transaction.stage = match outcome {
-                    Outcome::Done | Outcome::Failed => {
-                        let has_ports = have_ports(&transaction.rules);
-                        Stage::Prepared { failed: outcome == Outcome::Failed, has_ports }
-                    }
-                    Outcome::Conflict { .. } | Outcome::Limit { .. } => Stage::Open,
-                };
-                let rules = transaction.rules.clone();
-                self.prepared(&rules, counts, outcome, exact, table, space);
-                plan(counts, outcome)
-            }
-            Step::Committed(Committed { counts, done }) => {
-                let Stage::Committing { fails, swapped, .. } = transaction.stage else {
-                    panic!("{:?}", transaction.stage)
-                };
-                assert_eq!(done, swapped);
-                assert!(done || fails || space.refused, "nothing was in its way");
-                if done {
-                    self.transaction = None;
-                    plan(counts, Outcome::Done)
-                } else {
-                    assert!(owner.is_some(), "nobody is there to go on after it");
-                    let has_ports = have_ports(&transaction.rules);
-                    transaction.stage = Stage::Prepared { failed: true, has_ports };
-                    plan(counts, Outcome::Failed)
-                }
-            }
-            Step::RolledBack => {
-                match transaction.stage {
-                    Stage::Ending => {}
-                    // Its owner left, and then it failed.
-                    Stage::Committing { swapped: false, .. } => assert!(owner.is_none()),
-                    stage => panic!("{stage:?}"),
-                }
-                self.transaction = None;
-                Answer::Done(TableState { generation, rules: 0 })
-            }
-            step => panic!("{step:?}"),
-        };
-        let (opcode, sequence) = pending?;
-        Some((owner?, opcode, sequence, answer))
     }
 }

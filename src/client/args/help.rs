@@ -170,7 +170,8 @@ Examples:
 
 pub(super) const SWITCH_HELP: &str = "\
 SPEC is what `pesto list` shows, or a part of it, as for `pesto rm`. What is switched off keeps its
-place, its counters and its open connections, and listens no longer; others can have its port then.
+place, its counters and its open connections, and listens no longer; others can have its port then,
+that of UDP once its peers are forgotten.
 A part of a range becomes a forward of its own.
 
 Examples, after those of `pesto add --help`:

@@ -10,7 +10,9 @@ use crate::client::instance::advised;
 use crate::client::label;
 use crate::client::spec::{self, Spec, Wish};
 use crate::client::split::{self, cut};
-use crate::wire::{Address, Bind, FlowsFate, Label, PortRange, Ports, Rule, RuleId, Side};
+use crate::wire::{
+    Address, Bind, FlowsFate, Label, PortRange, Ports, Protocol, Rule, RuleId, Side,
+};
 
 /// How something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +259,7 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
             alike.then_some(part)
         }
     });
-    match (similar, wanted.ports) {
+    match (similar.or_else(|| of_other_protocol(rules, wanted)), wanted.ports) {
         (Some(rule), _) => format!("not forwarded; did you mean {}?", spec::of_rule(&rule)),
         (None, Ports::Pick { width }) => {
             let leads = format!(
@@ -284,6 +286,19 @@ fn near(rules: &[Rule], wanted: &Rule) -> String {
             format!("not forwarded; `{}` shows what is", advised("list"))
         }
     }
+}
+
+/// What differs in nothing but the protocol, which one easily leaves out.
+fn of_other_protocol(rules: &[Rule], wanted: &Rule) -> Option<Rule> {
+    let protocol = match wanted.protocol {
+        Protocol::Tcp => Protocol::Udp,
+        Protocol::Udp => Protocol::Tcp,
+    };
+    let other = Rule { protocol, ..*wanted };
+    rules.iter().find_map(|rule| match other.ports {
+        Ports::Pick { .. } => part_to(rule, &other),
+        Ports::Fixed(_) => cut(rule, &other).map(|cut| cut.taken),
+    })
 }
 
 /// The part of a rule that listens on the ports that another one leads to.

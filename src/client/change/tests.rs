@@ -72,7 +72,10 @@ fn sides_protocols_and_interfaces_are_added_and_removed_by_their_own_words() {
     assert_eq!(after("-p 8000-8009:80-89"), Ok(without("-p 8000-8009:80-89/tcp,if-listening")));
     assert_eq!(after("-p 8000-8004:80-84"), Ok(all.replace("8000-8009:80-89", "8005-8009:85-89")));
     for (words, said) in [
-        ("-r 53:53/udp", "53:53/udp: not forwarded; `pesto list` shows what is"),
+        ("-r 53:53/udp", "53:53/udp: not forwarded; did you mean 53:53/tcp?"),
+        ("-r 54:54/udp", "54:54/udp: not forwarded; `pesto list` shows what is"),
+        ("-p 8003:83/udp", "8003:83/udp: not forwarded; did you mean 8003:83/tcp,if-listening?"),
+        ("-p 80/udp", "80/udp: not forwarded; did you mean 8000:80/tcp,if-listening?"),
         ("-p 22:22", "22:22: not forwarded; did you mean 22:22/tcp,dev=eth0?"),
         ("-r 25:25", "25:25: *:25:25/tcp listens on all addresses"),
         ("-r :80", ":80: nothing leads to the host's port 80;"),

@@ -43,8 +43,8 @@ pub enum Problem {
     Unequal(u16, u16),
     /// A protocol of one family with an address of the other.
     Family(String, String),
-    /// A reverse spec of one port alone.
-    OnePort(String),
+    /// A reverse spec of one port alone, and what stands behind it.
+    OnePort(String, String),
     /// What stands behind the ports.
     Suffix(Suffix),
     /// One of these, in a reverse spec.
@@ -126,7 +126,7 @@ impl fmt::Display for Problem {
                 out,
                 "{protocol} and the address {address} are of different families; leave one out"
             ),
-            Self::OnePort(_) => self.in_reverse(out),
+            Self::OnePort(..) => self.in_reverse(out),
             Self::Suffix(problem) => problem.fmt(out),
             Self::Reverse(problem) => problem.in_reverse(out),
         }
@@ -191,10 +191,10 @@ impl Problem {
                 plural(*container),
                 plural(*host)
             ),
-            Self::OnePort(port) => write!(
+            Self::OnePort(port, behind) => write!(
                 out,
-                "which port of the container leads to which of the host? Write {port}:{port} for the \
-                 same one, or :{port} for a free one"
+                "which port of the container leads to which of the host? Write {port}:{port}{behind} \
+                 for the same one, or :{port}{behind} for a free one"
             ),
             other => fmt::Display::fmt(other, out),
         }

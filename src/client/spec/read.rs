@@ -17,8 +17,12 @@ struct Parts<'a> {
 /// What a spec of that side asks for.
 pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
     let (place, suffix) = words.split_at(end_of_place(words));
-    let suffix = suffix::parse(place, suffix)?;
-    let Parts { address, host, target, container } = split(side, place)?;
+    let said = suffix::parse(place, suffix)?;
+    let whole = |problem| match problem {
+        Problem::OnePort(port, _) => Problem::OnePort(port, suffix.to_owned()),
+        other => other,
+    };
+    let Parts { address, host, target, container } = split(side, place).map_err(whole)?;
     let bind = address.map(|word| parse_bind(side, word)).transpose()?;
     let target_address = parse_target(side, target)?;
     if container.is_empty() {
@@ -39,7 +43,7 @@ pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
         return Err(Problem::Unequal(ports.width().get(), target.width().get()));
     }
     let mut wishes: Vec<Wish> = Vec::new();
-    for word in suffix.protocols {
+    for word in said.protocols {
         let (protocol, family) = suffix::protocol(word)?;
         let bind = match (bind, family) {
             (None, family) => everywhere(side, family),
@@ -52,11 +56,11 @@ pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
             side,
             protocol,
             bind,
-            interface: suffix.interface,
+            interface: said.interface,
             ports,
             address: target_address,
             target,
-            if_listening: suffix.if_listening,
+            if_listening: said.if_listening,
         };
         let overlaps = |other: &Wish| {
             other.protocol == protocol
@@ -102,7 +106,7 @@ fn split(side: Side, place: &str) -> Result<Parts<'_>, Problem> {
     let parts = |address, host, target, container| Parts { address, host, target, container };
     match words[..] {
         [container] if container.starts_with('[') => Err(Problem::NoContainerPort),
-        [port] if side == Side::Reverse => Err(Problem::OnePort(port.to_owned())),
+        [port] if side == Side::Reverse => Err(Problem::OnePort(port.to_owned(), String::new())),
         [container] => Ok(parts(None, "", None, container)),
         [address, _] if is_address(address) => Err(Problem::AddressWithoutPort(address.to_owned())),
         [_, target] if is_address(target) => Err(Problem::NoContainerPort),

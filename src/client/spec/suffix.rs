@@ -40,6 +40,12 @@ pub(super) fn parse<'a>(place: &str, suffix: &'a str) -> Result<Said<'a>, Suffix
             if word.contains(':') {
                 return Err(Suffix::Slash);
             }
+            if word.contains('/') && word.split('/').all(|word| protocol(word).is_ok()) {
+                return Err(Suffix::SlashForComma(format!("{place}/{}", word.replace('/', ","))));
+            }
+            if at > 0 && (word.contains('=') || word.starts_with("if")) {
+                return Err(Suffix::NotAnOption(word.to_owned()));
+            }
             said.protocols.push(word);
         } else if protocol(word).is_ok() {
             return Err(Suffix::ProtocolForOption(format!("{place}/{word}")));
@@ -97,6 +103,8 @@ pub enum Suffix {
     NotAnOption(String),
     /// A protocol behind a comma, without a slash: what it would be with one.
     ProtocolForOption(String),
+    /// A second protocol behind a slash of its own: what it would be behind a comma.
+    SlashForComma(String),
     /// An option behind the slash: what it would be without.
     OptionForProtocol(String),
     /// Not a name of an interface.
@@ -125,6 +133,9 @@ impl fmt::Display for Suffix {
             ),
             Self::ProtocolForOption(right) => {
                 write!(out, "a protocol comes behind a slash; write {right}")
+            }
+            Self::SlashForComma(right) => {
+                write!(out, "a second protocol comes behind a comma; write {right}")
             }
             Self::OptionForProtocol(right) => {
                 write!(out, "only a protocol comes behind a slash; write {right}")

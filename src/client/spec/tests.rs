@@ -165,8 +165,10 @@ fn what_is_wrong_behind_the_ports_is_named() {
         ("8080:80/", "\"\" is not forwarded", "tcp and udp"),
         ("8080:80/tcp,", "\"\" is not forwarded", "tcp and udp"),
         ("8080:80/http", "\"http\" is not forwarded", "if-listening and dev=INTERFACE"),
-        ("8080:80/tcp,if-listenin", "\"if-listenin\" is not forwarded", "if-listening"),
+        ("8080:80/tcp,if-listenin", "\"if-listenin\" is no option", "if-listening"),
         ("8080:80,if-listenin", "\"if-listenin\" is no option", "if-listening and dev=INTERFACE"),
+        ("53:53/udp,if-listening=1", "\"if-listening=1\" is no option", "if-listening and dev=IN"),
+        ("53:53/udp/tcp", "a second protocol", "behind a comma; write 53:53/udp,tcp"),
         ("8080,8081:80", "\"8081:80\" is no option", "more ports are more specs"),
         ("8080:80,", "\"\" is no option", "if-listening"),
         ("8080:80,udp", "a protocol comes behind a slash", "write 8080:80/udp"),
@@ -246,7 +248,8 @@ fn reverse_spec_is_the_same_with_the_sides_exchanged() {
 #[test]
 fn error_of_a_reverse_spec_has_the_sides_exchanged() {
     for (words, cause, mend) in [
-        ("5432", "which port of the container", "5432:5432 for the same one, or :5432"),
+        ("5432", "which port of the container", "5432:5432 for the same one, or :5432 for"),
+        ("53/udp,dev=lo", "which port", "53:53/udp,dev=lo for the same one, or :53/udp,dev=lo for"),
         ("5432:", "the host's port is missing", "CONTAINERPORT:HOSTPORT"),
         ("0:80", "0 is no port; for a free one leave it out: :80", ""),
         ("*:0:80", "0 is no port; for a free one leave it out: *::80", ""),

@@ -47,7 +47,7 @@ pub(super) fn table<'a>(rules: impl Iterator<Item = (&'a Rule, &'a str)>) -> Str
         let interface = interface.map(|name| format!("%{name}")).unwrap_or_default();
         let target = Some(rule.target.address).filter(|it| *it != own_target(rule.side));
         let target = target.and_then(TargetAddress::address);
-        let target = target.map(|target| format!("[{}]:", bare(target))).unwrap_or_default();
+        let target = target.map(|target| format!("[{}]:", scoped(target))).unwrap_or_default();
         let (ports, to) = (Written(ports), Written(to));
         let besides = besides(rule, state);
         let _ = writeln!(text, "{protocol} [{bind}]{interface}:{ports}  =>  {target}{to}{besides}");
@@ -71,5 +71,13 @@ fn bare(address: Address) -> String {
     match address {
         Address::V4(address) => address.to_string(),
         Address::V6 { address, .. } => address.to_string(),
+    }
+}
+
+/// The number of a target's interface is none of this network's.
+fn scoped(address: Address) -> String {
+    match address {
+        Address::V6 { scope: scope @ 1.., .. } => format!("{}%{scope}", bare(address)),
+        _ => bare(address),
     }
 }

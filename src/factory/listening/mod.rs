@@ -10,7 +10,7 @@ pub mod message;
 #[cfg(test)]
 mod tests;
 
-use super::message::BATCH;
+use super::message::{BATCH, Found};
 use crate::sys::message::{self as packets, Descriptors};
 use crate::sys::{Errno, Result, netlink, unix};
 use crate::wire::Protocol;
@@ -36,6 +36,8 @@ pub struct Question {
     pub asked: [u32; 2],
     /// How many ports, at most 32.
     pub count: u16,
+    /// The addresses are the loopback's, for want of others.
+    pub loopback: bool,
 }
 
 impl Question {
@@ -117,7 +119,7 @@ impl Listening {
     }
 
     /// Answers all that was pushed: a place, and the ports somebody listens on, or why that is not known.
-    pub fn answer(&mut self, mut tell: impl FnMut(usize, Result<u32>)) {
+    pub fn answer(&mut self, mut tell: impl FnMut(usize, Result<Found>)) {
         let mut questions = core::mem::take(&mut self.questions);
         let sum = |protocol| -> usize {
             let of = questions.iter().filter(|(_, question, _)| question.protocol == protocol);
@@ -132,8 +134,8 @@ impl Listening {
         if udp > 0 {
             asked = asked.and_then(|()| self.dump(Protocol::Udp, &mut questions));
         }
-        for (place, _, found) in questions.drain(..) {
-            tell(place, asked.map(|()| found));
+        for (place, Question { loopback, .. }, ports) in questions.drain(..) {
+            tell(place, asked.map(|()| Found { ports, loopback }));
         }
         // The memory is the same as before.
         self.questions = questions;

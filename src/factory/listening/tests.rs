@@ -10,11 +10,15 @@ fn ask(protocol: Protocol, addresses: &[SocketAddr], count: u16, others: usize) 
     let both = [addresses.first().copied(), addresses.get(1).copied()];
     let nobody = [Some(SocketAddr::from(([127, 77, 77, 77], 1))), None];
     for place in 0..others {
-        listening.push(place, Question { protocol, addresses: nobody, asked: ALL, count: 32 });
+        listening.push(
+            place,
+            Question { protocol, addresses: nobody, asked: ALL, count: 32, loopback: false },
+        );
     }
-    listening.push(others, Question { protocol, addresses: both, asked: ALL, count });
+    listening
+        .push(others, Question { protocol, addresses: both, asked: ALL, count, loopback: false });
     let mut answers = Vec::new();
-    listening.answer(|place, ports| answers.push((place, ports.expect("an answer"))));
+    listening.answer(|place, found| answers.push((place, found.expect("an answer").ports)));
     assert!(listening.is_empty());
     let places: Vec<usize> = answers.iter().map(|(place, _)| *place).collect();
     assert_eq!(places, (0..=others).collect::<Vec<_>>());
@@ -84,8 +88,11 @@ fn of_ports_that_are_not_asked_about_nothing_is_told() {
         for (asked, expected) in [([1, 0], 1), ([0, 1], 0), ([0, 0], 0), ([!1, 1], 0)] {
             let mut listening = Listening::open().expect("a socket to the kernel");
             let addresses = [Some(own), None];
-            listening.push(0, Question { protocol: Protocol::Tcp, addresses, asked, count });
-            listening.answer(|_, ports| assert_eq!(ports.expect("an answer") & 1, expected));
+            listening.push(
+                0,
+                Question { protocol: Protocol::Tcp, addresses, asked, count, loopback: false },
+            );
+            listening.answer(|_, found| assert_eq!(found.expect("an answer").ports & 1, expected));
         }
     }
 }
@@ -98,9 +105,11 @@ fn ports_of_a_whole_packet_are_told_by_two_requests() {
     let before = listening.sequence;
     for (place, listener) in listeners.iter().take(BATCH).enumerate() {
         let addresses = [listener.local_addr().ok(), None];
-        listening
-            .push(place, Question { protocol: Protocol::Tcp, addresses, asked: ALL, count: 1 });
+        listening.push(
+            place,
+            Question { protocol: Protocol::Tcp, addresses, asked: ALL, count: 1, loopback: false },
+        );
     }
-    listening.answer(|_, ports| assert_eq!(ports, Ok(1)));
+    listening.answer(|_, found| assert_eq!(found, Ok(Found { ports: 1, loopback: false })));
     assert_eq!(listening.sequence - before, 2);
 }

@@ -42,6 +42,8 @@ pub(super) enum End {
     Asked,
     /// There.
     Open(Socket),
+    /// It cannot be had: the flow is over.
+    Failed,
 }
 
 /// A flow.

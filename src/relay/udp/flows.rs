@@ -1,11 +1,12 @@
 //! All UDP flows, and which of them wait for what.
 //!
-//! Lists run through them, each with a link of its own in a flow: those whose sockets must be asked for;
-//! those that may have something to read; and two by the time when something was moved last, those whose
-//! target has answered and those whose has not. Whatever happens to a flow comes back as a [`Report`].
+//! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
+//! those that may have something to read; and by the time when something was moved last ([`super::idle`]). Whatever happens to a flow comes back as a [`Report`].
 
+use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
 use super::holds::Holds;
+use super::idle::Idle;
 use super::pump::{Moves, pump};
 use super::room::Room;
 use super::send::{Sent, Socket};
@@ -13,7 +14,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
-use crate::limits::{UDP_ASKED, UDP_QUIET_MS};
+use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
 use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
@@ -21,11 +22,10 @@ use crate::sys::Errno;
 use crate::sys::datagram::Batch;
 use crate::table::Key;
 use crate::wire::{Protocol, Side};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The link of flows in the lists of those that lack sockets: they share it, and each flow is in one.
-const ASKING: usize = 0;
+/// The link of flows in the list of those that may have something to read.
+const READY: usize = 2;
 
 /// When flows that are silent are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,6 @@ pub struct Sockets {
     pub destination: Destination,
     /// Whether each of them is to be asked for.
     pub wanted: [bool; 2],
-    /// Its listener has left, and its copy has not gone yet.
-    pub is_urgent: bool,
 }
 
 /// All UDP flows.
@@ -60,15 +58,9 @@ pub struct UdpFlows {
     index: Index,
     room: Room,
     patience: UdpPatience,
-    /// Those that lack sockets, by the rule that they came in by.
-    asking: Box<[List]>,
-    /// Whose turn is next; each that is not empty is in it once.
-    turns: VecDeque<u32>,
-    /// Those of listeners that have left since: they come before all others.
-    urgent: List,
+    asking: Asking,
     ready: List,
-    unanswered: List,
-    answered: List,
+    idle: Idle,
     holds: Holds,
     /// Sockets that were asked for and have not come.
     asked: usize,
@@ -78,20 +70,21 @@ pub struct UdpFlows {
 
 impl UdpFlows {
     /// Room for `capacity` flows; `index` places for their names: a power of two, at least twice as many;
-    /// and so many places of counters of rules.
-    pub fn new(capacity: usize, index: usize, queues: usize, patience: UdpPatience) -> Self {
-        let [_, urgent, ready, unanswered, answered] = core::array::from_fn(List::new);
+    /// so many places of counters of rules, and so many listeners.
+    pub fn new(
+        capacity: usize,
+        index: usize,
+        (rules, listeners): (usize, usize),
+        patience: UdpPatience,
+    ) -> Self {
         Self {
             arena: Arena::new(capacity),
             index: Index::new(index),
-            room: Room::new(queues),
+            room: Room::new(rules),
             patience,
-            asking: (0..queues).map(|_| List::new(ASKING)).collect(),
-            turns: VecDeque::with_capacity(queues),
-            urgent,
-            ready,
-            unanswered,
-            answered,
+            asking: Asking::new(rules, listeners),
+            ready: List::new(READY),
+            idle: Idle::new(capacity, rules),
             holds: Holds::new(capacity, index),
             asked: 0,
             late: 0,
@@ -137,50 +130,40 @@ impl UdpFlows {
 
     /// A flow of a name that has none. `None` when there can be no more.
     pub fn open(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.enter(name, way, now_ms)?;
+        self.asking.push(&mut self.arena, flow, way.queue);
+        Some(flow)
+    }
+
+    /// The same of a listener that leaves: its sockets are asked for before all others.
+    pub fn open_last(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
+        let flow = self.enter(name, way, now_ms)?;
+        self.asking.push_urgent(&mut self.arena, flow);
+        Some(flow)
+    }
+
+    fn enter(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
         if self.is_full() {
             return None;
         }
         let hold = self.holds.take(&way.key, way.origin)?;
         let flow = self.arena.insert(UdpFlow::new(name, way, hold, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
-        self.lacks_sockets(flow);
-        self.unanswered.push(&mut self.arena, flow);
+        self.asking.lacks(name.listener);
+        self.idle.push(&mut self.arena, flow);
         Some(flow)
     }
 
-    /// The same of a listener that leaves: its sockets are asked for before its copy goes.
-    pub fn open_last(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
-        let flow = self.open(name, way, now_ms)?;
-        self.asking[way.queue as usize].remove(&mut self.arena, flow);
-        self.urgent.push(&mut self.arena, flow);
-        Some(flow)
+    /// A listener of that rule leaves: if flows of it lack sockets, these are asked for soon.
+    pub fn hurry(&mut self, listener: Ref, queue: u32) {
+        if self.lack_sockets(listener) {
+            self.asking.hurry(&mut self.arena, queue);
+        }
     }
 
-    fn lacks_sockets(&mut self, flow: Ref) {
-        let Some(queue) = self.arena.get(flow).map(|state| state.way.queue) else { return };
-        let list = &mut self.asking[queue as usize];
-        // An empty one may have its turn still.
-        if list.is_empty() && !self.turns.contains(&queue) {
-            self.turns.push_back(queue);
-        }
-        list.push(&mut self.arena, flow);
-    }
-
-    /// The flow whose turn it is to be asked for: each rule has its own.
-    fn next_asking(&mut self) -> Option<Ref> {
-        if let Some(flow) = self.urgent.pop(&mut self.arena) {
-            return Some(flow);
-        }
-        while let Some(queue) = self.turns.pop_front() {
-            let list = &mut self.asking[queue as usize];
-            if let Some(flow) = list.pop(&mut self.arena) {
-                if !list.is_empty() {
-                    self.turns.push_back(queue);
-                }
-                return Some(flow);
-            }
-        }
-        None
+    /// Whether a flow of that listener lacks a socket that is made beside it, and was not asked for.
+    pub fn lack_sockets(&self, listener: Ref) -> bool {
+        self.asking.do_lack(listener)
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -204,17 +187,16 @@ impl UdpFlows {
         let state = self.arena.get_mut(flow)?;
         Some(match &mut state.target {
             End::Open(target) => target.send_one(datagram),
-            End::Wanted | End::Asked => {
+            End::Wanted | End::Asked | End::Failed => {
                 let is_there = self.room.push(&mut state.waiting, state.way.queue, datagram);
                 Sent { dropped: u64::from(!is_there), ..Sent::default() }
             }
         })
     }
 
-    /// The next flow that lacks sockets: what they are to be. Those that are `wanted` are asked for then.
+    /// The next flow that lacks sockets: what they are to be. Those that are `wanted` must be asked for then.
     pub fn next_to_ask(&mut self) -> Option<(Ref, Sockets)> {
-        let is_urgent = self.has_urgent();
-        let flow = self.next_asking()?;
+        let flow = self.asking.next(&mut self.arena)?;
         let state = self.arena.get_mut(flow)?;
         let wanted = [Leg::Client, Leg::Target].map(|leg| {
             let end = state.end(leg);
@@ -227,9 +209,13 @@ impl UdpFlows {
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
         let (name, Way { key, goal, .. }) = (state.name, &state.way);
         let Key { side, interface, .. } = *key;
+        if wanted[0] {
+            self.asking.lacks_no_more(name.listener);
+        }
         let place = Place { protocol: Protocol::Udp, address: name.local, interface };
         let destination = goal.destination();
-        Some((flow, Sockets { side, name, place, destination, wanted, is_urgent }))
+        self.idle.look_at(&mut self.arena, flow);
+        Some((flow, Sockets { side, name, place, destination, wanted }))
     }
 
     /// In which network one of its sockets is.
@@ -258,20 +244,26 @@ impl UdpFlows {
             Ok(fd) => *state.end(leg) = End::Open(Socket::new(fd)),
             Err(errno) if leg == Leg::Target && state.way.goal.turn(errno) => {
                 state.target = End::Wanted;
-                self.lacks_sockets(flow);
+                let queue = state.way.queue;
+                self.asking.push(&mut self.arena, flow, queue);
+                self.idle.look_at(&mut self.arena, flow);
                 return None;
             }
             Err(_) => {
-                *state.end(leg) = End::Wanted;
+                *state.end(leg) = End::Failed;
                 return self.end(flow, Ending::Refused);
             }
         }
-        let End::Open(target) = &mut state.target else { return None };
         let mut sent = Sent::default();
         let rule = state.way.queue;
+        let End::Open(target) = &mut state.target else {
+            self.idle.look_at(&mut self.arena, flow);
+            return None;
+        };
         while self.room.pop(&mut state.waiting, rule, |datagram| sent += target.send_one(datagram))
         {
         }
+        self.idle.look_at(&mut self.arena, flow);
         self.passed(flow, Leg::Client, sent, now_ms)
     }
 
@@ -347,16 +339,13 @@ impl UdpFlows {
         sent: Sent,
         now_ms: u64,
     ) -> Option<(Report, Option<Ending>)> {
-        let Self { arena, unanswered, answered, .. } = self;
+        let Self { arena, idle, .. } = self;
         let state = arena.get_mut(flow)?;
         let (has_answered, origin, goal) = (state.answered, state.way.origin, state.way.goal);
-        let is_first = has_answered && unanswered.holds(&state.links);
+        let is_first = has_answered && idle.is_unanswered(state);
         if is_first || sent.datagrams > 0 && state.moved_ms != now_ms {
             state.moved_ms = now_ms;
-            unanswered.remove(arena, flow);
-            answered.remove(arena, flow);
-            let list = if has_answered { answered } else { unanswered };
-            list.push(arena, flow);
+            idle.push(arena, flow);
         }
         let (moved, unreachable) = match from {
             Leg::Client => (Moved { to_target: sent.bytes, ..Moved::default() }, [0, sent.errors]),
@@ -380,15 +369,17 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, urgent, ready, unanswered, answered, holds, room, .. } =
-            self;
+        let Self { arena, index, asking, ready, idle, holds, room, .. } = self;
         let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
-        for list in [&mut asking[queue as usize], urgent, ready, unanswered, answered] {
-            list.remove(arena, flow);
-        }
+        asking.remove(arena, flow, queue);
+        ready.remove(arena, flow);
+        idle.remove(arena, flow);
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
         holds.give_back(state.hold);
+        if matches!(state.client, End::Wanted) {
+            asking.lacks_no_more(name.listener);
+        }
         self.late += state.asked();
         let mut dropped = 0;
         while room.pop(&mut state.waiting, queue, |_| dropped += 1) {}
@@ -434,67 +425,75 @@ impl UdpFlows {
         }
     }
 
-    /// Of the flows that have been silent longest, the first one whose origin `is` meant: of those
-    /// that were answered, or of the others. A bounded number is looked at.
-    pub fn longest_idle(
-        &self,
-        answered: bool,
-        looks: usize,
-        is: impl Fn(Ref) -> bool,
-    ) -> Option<Ref> {
-        let list = if answered { &self.answered } else { &self.unanswered };
-        let mut flows = list.iter(&self.arena).take(looks);
-        // One whose sockets are on their way would take their room until they have come.
-        let may_go = |state: &UdpFlow| state.asked() == 0 && is(state.way.origin);
-        flows.find(|&flow| self.arena.get(flow).is_some_and(may_go))
+    /// Of each rule that has flows which no target has answered and which may go, the one that has been silent
+    /// longest, and its origin: that of the rule with most of them comes first. A flow whose sockets are on their
+    /// way may not go: it would keep its room until they have come.
+    pub fn unanswered(&self) -> impl Iterator<Item = (Ref, Ref)> + '_ {
+        self.idle.unanswered(&self.arena).filter_map(|flow| self.with_origin(flow))
+    }
+
+    /// The same of the rule whose counters are at that place.
+    pub fn unanswered_of(&self, queue: u32) -> Option<(Ref, Ref)> {
+        self.with_origin(self.idle.unanswered_of(&self.arena, queue)?)
+    }
+
+    /// Of those that were answered, the one that has been silent longest and whose origin `is` of a rule, whose counters are
+    /// at that place. Those that have come to that rule since they began are found if they are among the oldest.
+    pub fn longest_idle(&self, queue: u32, is: impl Fn(Ref) -> bool) -> Option<Ref> {
+        let mut flows = self.idle.answered(&self.arena, queue, EVICTION_LOOKS);
+        flows.find(|&flow| self.with_origin(flow).is_some_and(|(_, origin)| is(origin)))
+    }
+
+    fn with_origin(&self, flow: Ref) -> Option<(Ref, Ref)> {
+        self.arena.get(flow).map(|state| (flow, state.way.origin))
     }
 
     /// Until when something may be going on: a while behind what was moved last.
     pub fn busy_until_ms(&self) -> Option<u64> {
-        let last = |list: &List| self.arena.get(list.last(&self.arena)?).map(|flow| flow.moved_ms);
-        let moved = [&self.unanswered, &self.answered].into_iter().filter_map(last).max()?;
+        let last = self.idle.last(&self.arena).into_iter().flatten();
+        let moved = last.filter_map(|flow| Some(self.arena.get(flow)?.moved_ms)).max()?;
         Some(moved.saturating_add(UDP_QUIET_MS))
     }
 
     /// Whether more may be asked for: what else the factories have to do does not wait behind a flood.
     pub const fn may_ask(&self) -> bool {
-        self.asked < UDP_ASKED || self.has_urgent()
+        self.asked < UDP_ASKED
     }
 
     /// Whether a flow lacks sockets that were not asked for.
     pub fn has_to_ask(&self) -> bool {
-        self.has_urgent() || !self.turns.is_empty()
+        !self.asking.is_empty()
     }
 
-    /// Whether one does whose listener has left.
+    /// Whether one does that comes before all others.
     pub const fn has_urgent(&self) -> bool {
-        !self.urgent.is_empty()
+        self.asking.has_urgent()
     }
 
     /// The earliest deadline.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let Self { unanswered, answered, patience, .. } = self;
-        let until = |list: &List, time_ms: u64| {
-            let first = self.arena.get(list.first(&self.arena)?)?;
-            Some(first.moved_ms.saturating_add(time_ms))
-        };
-        let first = until(unanswered, patience.unanswered_ms);
-        first.into_iter().chain(until(answered, patience.answered_ms)).min()
+        self.deadlines().into_iter().flatten().map(|(_, at_ms)| at_ms).min()
+    }
+
+    /// The flows that are given up first if they stay silent, and when: one that was not answered, and one that was.
+    fn deadlines(&self) -> [Option<(Ref, u64)>; 2] {
+        let UdpPatience { unanswered_ms, answered_ms } = self.patience;
+        let [unanswered, answered] = self.idle.first(&self.arena);
+        [(unanswered, unanswered_ms), (answered, answered_ms)].map(|(first, patience_ms)| {
+            let first = first?;
+            Some((first, self.arena.get(first)?.moved_ms.saturating_add(patience_ms)))
+        })
     }
 
     /// Ends one flow whose deadline has passed, if there is one.
     pub fn expire(&mut self, now_ms: u64) -> Option<Report> {
-        let UdpPatience { unanswered_ms, answered_ms } = self.patience;
-        let due = |list: &List, time_ms: u64| {
-            let first = list.first(&self.arena)?;
-            let state = self.arena.get(first)?;
-            (state.moved_ms.saturating_add(time_ms) <= now_ms).then_some(first)
-        };
-        if let Some(flow) = due(&self.unanswered, unanswered_ms) {
-            return self.end(flow, Ending::TimedOut);
+        let due = |first: Option<(Ref, u64)>| first.filter(|&(_, at_ms)| at_ms <= now_ms);
+        let [unanswered, answered] = self.deadlines().map(due);
+        match (unanswered, answered) {
+            (Some((flow, _)), _) => self.end(flow, Ending::TimedOut),
+            (None, Some((flow, _))) => self.end(flow, Ending::Finished),
+            (None, None) => None,
         }
-        let flow = due(&self.answered, answered_ms)?;
-        self.end(flow, Ending::Finished)
     }
 }
 

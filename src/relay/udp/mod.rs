@@ -10,10 +10,13 @@
 //! that were received together go out in one call, and the kernel cuts them apart again (UDP_SEGMENT);
 //! those that the kernel has joined come in as one (UDP_GRO).
 
+mod asking;
 pub mod flow;
 pub mod flows;
 mod holds;
+mod idle;
 mod pump;
+mod ranks;
 mod room;
 mod send;
 

@@ -100,14 +100,11 @@ impl Copies {
         }
     }
 
-    /// The next that a factory is to be told of, if its side `has_room` for that.
-    pub(super) fn next(&mut self, has_room: impl Fn(Side) -> bool) -> Option<Closed> {
-        let side = self.closed.front()?.side;
-        if !has_room(side) {
-            return None;
-        }
+    /// The next that a factory is to be told of, if that `may` be now.
+    pub(super) fn next(&mut self, may: impl Fn(&Closed) -> bool) -> Option<Closed> {
+        let closed = self.closed.pop_front_if(|closed| may(closed))?;
         self.told += 1;
-        self.closed.pop_front()
+        Some(closed)
     }
 
     /// A factory has done as it was told.

@@ -1,10 +1,10 @@
 //! UDP listeners at work, and their flows: who gets one, and who leaves for it.
 //!
 //! A flow takes two descriptors out of the same room as any. A datagram does not wait for room as a
-//! connection does: when there is none, the flow of its rule that has been silent longest makes some; of a
-//! rule that has less than its share, one of the rule with most. Those that no target has answered go
-//! first, so whoever sends from ever new ports replaces his own. An answered flow of another rule goes for
-//! nobody but a rule that is below its share.
+//! connection does: when there is none, a flow that no target has answered makes some, whoever asks: the one
+//! that has been silent longest of the rule that has most of them. So whoever sends from ever new ports replaces
+//! his own. A rule that has no more than its share gives such flows to nobody but its own peers. Answered flows go only where
+//! there are no others to be had: for a rule that is below its share one of the rule with most flows, or else the rule's own.
 //!
 //! What comes to a paused listener begins no flow: it is lost, but for what belongs to a flow that is there.
 
@@ -14,7 +14,7 @@ use super::world::{World, tally};
 use crate::arena::Ref;
 use crate::factory::message::Family;
 use crate::factory::network::Network;
-use crate::limits::{EVICTION_LOOKS, STALE_BATCHES};
+use crate::limits::{EVICTION_RULES, STALE_BATCHES};
 use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::{Result, clock};
@@ -64,6 +64,8 @@ impl World {
 
     /// A batch of the last datagrams of a listener that leaves. New peers get only what room there is.
     pub(super) fn retire_datagrams(&mut self, source: &Source<'_>, listener: &OwnedFd) -> Retired {
+        // What was accepted goes on.
+        self.udp.hurry(source.slot, source.entry.stats.index);
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else {
             return Retired { taken: 0, over: true };
         };
@@ -166,22 +168,35 @@ impl World {
         if self.may_accept(table, entry.stats) && !self.udp.is_full() {
             return true;
         }
-        let own = entry.stats;
-        let other =
-            if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
-        // Nothing is looked at twice.
-        let other = other.filter(|&other| other != own);
-        let victim = [(false, other), (false, Some(own)), (true, Some(own)), (true, other)]
-            .into_iter()
-            .filter_map(|(answered, rule)| Some((answered, rule?)))
-            .find_map(|(answered, rule)| {
-                let is = |origin| table.rule_of(origin) == Some(rule);
-                self.udp.longest_idle(answered, EVICTION_LOOKS, is)
-            });
+        let victim = self.longest_unanswered(table, entry.stats);
+        let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
         let Some(victim) = victim else { return false };
         let report = self.udp.evict(victim);
         self.account(table, report);
         true
+    }
+
+    /// The flow that no target has answered which goes for one of that rule: of the rule with most of them, be that the
+    /// same or one that has its share.
+    fn longest_unanswered(&self, table: &Table<OwnedFd>, own: Ref) -> Option<Ref> {
+        let gives = |&(_, origin): &(Ref, Ref)| {
+            // One that is gone has no share.
+            let rule = table.rule_of(origin).filter(|&rule| table.stats(rule).is_some());
+            rule.is_none_or(|rule| rule == own || !self.is_below_share(table, rule))
+        };
+        let first = self.udp.unanswered().take(EVICTION_RULES).find(gives);
+        let first = first.or_else(|| self.udp.unanswered_of(own.index).filter(gives));
+        first.map(|(flow, _)| flow)
+    }
+
+    /// The answered flow that does, where there is no other.
+    fn longest_answered(&self, table: &Table<OwnedFd>, own: Ref) -> Option<Ref> {
+        let busiest =
+            if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
+        let of = |rule: Ref| {
+            self.udp.longest_idle(rule.index, |origin| table.rule_of(origin) == Some(rule))
+        };
+        busiest.and_then(of).or_else(|| of(own))
     }
 
     /// What has come to a socket of a UDP flow is read in its turn.

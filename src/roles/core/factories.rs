@@ -5,7 +5,7 @@ use super::token::Token;
 use super::world::{INPUT, OUTPUT, World};
 use super::{Core, FOLLOWED, die};
 use crate::factory::channel::{Completion, Product};
-use crate::factory::message::{Place, Request, Work};
+use crate::factory::message::{Found, Place, Request, Work};
 use crate::factory::network::Network;
 use crate::relay::Leg;
 use crate::relay::udp::flows::Sockets;
@@ -85,8 +85,8 @@ impl Core {
             (_, Some(Token::Question(question)))
                 if self.inquiry.network(question).is_none_or(|asked| asked == network) =>
             {
-                let ports = outcome.and_then(|product| product.listening().ok_or(wrong));
-                self.inquiry.answered(question, ports);
+                let found = outcome.and_then(|product| product.listening().ok_or(wrong));
+                self.inquiry.answered(question, found);
             }
             (Network::Guest, Some(Token::GuestFactory))
                 if matches!(outcome, Ok(Product::Nothing)) =>
@@ -150,13 +150,7 @@ impl Core {
                 && self.world.udp.may_ask()
                 && let Some((flow, sockets)) = self.world.udp.next_to_ask()
             {
-                let Sockets { side, name, place, destination, wanted, is_urgent } = sockets;
-                // Its listener has left, with all that the factory could bind beside it.
-                if wanted[0] && !is_urgent && self.table.slot(name.listener).is_none() {
-                    let report = self.world.udp.give_up(flow);
-                    self.world.account(&mut self.table, report);
-                    continue;
-                }
+                let Sockets { side, name, place, destination, wanted } = sockets;
                 let listener = Token::Listener(name.listener).encode();
                 let work = Work::Reply { place, peer: name.peer, listener };
                 let near = (wanted[0], Network::of_listeners(side), Leg::Client, work);
@@ -185,11 +179,14 @@ impl Core {
         self.world.release_deaf();
         while !self.world.udp.has_urgent() {
             let Self { host, guest, world, .. } = self;
+            let World { copies, udp, .. } = world;
             let has_room = |side| match Network::of_listeners(side) {
                 Network::Host => host.has_room(),
                 Network::Guest => guest.has_room(),
             };
-            let Some(Closed { side, slot, deafen }) = world.copies.next(has_room) else { break };
+            // The copy stays as long as the sockets of some flow are to be made beside it.
+            let may = |closed: &Closed| has_room(closed.side) && !udp.lack_sockets(closed.slot);
+            let Some(Closed { side, slot, deafen }) = copies.next(may) else { break };
             let token = Token::Closed(slot).encode();
             let work = if deafen { Work::Deafen } else { Work::Release };
             self.channel(Network::of_listeners(side)).push(Request { token, work });
@@ -250,9 +247,9 @@ impl Product {
         }
     }
 
-    fn listening(self) -> Option<u32> {
+    fn listening(self) -> Option<Found> {
         match self {
-            Self::Listening(ports) => Some(ports),
+            Self::Listening(found) => Some(found),
             _ => None,
         }
     }

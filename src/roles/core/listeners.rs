@@ -313,7 +313,7 @@ impl Effects<OwnedFd> for World {
     }
 
     fn holders(&self, key: &Key) -> Option<Ref> {
-        self.udp.holders(key)
+        (key.protocol == Protocol::Udp).then(|| self.udp.holders(key)).flatten()
     }
 
     fn gave_flows_away(&mut self, stats: Ref) {

@@ -164,7 +164,7 @@ impl Core {
             self.control.deadline_ms(),
             self.admission.until_ms(),
             self.world.doomed.due_ms(),
-            self.inquiry.due_ms(&self.table),
+            self.inquiry.due_ms(&self.table, &self.world.doubts),
             self.world.interfaces.due_ms(self.table.has_held()),
             self.retry_ms,
             self.stop_ms.and(self.world.udp.busy_until_ms()),

@@ -113,7 +113,12 @@ impl World {
         Ok(Self {
             epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
-            udp: UdpFlows::new(MAX_UDP_FLOWS, UDP_INDEX, 2 * MAX_RULES, patience.udp),
+            udp: UdpFlows::new(
+                MAX_UDP_FLOWS,
+                UDP_INDEX,
+                (2 * MAX_RULES, MAX_LISTENERS),
+                patience.udp,
+            ),
             batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
             copies: Copies::new(),
             own_descriptors,

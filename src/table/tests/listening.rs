@@ -1,9 +1,15 @@
 //! Rules that listen only while their target does.
 
 use super::*;
+use crate::factory::message::Found;
 use crate::table::listening::{Cursor, Heard, Question};
 use crate::table::{Listeners, transaction::Phase};
 use crate::wire::Interface;
+
+/// An answer as of a network that has a loopback alone.
+const fn heard(question: Question, ports: u32) -> Heard {
+    Heard::new(question, Found { ports, loopback: true })
+}
 
 fn conditional(id: u32, address: &str, ports: Ports) -> Rule {
     Rule { if_listening: true, ..rule(id, address, ports) }
@@ -18,7 +24,7 @@ fn round(table: &Table<Socket>) -> Vec<Question> {
 /// A round whose answers are that: a bit for each port of a question.
 fn hear(table: &mut Table<Socket>, kernel: &mut Kernel, ports: u32) {
     for question in round(table) {
-        let mut heard = Heard::new(question, ports);
+        let mut heard = heard(question, ports);
         while !table.hear(&mut heard, kernel) {}
     }
     table.inquired(table.generation());
@@ -84,7 +90,7 @@ fn refused_connection_is_believed_at_the_next_answer() {
     let origin = accept(&mut table, &mut kernel, 8001, 1);
     let question = table.doubt(origin).expect("it depends on its target");
     assert_eq!((question.first, question.first_target, question.count), (port(8001), port(81), 1));
-    assert!(table.hear(&mut Heard::new(question, 0), &mut kernel));
+    assert!(table.hear(&mut heard(question, 0), &mut kernel));
     assert_eq!(addresses(&table), ["127.0.0.1:8000"]);
     assert_eq!(table.doubt(origin), None, "it is paused");
     // Of a rule that depends on nothing, nothing is asked.
@@ -112,7 +118,7 @@ fn commit_leaves_paused_listeners_of_both_tables_alone_and_retires_others() {
     assert_eq!((table.listeners(), kernel.open()), (listeners(0, 1), 1));
     // An answer that comes late.
     let question = round(&table)[0];
-    let [late, early] = [0, 1].map(|_| Heard::new(question, !0));
+    let [late, early] = [0, 1].map(|_| heard(question, !0));
     change(&mut table, &mut kernel, |table| table.delete(RuleId(1), FlowsFate::Survive));
     let _ = calls(&mut kernel);
     for mut heard in [late, early] {
@@ -185,7 +191,7 @@ fn listener_with_much_in_its_backlog_is_paused_behind_it() {
     commit_new(&mut table, &mut kernel, &[rule], 1);
     hear(&mut table, &mut kernel, 0);
     (kernel.backlog, kernel.more_backlogs) = (3, 3);
-    let mut heard = Heard::new(round(&table)[0], 0);
+    let mut heard = heard(round(&table)[0], 0);
     assert!(!table.hear(&mut heard, &mut kernel));
     assert_eq!(table.listeners(), listeners(1, 0));
     assert!(!table.hear(&mut heard, &mut kernel));
@@ -259,12 +265,12 @@ fn own_ports_are_those_of_sockets_that_are_there_and_of_one_protocol() {
             let mut questions = round(&table);
             questions.sort_by_key(|question| question.side != first);
             for question in questions.iter().filter(|question| question.protocol == protocol) {
-                assert!(table.hear(&mut Heard::new(*question, 1), &mut kernel));
+                assert!(table.hear(&mut heard(*question, 1), &mut kernel));
             }
             assert_eq!(open(&table), expected, "{protocol:?}");
             for _ in 0..2 {
                 for question in round(&table) {
-                    assert!(table.hear(&mut Heard::new(question, 0), &mut kernel));
+                    assert!(table.hear(&mut heard(question, 0), &mut kernel));
                 }
             }
             assert_eq!(open(&table), [0, 0]);
@@ -286,6 +292,22 @@ fn own_ports_are_those_of_sockets_that_are_there_and_of_one_protocol() {
     next_step(&mut table, &mut kernel);
     hear(&mut table, &mut kernel, 1);
     assert_eq!(table.listeners(), Listeners { open: 1, failed: 1, paused: 0 });
+}
+
+#[test]
+fn udp_socket_that_is_only_prepared_is_no_server() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    let udp = |rule| Rule { protocol: Protocol::Udp, ..rule };
+    let target = Target { address: TargetAddress::Automatic, first_port: port(80) };
+    let rule = Rule { target, ..udp(conditional(1, "127.0.0.1", range(80, 80))) };
+    commit_new(&mut table, &mut kernel, &[rule], 0);
+    table.begin(Base::Copy, None).expect("no transaction");
+    let reverse = Rule { side: Side::Reverse, ..udp(super::rule(2, "127.0.0.2", range(80, 80))) };
+    table.insert(reverse, false).expect("room");
+    prepare(&mut table, &mut kernel);
+    // To the kernel it is there.
+    hear(&mut table, &mut kernel, 1);
+    assert_eq!(table.listeners(), listeners(0, 1));
 }
 
 #[test]
@@ -318,15 +340,15 @@ fn answer_from_before_the_other_side_was_paused_does_not_count() {
         .map(|(id, address, side)| Rule { side, ..conditional(id, address, range(80, 80)) });
     commit_new(&mut table, &mut kernel, &rules, 0);
     let [inbound, reverse] = round(&table)[..] else { panic!("two questions") };
-    assert!(table.hear(&mut Heard::new(inbound, 1), &mut kernel));
+    assert!(table.hear(&mut heard(inbound, 1), &mut kernel));
     // The reverse one is asked about while the inbound one listens, and heard of behind its end.
     let [_, seen] = round(&table)[..] else { panic!("two questions") };
-    assert_eq!((reverse.own, seen.own), (0, 1));
+    assert_eq!((reverse.own, seen.own), ([0, 0], [0, 1]));
     for _ in 0..2 {
-        assert!(table.hear(&mut Heard::new(inbound, 0), &mut kernel));
+        assert!(table.hear(&mut heard(inbound, 0), &mut kernel));
     }
     assert_eq!(table.listeners(), listeners(0, 2));
-    assert!(table.hear(&mut Heard::new(seen, 1), &mut kernel));
+    assert!(table.hear(&mut heard(seen, 1), &mut kernel));
     assert_eq!(table.listeners(), listeners(0, 2));
 }
 
@@ -368,7 +390,7 @@ fn round_asks_for_every_port_of_such_rules_once() {
     assert_eq!(asked, [(100, 80, 32), (132, 112, 32), (164, 144, 32), (196, 176, 4), (500, 80, 1)]);
     assert_eq!(table.listeners(), listeners(11, 101));
     // A part of them in each turn.
-    let mut heard = Heard::new(round(&table)[0], !0);
+    let mut heard = heard(round(&table)[0], !0);
     assert!(table.hear(&mut heard, &mut kernel));
     assert_eq!(table.listeners(), listeners(43, 69));
 }
@@ -406,4 +428,31 @@ fn paused_listener_is_held_to_its_interface_as_one_that_listens() {
     kernel.carry_out(request, &mut table);
     table.recount();
     assert_eq!((table.listeners(), table.has_held()), (listeners(0, 1), true));
+}
+
+#[test]
+fn own_port_at_the_loopback_is_nothing_to_an_automatic_target_that_is_another_address() {
+    for (bind, loopback, expected) in [
+        ("127.0.0.1", false, listeners(2, 0)),
+        ("127.0.0.1", true, listeners(1, 1)),
+        ("192.0.2.1", false, listeners(1, 1)),
+        ("192.0.2.1", true, listeners(2, 0)),
+        ("0.0.0.0", false, listeners(1, 1)),
+    ] {
+        let (mut table, mut kernel) = (table(), Kernel::default());
+        let reverse = Rule { side: Side::Reverse, ..super::rule(1, bind, range(80, 80)) };
+        change(&mut table, &mut kernel, |table| table.insert(reverse, false));
+        let target = Target { address: TargetAddress::Automatic, first_port: port(80) };
+        let rule = Rule { target, ..conditional(2, "127.0.0.2", range(80, 80)) };
+        table.begin(Base::Copy, None).expect("no transaction");
+        table.insert(rule, false).expect("room");
+        prepare(&mut table, &mut kernel);
+        table.commit(false).expect("prepared");
+        next_step(&mut table, &mut kernel);
+        for question in round(&table) {
+            let found = Found { ports: 1, loopback };
+            assert!(table.hear(&mut Heard::new(question, found), &mut kernel));
+        }
+        assert_eq!(table.listeners(), expected, "{bind} {loopback}");
+    }
 }

@@ -401,6 +401,33 @@ fn close_gives_up_some_sockets_at_a_time_and_none_serves_meanwhile() {
 }
 
 #[test]
+fn socket_that_is_asked_for_once_more_is_reckoned_with_until_it_comes_after_a_stop_too() {
+    for comes_first in [true, false] {
+        let (mut table, mut kernel) = (table(), Kernel::default());
+        let address = "127.0.0.1:80".parse().expect("an address");
+        kernel.foreign.insert(address);
+        table.begin(Base::Empty, None).expect("closed");
+        table.insert(rule(1, "127.0.0.1", range(80, 80)), false).expect("room");
+        prepare(&mut table, &mut kernel);
+        assert!(commit(&mut table, &mut kernel, true).expect("prepared").done);
+        kernel.foreign.clear();
+        table.retry(1);
+        let Step::Ask(late) = next_step(&mut table, &mut kernel) else { panic!("a bind") };
+        table.close();
+        if comes_first {
+            kernel.carry_out(late, &mut table);
+            assert_eq!(table.other_sockets(), 0);
+        }
+        assert_eq!(next_step(&mut table, &mut kernel), Step::Wait);
+        if !comes_first {
+            assert_eq!(table.other_sockets(), 1);
+            kernel.carry_out(late, &mut table);
+        }
+        assert_eq!((table.other_sockets(), kernel.open()), (0, 0));
+    }
+}
+
+#[test]
 fn prepare_is_answered_once_nobody_else_holds_what_was_bound() {
     let (mut table, mut kernel) = (table(), Kernel::default());
     table.begin(Base::Empty, None).expect("no transaction");

@@ -1,13 +1,11 @@
 //! What can be seen from outside, held against the reference.
 
-use super::rules::{addresses, is_picked, overlap, wanted, width};
+use super::listeners::Listeners;
+use super::rules::{is_picked, width};
 use super::{Model, Rules};
-use crate::space::Space;
-use pesto::arena::Ref;
-use pesto::table::{Counts, Table};
-use pesto::wire::{Answer, Outcome, Which};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use crate::space::{Space, Spot};
+use pesto::table::Table;
+use pesto::wire::{Answer, Which};
 
 impl Model {
     /// An answer that cannot be told byte by byte.
@@ -30,7 +28,8 @@ impl Model {
                     None => self.active.values().map(width).sum(),
                 };
                 assert!(
-                    (counters.listeners + counters.failed_listeners) as usize
+                    (counters.listeners + counters.paused_listeners + counters.failed_listeners)
+                        as usize
                         <= all.max(self.active.values().map(width).sum())
                 );
             }
@@ -52,53 +51,6 @@ impl Model {
         }
     }
 
-    /// Whether a PREPARE has ended as it should.
-    pub(super) fn prepared<D>(
-        &self,
-        rules: &Rules,
-        counts: Counts,
-        outcome: Outcome,
-        exact: bool,
-        table: &Table<D>,
-        space: &Space,
-    ) {
-        let clash = rules.values().enumerate().find_map(|(at, one)| {
-            rules
-                .values()
-                .take(at)
-                .find(|other| overlap(one, other))
-                .map(|other| (other.id, one.id))
-        });
-        match outcome {
-            Outcome::Done | Outcome::Failed => {
-                assert_eq!(clash, None);
-                assert_eq!(outcome == Outcome::Failed, counts.failed > 0);
-                if counts.failed > 0 {
-                    assert_eq!(table.failures(Which::Shadow).total(), counts.failed);
-                }
-                let listening = space.listening();
-                let new = space.open() - listening.len();
-                assert_eq!(counts.new as usize, new);
-                if exact {
-                    let wanted = wanted(rules);
-                    let kept = listening.keys().filter(|address| wanted.contains(address)).count();
-                    assert_eq!(counts.kept as usize, kept);
-                    assert_eq!(counts.retired as usize, listening.len() - kept);
-                }
-            }
-            Outcome::Conflict { first, second } => {
-                assert!(first <= second);
-                // Two of the shadow table, or one of either.
-                let of = |id| rules.get(&id).into_iter().chain(self.active.get(&id));
-                let meet = of(first).any(|one| {
-                    of(second).any(|other| !std::ptr::eq(one, other) && overlap(one, other))
-                });
-                assert!(meet, "{first:?} and {second:?} are not in each other's way");
-            }
-            Outcome::Limit { needed, available } => assert!(needed > available),
-        }
-    }
-
     /// What everybody can see of the active table.
     pub fn check<D>(&self, table: &Table<D>) {
         assert_eq!(table.generation(), self.generation);
@@ -109,25 +61,38 @@ impl Model {
         }
     }
 
-    /// Without a transaction: what is wanted listens, or has failed and is told.
-    pub fn check_at_rest<D>(
-        &self,
-        table: &Table<D>,
-        listening: &BTreeMap<SocketAddr, Ref>,
-        is_v4_only: bool,
-    ) {
-        if self.stopping {
-            return assert!(listening.is_empty());
-        }
-        let wanted = wanted(&self.active);
-        assert!(listening.keys().all(|address| wanted.contains(address)));
-        let missing = wanted.len() - listening.len();
+    /// Without a transaction: what is wanted is there, or has failed and is told. `is_settled`: nothing that had
+    /// failed is being tried again.
+    pub fn check_at_rest<D>(&self, table: &Table<D>, space: &Space, is_settled: bool) {
+        let Listeners { owners, held, .. } = &self.listeners;
+        assert_eq!(space.open(), held.len(), "a socket is left of a transaction");
+        let (open, paused) = self.counts(None);
+        assert_eq!((table.listeners().open, table.listeners().paused), (open, paused));
+        let missing = owners.len() - held.len();
         let failed = table.listeners().failed as usize;
-        assert!(failed == missing || is_v4_only && failed < missing, "{failed} of {missing}");
-        for (address, &slot) in listening {
+        let is_told = failed == missing || space.is_v4_only && failed < missing;
+        assert!(is_told || self.is_stopping(), "{failed} of {missing}");
+        for (spot, slot) in space.listening() {
             let (_, key, entry) = table.listener(slot).expect("it listens");
-            assert_eq!(key.socket_address(), *address);
-            assert!(addresses(&entry.rule).any(|ip| key.socket_address().ip() == ip));
+            assert_eq!((Spot::of(&key), entry.rule.id), (spot, owners[&spot]));
+        }
+        if is_settled && !self.is_stopping() {
+            assert_eq!(table.has_held(), self.has_held());
+            assert_eq!(table.failures(Which::Active).total(), table.listeners().failed);
+            for &id in self.active.keys() {
+                let listeners = table.entry(id).expect("its rule").listeners;
+                assert_eq!((listeners.open, listeners.paused), self.counts(Some(id)), "{id:?}");
+            }
+        }
+    }
+
+    /// Every flow is counted under one rule, or under one that is gone.
+    pub fn check_flows<D>(&self, table: &Table<D>, space: &Space) {
+        for &id in self.active.keys() {
+            let stats = table.entry(id).expect("its rule").stats;
+            let own = space.flows.iter().filter(|flow| table.rule_of(flow.origin) == Some(stats));
+            let counted = table.stats(stats).expect("its counters").connections;
+            assert_eq!(counted as usize, own.count(), "{id:?}");
         }
     }
 }

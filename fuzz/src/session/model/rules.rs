@@ -1,14 +1,25 @@
 //! What rules want, computed anew from their fields.
 
 use super::Rules;
-use pesto::wire::{Address, PortRange, Ports, Protocol, Rule, Side};
+use crate::space::{FORBIDDEN, Spot};
+use pesto::wire::{Address, Features, PortRange, Ports, Protocol, Rule, Side};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// Whether the daemon does that as yet.
-pub fn is_supported(rule: &Rule) -> bool {
-    let Rule { side, protocol, transparent, interface, .. } = *rule;
-    (side, protocol) == (Side::Inbound, Protocol::Tcp) && !transparent && interface.is_none()
+/// Whether a daemon with these features does that.
+pub fn is_supported(rule: &Rule, can: Features) -> bool {
+    can.contains(match rule.protocol {
+        Protocol::Tcp => Features::TCP,
+        Protocol::Udp => Features::UDP,
+    }) && (rule.side == Side::Inbound || can.contains(Features::REVERSE))
+        && (!rule.if_listening || can.contains(Features::IF_LISTENING))
+        && (rule.interface.is_none() || can.contains(Features::INTERFACE))
+        && !rule.transparent
+}
+
+/// Whether it leads where it may not.
+pub fn is_forbidden(rule: &Rule) -> bool {
+    rule.side == Side::Reverse && rule.target.first_port.get() == FORBIDDEN
 }
 
 /// Whether that is the same rule with ports that were picked for it.
@@ -18,7 +29,7 @@ pub fn is_picked(rule: &Rule, found: &Rule) -> bool {
 }
 
 /// Where it listens, v4 first.
-pub fn addresses(rule: &Rule) -> impl Iterator<Item = IpAddr> + use<> {
+fn addresses(rule: &Rule) -> impl Iterator<Item = IpAddr> + use<> {
     let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     let all = match rule.bind.address() {
         None => [Some(v4), Some(v6)],
@@ -36,11 +47,17 @@ fn scope(rule: &Rule) -> u32 {
     }
 }
 
-fn ports(rule: &Rule) -> Option<PortRange> {
+/// The ports that it has.
+pub fn ports(rule: &Rule) -> Option<PortRange> {
     match rule.ports {
         Ports::Fixed(range) if rule.active => Some(range),
         _ => None,
     }
+}
+
+/// Whether its listeners do as their targets do.
+pub const fn is_conditional(rule: &Rule) -> bool {
+    rule.active && rule.if_listening
 }
 
 /// Whether every rule that wants ports has them.
@@ -53,28 +70,38 @@ pub fn width(rule: &Rule) -> usize {
     ports(rule).map_or(0, |range| usize::from(range.width().get())) * addresses(rule).count()
 }
 
-/// Every address that rules want.
-pub fn wanted(rules: &Rules) -> BTreeSet<SocketAddr> {
-    let one = |rule: &Rule| {
-        let (rule, scope) = (*rule, scope(rule));
-        ports(&rule).into_iter().flat_map(PortRange::iter).flat_map(move |port| {
-            addresses(&rule).map(move |ip| match ip {
+/// Where it wants to listen, port by port.
+pub fn spots(rule: &Rule) -> impl Iterator<Item = Spot> + use<> {
+    let (rule, scope) = (*rule, scope(rule));
+    ports(&rule).into_iter().flat_map(PortRange::iter).flat_map(move |port| {
+        addresses(&rule).map(move |ip| {
+            let address = match ip {
                 IpAddr::V4(_) => SocketAddr::new(ip, port.get()),
                 IpAddr::V6(v6) => SocketAddrV6::new(v6, port.get(), 0, scope).into(),
-            })
+            };
+            Spot::new(rule.side, rule.protocol, rule.interface, address)
         })
-    };
-    rules.values().flat_map(one).collect()
+    })
 }
 
-/// Whether two rules want the same port, at one address or at one and at all of its family.
+/// Every place that rules want.
+pub fn wanted(rules: &Rules) -> BTreeSet<Spot> {
+    rules.values().flat_map(spots).collect()
+}
+
+/// Whether two rules want the same port of one protocol on one side: at one address or at one and at all of its
+/// family, and on one interface or on one and on all.
 pub fn overlap(one: &Rule, other: &Rule) -> bool {
     let (Some(own), Some(others)) = (ports(one), ports(other)) else { return false };
     let meet = |a: IpAddr, b: IpAddr| {
         a.is_ipv4() == b.is_ipv4()
             && (a.is_unspecified() || b.is_unspecified() || a == b && scope(one) == scope(other))
     };
-    own.first() <= others.last()
+    let apart =
+        matches!((one.interface, other.interface), (Some(one), Some(other)) if one != other);
+    (one.side, one.protocol) == (other.side, other.protocol)
+        && !apart
+        && own.first() <= others.last()
         && others.first() <= own.last()
         && addresses(one).any(|a| addresses(other).any(|b| meet(a, b)))
 }

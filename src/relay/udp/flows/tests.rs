@@ -14,7 +14,7 @@ const TO_V6: Answered = Answered { client: Family::V4, target: Family::V6 };
 const REFUSED: Errno = Errno(libc::ECONNREFUSED);
 
 fn flows() -> UdpFlows {
-    UdpFlows::new(4, 8, 2, PATIENCE)
+    UdpFlows::new(4, 8, (2, 8), PATIENCE)
 }
 
 fn name(peer: u16) -> Name {
@@ -117,16 +117,43 @@ fn rules_have_their_turns_to_be_asked_for_and_those_of_listeners_that_left_come_
     let second = flows.open(name(2), of(0), 0).expect("room");
     let other = flows.open(name(3), of(1), 0).expect("room");
     let last = flows.open_last(name(4), of(0), 0).expect("room");
-    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, it)| (flow, it.is_urgent));
+    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, _)| flow);
     assert!(flows.has_urgent());
-    assert_eq!(next(&mut flows), Some((last, true)));
+    assert_eq!(next(&mut flows), Some(last));
     assert!(!flows.has_urgent());
     for flow in [first, other, second] {
         assert!(flows.has_to_ask());
-        assert_eq!(next(&mut flows), Some((flow, false)));
+        assert_eq!(next(&mut flows), Some(flow));
     }
     assert_eq!(next(&mut flows), None);
     assert!(!flows.has_to_ask());
+}
+
+#[test]
+fn flows_of_a_listener_that_leaves_are_asked_for_before_others_and_counted_until_they_were() {
+    let mut flows = flows();
+    let of = |queue| Way { queue, ..automatic() };
+    let listener = name(1).listener;
+    let elsewhere = Name { listener: Ref { index: 5, tag: 0 }, ..name(9) };
+    let other = flows.open(elsewhere, of(1), 0).expect("room");
+    flows.hurry(listener, 0);
+    let [first, second] = [1, 2].map(|peer| flows.open(name(peer), of(0), 0).expect("room"));
+    assert!(flows.lack_sockets(listener) && !flows.has_urgent());
+    flows.hurry(listener, 0);
+    let next = |flows: &mut UdpFlows| flows.next_to_ask().map(|(flow, _)| flow);
+    assert_eq!((flows.has_urgent(), next(&mut flows)), (true, Some(first)));
+    assert!(flows.lack_sockets(listener));
+    // One that goes lacks nothing any more, and nothing of it is awaited.
+    flows.evict(second);
+    assert!(!flows.lack_sockets(listener) && !flows.has_urgent());
+    assert_eq!(next(&mut flows), Some(other));
+    assert!(!flows.lack_sockets(elsewhere.listener));
+    assert_eq!(flows.descriptors(), 4);
+    // What could not be had, and what is tried again, is counted once.
+    flows.made(first, Leg::Client, Err(REFUSED), 1);
+    flows.made(other, Leg::Target, Err(Errno(libc::ENETUNREACH)), 1);
+    assert!(!flows.lack_sockets(listener) && !flows.lack_sockets(elsewhere.listener));
+    assert_eq!(next(&mut flows), Some(other));
 }
 
 #[test]
@@ -255,26 +282,57 @@ fn whoever_asks_again_waits_anew_though_nobody_answers() {
 }
 
 #[test]
-fn longest_silent_flow_is_the_first_to_go_of_its_kind_and_origin() {
+fn unanswered_flows_go_first_of_the_rule_that_has_most_and_the_longest_silent_one_of_it() {
     let mut flows = flows();
-    let (spoken, _client, target) = open(&mut flows, 1, automatic(), 0);
-    answer(&mut flows, spoken, &target, 0);
-    let other = Way { origin: Ref { index: 8, tag: 0 }, ..automatic() };
-    let (of_other, _client, _target) = open(&mut flows, 2, other, 1);
-    let (old, _one, _other) = open(&mut flows, 3, automatic(), 3);
-    let new = flows.open(name(4), automatic(), 4).expect("room");
-    let idle = |flows: &UdpFlows, answered, looks| {
-        flows.longest_idle(answered, looks, |origin| origin == ORIGIN)
-    };
-    assert_eq!(idle(&flows, true, 1), Some(spoken));
-    // No more of them are looked at.
-    assert_eq!((idle(&flows, false, 1), idle(&flows, false, 2)), (None, Some(old)));
-    assert_eq!(flows.longest_idle(false, 1, |origin| origin != ORIGIN), Some(of_other));
+    let of = |queue| Way { queue, origin: Ref { index: queue, tag: 0 }, ..automatic() };
+    let (lonely, _client, _target) = open(&mut flows, 1, of(0), 1);
+    let (old, _one, target) = open(&mut flows, 2, of(1), 2);
+    let (middle, _two, _other) = open(&mut flows, 3, of(1), 3);
+    let new = flows.open(name(4), of(1), 4).expect("room");
+    let all = |flows: &UdpFlows| flows.unanswered().map(|(flow, _)| flow).collect::<Vec<_>>();
+    assert_eq!(all(&flows), [old, lonely]);
+    assert_eq!(flows.unanswered_of(0), Some((lonely, of(0).origin)));
     flows.take(old, b"not silent any more", 5);
-    assert_eq!(idle(&flows, false, 9), Some(new));
+    assert_eq!(all(&flows), [middle, lonely]);
+    answer(&mut flows, old, &target, 6);
+    assert_eq!(all(&flows), [middle, lonely]);
     // One whose sockets are on their way stays until they have come.
     assert_eq!(flows.next_to_ask().map(|(flow, _)| flow), Some(new));
-    assert_eq!(idle(&flows, false, 9), Some(old));
+    flows.kill(middle);
+    assert_eq!((all(&flows), flows.unanswered_of(1)), (vec![lonely], None));
+    let [(_three, own), (_four, other)] = [pair(), pair()];
+    assert!(flows.made(new, Leg::Target, Ok(own), 7).is_some());
+    assert_eq!(all(&flows), [lonely]);
+    flows.made(new, Leg::Client, Ok(other), 7);
+    assert_eq!(all(&flows).len(), 2);
+    flows.evict(new);
+    flows.evict(lonely);
+    assert_eq!(all(&flows), []);
+}
+
+#[test]
+fn answered_flow_that_goes_is_of_the_rule_and_has_been_silent_longest() {
+    let mut flows = flows();
+    let of = |queue, origin| Way { queue, origin: Ref { index: origin, tag: 0 }, ..automatic() };
+    // The first one has come to another rule.
+    let open: Vec<_> = [of(0, 8), of(0, 7), of(0, 7), of(1, 9)]
+        .map(|way| {
+            let peer = u16::try_from(flows.len()).expect("few");
+            open(&mut flows, peer, way, 0)
+        })
+        .into();
+    for (now, (flow, _, target)) in (1..).zip(&open) {
+        answer(&mut flows, *flow, target, now);
+    }
+    let longest = |flows: &UdpFlows, queue, index| {
+        flows.longest_idle(queue, |origin| origin == Ref { index, tag: 0 })
+    };
+    assert_eq!(longest(&flows, 0, 7), Some(open[1].0));
+    answer(&mut flows, open[1].0, &open[1].2, 9);
+    assert_eq!(longest(&flows, 0, 7), Some(open[2].0));
+    assert_eq!(longest(&flows, 1, 8), Some(open[0].0), "among the oldest of all");
+    assert_eq!((longest(&flows, 1, 9), longest(&flows, 1, 5)), (Some(open[3].0), None));
+    assert_eq!(flows.unanswered().next(), None);
 }
 
 #[test]
