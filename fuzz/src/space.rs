@@ -318,5 +318,9 @@ impl Effects<Socket> for Space {
         after_ms
     }
 
+    fn holders(&self, _: &Key) -> Option<Ref> {
+        None
+    }
+
     fn gave_flows_away(&mut self, _: Ref) {}
 }

@@ -4,7 +4,7 @@
 //! belongs to by now. So a listener goes over to another rule with all its flows at once, and nobody
 //! looks at these one by one. An origin stays until its listener has left it and its last flow has
 //! ended. A listener leaves it when it is gone: the flows stay with the rule that it had, as long as that
-//! lives; or when its rule is deleted together with its flows: what comes in after that is not to end with them.
+//! lives, or until there is such a listener again, if they hold its port; or when its rule is deleted together with its flows: what comes in after that is not to end with them.
 
 use super::plan::Counts;
 use super::transaction::{Phase, Step};
@@ -80,6 +80,7 @@ impl<D> Table<D> {
     /// The tables were swapped: the flows of a listener go over to the rule that it has now, or are
     /// to end, if that which it had was deleted so. A second time nothing happens.
     pub(super) fn settle(&mut self, at: Ref, effects: &mut impl Effects<D>) {
+        self.adopt(at, effects);
         let Self { slots, rules, origins, .. } = self;
         let Some(slot) = slots.get_mut(at) else { return };
         let Some(reference) = slot.origin else { return };
@@ -105,6 +106,22 @@ impl<D> Table<D> {
             stats.connections += origin.flows;
         }
         effects.gave_flows_away(was);
+    }
+
+    /// A new listener has the flows that have held its port, but for those that are to end anyway.
+    fn adopt(&mut self, at: Ref, effects: &impl Effects<D>) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        if slot.origin.is_none()
+            && slot.active.is_some()
+            && let Some(reference) = effects.holders(&slot.key)
+            && let Some(origin) = self.origins.get_mut(reference)
+            && !origin.has_listener
+            && origin.end_ms.is_none()
+        {
+            slot.origin = Some(reference);
+            origin.slot = at;
+            origin.has_listener = true;
+        }
     }
 
     /// Flows of listeners that went before, through a change of the rule that left it there, end with

@@ -5,6 +5,7 @@
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
+use super::holds::Holds;
 use super::idle::Idle;
 use super::pump::{Moves, pump};
 use super::room::Room;
@@ -19,6 +20,7 @@ use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
 use crate::sys::Errno;
 use crate::sys::datagram::Batch;
+use crate::table::Key;
 use crate::wire::{Protocol, Side};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -59,8 +61,7 @@ pub struct UdpFlows {
     asking: Asking,
     ready: List,
     idle: Idle,
-    /// How many there are at each port of either side's listeners.
-    ports: [Box<[u32]>; 2],
+    holds: Holds,
     /// Sockets that were asked for and have not come.
     asked: usize,
     /// Of these, those of flows that are over.
@@ -84,7 +85,7 @@ impl UdpFlows {
             asking: Asking::new(rules, listeners),
             ready: List::new(READY),
             idle: Idle::new(capacity, rules),
-            ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
+            holds: Holds::new(capacity, index),
             asked: 0,
             late: 0,
         }
@@ -116,9 +117,15 @@ impl UdpFlows {
         self.arena.at(self.index.find(name, is)?)
     }
 
-    /// Whether a port is held by a flow, with or without a listener.
-    pub fn hold(&self, side: Side, port: u16) -> bool {
-        self.ports[side as usize][usize::from(port)] > 0
+    /// The origin of the flows that hold the port of a listener of that key, which may be gone: of the latest, if they
+    /// have several.
+    pub fn holders(&self, key: &Key) -> Option<Ref> {
+        self.holds.origin(key)
+    }
+
+    /// Whether the last flow of some key has ended since this was asked.
+    pub const fn take_let_go(&mut self) -> bool {
+        self.holds.take_let_go()
     }
 
     /// A flow of a name that has none. `None` when there can be no more.
@@ -136,9 +143,12 @@ impl UdpFlows {
     }
 
     fn enter(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
-        let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
+        if self.is_full() {
+            return None;
+        }
+        let hold = self.holds.take(&way.key, way.origin)?;
+        let flow = self.arena.insert(UdpFlow::new(name, way, hold, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
-        self.ports[way.side as usize][usize::from(name.local.port())] += 1;
         self.asking.lacks(name.listener);
         self.idle.push(&mut self.arena, flow);
         Some(flow)
@@ -197,12 +207,13 @@ impl UdpFlows {
             is_wanted
         });
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
-        let (name, Way { side, interface, goal, .. }) = (state.name, &state.way);
+        let (name, Way { key, goal, .. }) = (state.name, &state.way);
+        let Key { side, interface, .. } = *key;
         if wanted[0] {
             self.asking.lacks_no_more(name.listener);
         }
-        let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
-        let (side, destination) = (*side, goal.destination());
+        let place = Place { protocol: Protocol::Udp, address: name.local, interface };
+        let destination = goal.destination();
         self.idle.look_at(&mut self.arena, flow);
         Some((flow, Sockets { side, name, place, destination, wanted }))
     }
@@ -211,7 +222,7 @@ impl UdpFlows {
     pub fn network(&self, flow: Ref, leg: Leg) -> Option<Network> {
         let way = self.arena.get(flow)?.way;
         Some(match leg {
-            Leg::Client => Network::of_listeners(way.side),
+            Leg::Client => Network::of_listeners(way.key.side),
             Leg::Target => way.goal.network,
         })
     }
@@ -358,14 +369,14 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, ready, idle, ports, room, .. } = self;
+        let Self { arena, index, asking, ready, idle, holds, room, .. } = self;
         let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
         asking.remove(arena, flow, queue);
         ready.remove(arena, flow);
         idle.remove(arena, flow);
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
-        ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
+        holds.give_back(state.hold);
         if matches!(state.client, End::Wanted) {
             asking.lacks_no_more(name.listener);
         }

@@ -19,7 +19,7 @@ use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::epoll::Event;
 use crate::sys::{Result, clock};
-use crate::table::{Entry, Key, Retired, Slot, Table};
+use crate::table::{Entry, Key, Retired, Table};
 use crate::wire::Protocol;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,12 +58,8 @@ impl World {
             listens => (listens, false),
         };
         let Some((listener, key, &entry)) = listens else {
-            // It is about to be closed, and nobody is kept busy until then.
-            let socket = table.slot(slot).and_then(Slot::socket);
-            if let Some(socket) = socket {
-                let never = libc::EPOLLET.cast_unsigned();
-                let _ =
-                    self.udp_epoll.modify(socket.as_fd(), never, Token::Listener(slot).encode());
+            if let Some(socket) = table.leaving(slot) {
+                self.hush(slot, Protocol::Udp, socket.as_fd());
             }
             return;
         };
@@ -170,9 +166,8 @@ impl World {
         goal: Goal,
         leaves: bool,
     ) -> Option<Ref> {
-        let Key { side, interface, .. } = source.key;
-        let (origin, queue) = (source.origin, source.entry.stats.index);
-        let (way, now) = (Way { side, interface, goal, origin, queue }, clock::now_ms());
+        let (key, origin, queue) = (source.key, source.origin, source.entry.stats.index);
+        let (way, now) = (Way { key, goal, origin, queue }, clock::now_ms());
         let flow = if leaves {
             self.udp.open_last(name, way, now)?
         } else {

@@ -11,6 +11,7 @@ use crate::arena::Ref;
 use crate::limits::{INTERFACES_MS, LOOKS, SOCKETS};
 use crate::sys::{Errno, socket};
 use crate::table::Table;
+use crate::wire::Protocol;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// When listeners are asked.
@@ -56,10 +57,10 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
-                self.leave(slot, key, listener.as_fd());
-                // It would be in the way where the same interface comes back.
-                if self.take_deaf(key).is_some() {
-                    self.closed(key.side, slot);
+                if key.protocol == Protocol::Udp {
+                    self.hush(slot, key.protocol, listener.as_fd());
+                    // Its flows end with it: nothing is to be in the way where the same interface comes back.
+                    self.copies.release(key.side, slot);
                 }
                 table.fail(slot, Errno(libc::ENODEV));
                 self.end_held(table, slot);

@@ -125,15 +125,6 @@ impl World {
         Ok(flow)
     }
 
-    /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has
-    /// a copy, which would keep it in epoll's sight.
-    pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
-        if key.protocol == Protocol::Udp {
-            let _ = self.udp_epoll.modify(socket, 0, Token::Listener(slot).encode());
-            self.closed_with_flows(slot, key);
-        }
-    }
-
     /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
     /// heard of it: the deadline ends a flow that is not open, and an open one is reset.
     pub(super) fn watch(&mut self, flow: Ref, leg: Leg) -> Option<Report> {
@@ -238,8 +229,11 @@ impl Effects<OwnedFd> for World {
         self.touched += 1;
         let fd = socket.as_fd();
         if key.protocol == Protocol::Udp {
-            // One that listens again may have heard something before it was deafened.
-            while self.batch.receive(fd, true).is_ok() {}
+            // One that listens again may have heard something before it was deafened; an error that waits there
+            // as well is told in between.
+            for _ in 0..2 {
+                while self.batch.receive(fd, true).is_ok() {}
+            }
             match datagram::drop_none(fd) {
                 // One that goes on has lost its filter when it began.
                 Err(Errno(libc::ENOENT)) => {}
@@ -319,6 +313,10 @@ impl Effects<OwnedFd> for World {
         let at_ms = clock::now_ms().saturating_add(after_ms);
         self.doomed.add(at_ms);
         at_ms
+    }
+
+    fn holders(&self, key: &Key) -> Option<Ref> {
+        (key.protocol == Protocol::Udp).then(|| self.udp.holders(key)).flatten()
     }
 
     fn gave_flows_away(&mut self, stats: Ref) {

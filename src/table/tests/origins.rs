@@ -160,3 +160,28 @@ fn no_origin_is_left_when_listeners_and_flows_are_gone() {
     }
     assert!(table.origins.is_empty());
 }
+
+#[test]
+fn new_listener_has_the_flows_that_hold_its_port() {
+    let (mut table, mut kernel, origins) = four_ports();
+    change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
+    kernel.holders = Some((port(82), origins[2]));
+    // Whatever comes of a change that is not carried out is nothing to them.
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(81, 82)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    roll_back(&mut table, &mut kernel);
+    let gone = table.rule_of(origins[2]).expect("it has flows");
+    assert!(table.stats(gone).is_none());
+    change(&mut table, &mut kernel, |t| t.insert(rule(2, "127.0.0.1", range(81, 82)), false));
+    assert_eq!(flows(&table, 2), (3, 0));
+    assert_eq!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+    assert_eq!(flows(&table, 2), (4, 1));
+    kill(&mut table, &mut kernel, 2);
+    let ends = origins.map(|origin| table.end_of(origin));
+    assert_eq!(ends, [None, None, Some(NOW_MS), None]);
+    // Those that are to end are not a new listener's.
+    change(&mut table, &mut kernel, |t| t.insert(rule(3, "127.0.0.1", range(82, 82)), false));
+    assert_eq!(flows(&table, 3), (0, 0));
+    assert_ne!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+}

@@ -4,7 +4,7 @@ use super::*;
 use crate::factory::message::Family;
 use crate::limits::{UDP_BATCH, UDP_DATAGRAM, WAITING_PER_FLOW};
 use crate::relay::flow::{Answered, Goal};
-use crate::wire::TargetAddress;
+use crate::wire::{Address, Port, TargetAddress};
 use core::net::SocketAddr;
 use std::net::UdpSocket;
 
@@ -23,9 +23,19 @@ fn name(peer: u16) -> Name {
     Name { listener, peer: SocketAddr::from(([127, 0, 0, 9], peer)), local }
 }
 
+fn key() -> Key {
+    Key {
+        side: Side::Inbound,
+        protocol: Protocol::Udp,
+        address: Address::V4("127.0.0.1".parse().expect("an address")),
+        interface: None,
+        port: Port::new(53).expect("a port"),
+    }
+}
+
 fn way(address: TargetAddress) -> Way {
     let goal = Goal::new(Network::Guest, address, 53, Family::V4, None);
-    Way { side: Side::Inbound, interface: None, goal, origin: ORIGIN, queue: 0 }
+    Way { key: key(), goal, origin: ORIGIN, queue: 0 }
 }
 
 fn automatic() -> Way {
@@ -162,9 +172,10 @@ fn flow_has_the_name_of_its_listener_its_peer_and_the_address_that_was_asked() {
     flows.kill(first);
     assert_eq!((flows.find(&name(1)), flows.len()), (None, 3));
     // The port is held by the others still, and nobody's on the other side.
-    assert!(flows.hold(Side::Inbound, 53) && !flows.hold(Side::Reverse, 53));
+    assert_eq!(flows.holders(&key()), Some(ORIGIN));
+    assert_eq!(flows.holders(&Key { side: Side::Reverse, ..key() }), None);
     flows.end_all();
-    assert!(!flows.hold(Side::Inbound, 53));
+    assert!(flows.holders(&key()).is_none() && flows.take_let_go());
     assert!(flows.is_empty() && flows.next_to_ask().is_none());
 }
 
@@ -349,7 +360,7 @@ fn sockets_for_a_flow_that_is_over_are_counted_until_they_come_and_closed() {
 fn each_socket_is_the_work_of_the_factory_of_its_network() {
     let mut flows = flows();
     let goal = Goal::new(Network::Host, TargetAddress::Automatic, 53, Family::V4, None);
-    let reverse = Way { side: Side::Reverse, goal, ..automatic() };
+    let reverse = Way { key: Key { side: Side::Reverse, ..key() }, goal, ..automatic() };
     let inbound = flows.open(name(1), automatic(), 0).expect("room");
     let reverse = flows.open(name(2), reverse, 0).expect("room");
     let networks = |flow| [Leg::Client, Leg::Target].map(|leg| flows.network(flow, leg));
