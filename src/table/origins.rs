@@ -10,6 +10,7 @@ use super::plan::Counts;
 use super::transaction::{Phase, Step};
 use super::{Effects, Table};
 use crate::arena::Ref;
+use crate::factory::message::Family;
 use crate::limits::LOOKS;
 
 /// Where flows came in.
@@ -25,6 +26,8 @@ pub(super) struct Origin {
     end_ms: Option<u64>,
     /// Whether a listener may bring more.
     has_listener: bool,
+    /// By which family its automatic target is to be tried first, and whether that has answered so.
+    hopeful: Option<(Family, bool)>,
 }
 
 impl<D> Table<D> {
@@ -41,7 +44,14 @@ impl<D> Table<D> {
         let slot = slots.get_mut(at)?;
         if slot.origin.is_none() {
             let stats = rules.get(slot.active?)?.stats;
-            let origin = Origin { stats, slot: at, flows: 0, end_ms: None, has_listener: true };
+            let origin = Origin {
+                stats,
+                slot: at,
+                flows: 0,
+                end_ms: None,
+                has_listener: true,
+                hopeful: None,
+            };
             slot.origin = origins.insert(origin).ok();
         }
         slot.origin
@@ -50,6 +60,29 @@ impl<D> Table<D> {
     /// The counters of the rule whose flow it is. They may be gone, with the rule.
     pub fn rule_of(&self, origin: Ref) -> Option<Ref> {
         self.origins.get(origin).map(|origin| origin.stats)
+    }
+
+    /// By which family an automatic target of this origin is to be tried first; `None`: nothing is known of that.
+    pub fn hopeful(&self, origin: Ref) -> Option<Family> {
+        self.origins.get(origin)?.hopeful.map(|(family, _)| family)
+    }
+
+    /// Such a target has answered by that family.
+    pub fn has_answered(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = Some((family, true));
+        }
+    }
+
+    /// It has refused what came by that family. Where it had answered so before it has another chance: it may only be
+    /// about to start again.
+    pub fn has_refused(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = match origin.hopeful {
+                Some((known, true)) => Some((known, known != family)),
+                _ => Some((family.other(), false)),
+            };
+        }
     }
 
     /// When flows of this origin are to end, if they are.

@@ -355,12 +355,12 @@ impl UdpFlows {
             dropped: sent.dropped,
             singly: sent.singly,
             unreachable,
-            ..Report::new(origin, moved, is_first.then(|| Reached(goal.answered())))
+            ..Report::new(origin, moved, is_first.then(|| Reached(goal.automatic())))
         };
         Some(match from {
             // Nobody is there, and never was.
             Leg::Client if sent.errors > 0 && !has_answered => {
-                let report = Report { unreachable: [0, 0], turn: goal.other(), ..report };
+                let report = Report { unreachable: [0, 0], refused: goal.automatic(), ..report };
                 (report, Some(Ending::Refused))
             }
             Leg::Client => (report, sent.gone.then_some(Ending::ResetByTarget)),

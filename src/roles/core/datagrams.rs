@@ -153,9 +153,7 @@ impl World {
 
     /// A flow for a new peer.
     fn begin(&mut self, table: &Table<OwnedFd>, source: &Source<'_>, name: Name) -> Option<Ref> {
-        let client = family_of(source.key);
-        let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
-        let goal = goal(source, answered);
+        let goal = goal(source, table.hopeful(source.origin));
         self.open_udp(source, name, goal, false)
     }
 
@@ -246,12 +244,12 @@ impl World {
 }
 
 /// Where a flow of it is to lead.
-fn goal(Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
+fn goal(Source { key, entry, .. }: &Source<'_>, hopeful: Option<Family>) -> Goal {
     let target = entry.rule.target;
     // A key is always a port of its rule.
     let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
     let network = Network::of_targets(key.side);
-    Goal::new(network, target.address, port.get(), family_of(*key), answered)
+    Goal::new(network, target.address, port.get(), family_of(*key), hopeful)
 }
 
 #[cfg(test)]

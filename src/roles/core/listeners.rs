@@ -78,13 +78,12 @@ impl World {
         self.accepted = Some((slot, self.turn));
         for _ in 0..if busy { ACCEPT_ROUNDS } else { 1 } {
             let Some(origin) = table.origin(slot, self) else { return };
+            let hopeful = table.hopeful(origin);
             let Some((listener, key, &entry)) = table.listener(slot) else { return };
             if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
                 return self.pause(table, slot);
             }
-            let client = family_of(key);
-            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
-            match self.accept_one(listener.as_fd(), (key, origin), &entry, answered) {
+            match self.accept_one(listener.as_fd(), (key, origin), &entry, hopeful) {
                 Ok(flow) => {
                     table.count_accepted(origin, 1);
                     let report = self.watch(flow, Leg::Client);
@@ -108,14 +107,14 @@ impl World {
         listener: BorrowedFd<'_>,
         (key, origin): (Key, Ref),
         entry: &Entry,
-        answered: Option<Family>,
+        hopeful: Option<Family>,
     ) -> Result<Ref, Errno> {
         let client = socket::accept(listener)?;
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
         let network = Network::of_targets(key.side);
-        let goal = Goal::new(network, target.address, port.get(), family_of(key), answered);
+        let goal = Goal::new(network, target.address, port.get(), family_of(key), hopeful);
         let now = clock::now_ms();
         let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());

@@ -1,6 +1,7 @@
 //! Flows follow their listener: to the rule that it has now, or to their end with the one it had.
 
 use super::*;
+use crate::factory::message::Family;
 
 /// Of the rule of an id, how many flows are open, and how many there were.
 fn flows(table: &Table<Socket>, id: u32) -> (u32, u64) {
@@ -184,4 +185,21 @@ fn new_listener_has_the_flows_that_hold_its_port() {
     change(&mut table, &mut kernel, |t| t.insert(rule(3, "127.0.0.1", range(82, 82)), false));
     assert_eq!(flows(&table, 3), (0, 0));
     assert_ne!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+}
+
+#[test]
+fn family_that_has_answered_has_another_chance_and_each_port_its_own() {
+    let (mut table, _, [one, other, ..]) = four_ports();
+    let (v4, v6) = (Family::V4, Family::V6);
+    assert_eq!(table.hopeful(one), None);
+    let refused = |table: &mut Table<Socket>, family| {
+        table.has_refused(one, family);
+        table.hopeful(one).expect("a refusal tells something")
+    };
+    // Nobody was ever there: they take turns.
+    assert_eq!([v4, v6, v4].map(|family| refused(&mut table, family)), [v6, v4, v6]);
+    table.has_answered(one, v4);
+    // What was on its way by the other one says nothing.
+    assert_eq!([v6, v4, v4, v6].map(|family| refused(&mut table, family)), [v4, v4, v6, v4]);
+    assert_eq!(table.hopeful(other), None);
 }
