@@ -77,9 +77,9 @@ pub const ADMISSION_MS: u64 = 1000;
 /// Requests of one client that may wait for their answer; the kernel's socket buffer holds them.
 pub const MAX_IN_FLIGHT: u32 = 16;
 
-/// Descriptors of the core that are neither listeners' nor flows' nor pipes: standard streams, epoll,
+/// Descriptors of the core that are neither listeners' nor flows' nor pipes: standard streams, two epoll sets,
 /// link, channels, control socket and its clients, one that is being admitted or turned away.
-pub const OWN_DESCRIPTORS: usize = 3 + 1 + 1 + 2 + 1 + MAX_CLIENTS + 1;
+pub const OWN_DESCRIPTORS: usize = 3 + 2 + 1 + 2 + 1 + MAX_CLIENTS + 1;
 
 /// Descriptors that listeners leave to flows: ports that listen and never serve help nobody.
 pub const FLOW_DESCRIPTORS: usize = 64;
@@ -134,6 +134,12 @@ pub const PIPE_IDLE_MS: u64 = 100;
 
 /// How long flows move bytes, one after the other, before events are looked at again.
 pub const TURN_US: u64 = 2000;
+
+/// The same of UDP listeners. With one, all that are not served yet come before those that were.
+pub const UDP_EVENTS: usize = 1;
+
+/// How long UDP listeners are served, one batch after the other, before all else has its turn again.
+pub const UDP_TURN_US: u64 = 1000;
 
 /// Connections taken from one listener before others have their turn.
 pub const ACCEPT_ROUNDS: usize = 64;

@@ -256,7 +256,7 @@ fn each_process_has_its_descriptors_and_none_of_the_callers() {
     // the two of a connection.
     let core = |sockets: usize| {
         let (pipes, sockets) = (vec!["pipe:"; 1 + 2 * PIPES], vec!["socket:"; sockets]);
-        [&["/dev/null"; 3][..], &["eventpoll"], &pipes, &sockets].concat()
+        [&["/dev/null"; 3][..], &["eventpoll"; 2], &pipes, &sockets].concat()
     };
     until("the client's leaving", || (descriptors(pids[CORE], &own) == core(5)).then_some(()));
     let stream = flow(&run);

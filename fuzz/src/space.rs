@@ -239,7 +239,7 @@ impl Space {
 }
 
 impl Effects<Socket> for Space {
-    fn stage(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
+    fn stage(&mut self, slot: Ref, _: Key, socket: &Socket) -> Result<(), Errno> {
         if self.stage_error {
             return Err(Errno(libc::ENOSPC));
         }

@@ -53,13 +53,15 @@ pub struct Heard {
     question: Question,
     found: Found,
     next: u16,
+    /// Of that port's listeners, so many are done: none is to hear it twice.
+    done: usize,
     rounds: u32,
 }
 
 impl Heard {
     /// The answer to a question.
     pub const fn new(question: Question, found: Found) -> Self {
-        Self { question, found, next: 0, rounds: 0 }
+        Self { question, found, next: 0, done: 0, rounds: 0 }
     }
 }
 
@@ -129,21 +131,21 @@ impl<D> Table<D> {
         while heard.next < count && !self.is_closing() {
             let Some(port) = first.above(heard.next) else { break };
             let listens = listens >> heard.next & 1 == 1;
-            let patient = heard.rounds < ROUNDS;
-            for key in keys_at(&rule, port) {
+            for (place, key) in keys_at(&rule, port).enumerate().skip(heard.done) {
                 let Some(at) = self.slots.find(&key) else { continue };
                 if self.slots.get(at).is_none_or(|slot| slot.active != Some(reference)) {
                     continue;
                 }
-                let (touched, over) = self.turn(at, listens, patient, effects);
+                let (touched, over) = self.turn(at, listens, heard.rounds < ROUNDS, effects);
                 sockets += touched;
                 if !over {
+                    heard.done = place;
                     heard.rounds += 1;
                     return false;
                 }
+                heard.rounds = 0;
             }
-            heard.next += 1;
-            heard.rounds = 0;
+            (heard.next, heard.done) = (heard.next + 1, 0);
             if sockets >= SOCKETS {
                 return heard.next == count;
             }

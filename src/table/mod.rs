@@ -47,7 +47,7 @@ pub trait Effects<D> {
     ///
     /// # Errors
     /// The kernel's answer; the slot is then failed.
-    fn stage(&mut self, slot: Ref, socket: &D) -> Result<(), Errno>;
+    fn stage(&mut self, slot: Ref, key: Key, socket: &D) -> Result<(), Errno>;
 
     /// Makes a staged socket listen.
     ///
@@ -251,10 +251,13 @@ impl<D> Table<D> {
     }
 
     /// The socket of a slot that has served and is about to be closed.
-    pub fn leaving(&self, slot: Ref) -> Option<&D> {
-        match &self.slots.get(slot)?.state {
-            State::Leaving(socket) | State::Dismissed(socket) => Some(socket),
-            State::Listening(socket) | State::Paused(socket) if self.is_closing() => Some(socket),
+    pub fn leaving(&self, slot: Ref) -> Option<(&D, Key)> {
+        let Slot { key, state, .. } = self.slots.get(slot)?;
+        match state {
+            State::Leaving(socket) | State::Dismissed(socket) => Some((socket, *key)),
+            State::Listening(socket) | State::Paused(socket) if self.is_closing() => {
+                Some((socket, *key))
+            }
             _ => None,
         }
     }

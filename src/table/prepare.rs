@@ -260,7 +260,7 @@ impl<D> Table<D> {
         *asked -= 1;
         let rule = slot.shadow.and_then(|at| self.rules.get(at)).map(|entry| entry.rule);
         let mut back = None;
-        let staged = outcome.and_then(|socket| match effects.stage(reference, &socket) {
+        let staged = outcome.and_then(|socket| match effects.stage(reference, slot.key, &socket) {
             Ok(()) => Ok(socket),
             Err(errno) => {
                 back = Some(socket);

@@ -82,7 +82,7 @@ impl<D> Table<D> {
         let is_conditional = rule.is_some_and(is_conditional);
         let mut back = None;
         let ready = outcome.and_then(|socket| {
-            let staged = effects.stage(reference, &socket);
+            let staged = effects.stage(reference, slot.key, &socket);
             // One that depends on its target is paused until the next question.
             let listens = staged.and_then(|()| {
                 if is_conditional { Ok(()) } else { effects.listen(reference, slot.key, &socket) }

@@ -135,7 +135,7 @@ impl<P> Facts for World<P> {
 }
 
 impl<P: Ports> Effects<P::Socket> for World<P> {
-    fn stage(&mut self, _: Ref, socket: &P::Socket) -> Result<(), Errno> {
+    fn stage(&mut self, _: Ref, _: Key, socket: &P::Socket) -> Result<(), Errno> {
         self.ports.stage(socket)
     }
 

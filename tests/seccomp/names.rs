@@ -91,6 +91,7 @@ const SIZES: &[(&str, usize)] = &[
     ("NULL", 0),
     ("INT_MAX", i32::MAX as usize),
     ("EVENTS", limits::EVENTS),
+    ("UDP_EVENTS", limits::UDP_EVENTS),
     ("UDP_BATCH", limits::UDP_BATCH),
     ("IFNAMSIZ", libc::IFNAMSIZ),
     ("sizeof(int)", size_of::<libc::c_int>()),

@@ -77,8 +77,8 @@ impl Facts for World {
 }
 
 impl Effects<Socket> for World {
-    fn stage(&mut self, slot: Ref, socket: &Socket) -> Result<(), Errno> {
-        self.kernel.stage(slot, socket)
+    fn stage(&mut self, slot: Ref, key: Key, socket: &Socket) -> Result<(), Errno> {
+        self.kernel.stage(slot, key, socket)
     }
 
     fn listen(&mut self, slot: Ref, key: Key, socket: &Socket) -> Result<(), Errno> {

@@ -131,16 +131,20 @@ impl World {
     /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has a copy.
     pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
         if key.protocol == Protocol::Udp {
-            self.hush(slot, socket);
+            self.hush(slot, key, socket);
             self.closed(slot, key);
         }
     }
 
     /// Nothing more is wanted of a listener that leaves. With a copy somewhere it would stay in epoll's sight, and what
     /// nobody takes would be told on and on; an error cannot be kept from being told, but that is once.
-    pub(super) fn hush(&self, slot: Ref, socket: BorrowedFd<'_>) {
+    pub(super) fn hush(&self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
+        let epoll = match key.protocol {
+            Protocol::Tcp => &self.epoll,
+            Protocol::Udp => &self.udp_epoll,
+        };
         let token = Token::Closed(slot).encode();
-        let _ = self.epoll.modify(socket, libc::EPOLLET.cast_unsigned(), token);
+        let _ = epoll.modify(socket, libc::EPOLLET.cast_unsigned(), token);
     }
 
     /// Lets go of deaf listeners whose flows are over.

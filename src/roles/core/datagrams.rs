@@ -14,9 +14,10 @@ use super::world::{World, tally};
 use crate::arena::Ref;
 use crate::factory::message::Family;
 use crate::factory::network::Network;
-use crate::limits::{EVICTION_RULES, STALE_BATCHES};
+use crate::limits::{EVICTION_RULES, STALE_BATCHES, UDP_EVENTS};
 use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
+use crate::sys::epoll::Event;
 use crate::sys::{Result, clock};
 use crate::table::{Entry, Key, Retired, Table};
 use crate::wire::Protocol;
@@ -35,8 +36,25 @@ pub(super) struct Source<'a> {
 }
 
 impl World {
+    /// Takes what has come to UDP listeners, a batch of each in their turns, until that time. One that was served is the
+    /// last of those that epoll tells of again; whoever is not served now is the first in the next turn.
+    pub(super) fn serve_udp(&mut self, table: &mut Table<OwnedFd>, until_us: u64) {
+        let mut event = [Event::NONE; UDP_EVENTS];
+        while self.udp_epoll.wait(&mut event, 0) == Ok(UDP_EVENTS) {
+            if let Some(Token::Listener(slot)) = Token::decode(event[0].data()) {
+                self.take_datagrams(table, slot);
+            }
+            if clock::now_us() >= until_us {
+                break;
+            }
+        }
+    }
+
     /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
-    pub(super) fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+    fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        if let Some((socket, key)) = table.leaving(slot) {
+            return self.hush(slot, key, socket.as_fd());
+        }
         let Some(origin) = table.origin(slot, self) else { return };
         let (listens, is_paused) = match table.listener(slot) {
             None => (table.paused(slot), true),
@@ -233,3 +251,6 @@ fn goal(Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goa
     let network = Network::of_targets(key.side);
     Goal::new(network, target.address, port.get(), family_of(*key), answered)
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,23 +190,14 @@ pub(super) fn work(question: &Question) -> Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::flows::Patience;
-    use crate::relay::udp::flows::UdpPatience;
-    use crate::roles::core::Abilities;
-    use crate::sys::epoll::Epoll;
     use crate::table::tests::{range, rule};
     use crate::table::{Request, Step};
-    use crate::wire::{Base, Features, Outcome, Port, Rule, SandboxMode};
+    use crate::wire::{Base, Outcome, Port, Rule};
     use std::net::TcpListener;
 
     /// A world, and a table whose commit of a rule waits to hear of its target.
     fn committing() -> (World, Table<OwnedFd>) {
-        let udp = UdpPatience { unanswered_ms: 1, answered_ms: 1 };
-        let patience = Patience { connect_ms: 1, half_closed_ms: 1, udp };
-        let abilities = Abilities { features: Features(0), reach: Vec::new() };
-        let epoll = Epoll::new().expect("an epoll");
-        let world = World::new(epoll, 1000, patience, (SandboxMode::Strict, abilities));
-        let (mut world, mut table) = (world.expect("/dev/null"), Table::new(4, 64, 128, 16));
+        let (mut world, mut table) = (World::of_tests(1000), Table::new(4, 64, 128, 16));
         table.begin(Base::Copy, None).expect("no transaction");
         let rule = Rule { if_listening: true, ..rule(1, "127.0.0.1", range(80, 80)) };
         table.insert(rule, false).expect("room");

@@ -210,14 +210,17 @@ impl World {
 }
 
 impl Effects<OwnedFd> for World {
-    fn stage(&mut self, slot: Ref, socket: &OwnedFd) -> Result<(), Errno> {
+    fn stage(&mut self, slot: Ref, key: Key, socket: &OwnedFd) -> Result<(), Errno> {
         // What does not listen yet is hung up to epoll: reported once, and not again. What could
         // fail here cannot fail at COMMIT any more (ENOSPC: fs.epoll.max_user_watches).
         let (fd, events) = (socket.as_fd(), libc::EPOLLET.cast_unsigned());
         let token = Token::Listener(slot).encode();
-        match self.epoll.add(fd, events, token) {
-            // A UDP listener once more, by the number that it had before: a copy has kept it there.
-            Err(Errno(libc::EEXIST)) => self.epoll.modify(fd, events, token),
+        if key.protocol == Protocol::Tcp {
+            return self.epoll.add(fd, events, token);
+        }
+        match self.udp_epoll.add(fd, events, token) {
+            // Once more by the number that it had before: a copy has kept it there.
+            Err(Errno(libc::EEXIST)) => self.udp_epoll.modify(fd, events, token),
             done => done,
         }
     }
@@ -236,7 +239,7 @@ impl Effects<OwnedFd> for World {
                 Err(Errno(libc::ENOENT)) => {}
                 done => done?,
             }
-            return self.epoll.modify(fd, INPUT, Token::Listener(slot).encode());
+            return self.udp_epoll.modify(fd, INPUT, Token::Listener(slot).encode());
         }
         match socket::listen(fd) {
             // Another socket with SO_REUSEADDR was bound before ours was: with it, ours may still

@@ -1,7 +1,8 @@
 //! The core: the event loop. It accepts, listens and relays on sockets that it was given.
 //!
 //! All memory is taken before the seal. One turn: wait, serve each event, go on with flows that had
-//! more to move than their share, hand requests to the factories, answer what has been prepared.
+//! more to move than their share, hand requests to the factories, answer what has been prepared. UDP listeners
+//! are watched by a set of their own, and served for a while when all else was: whoever floods them delays nobody else.
 //! A turn never waits for anybody; whatever cannot go on now is noted where it belongs and goes on
 //! with a later event. When the supervisor or a factory is gone, so is the core.
 
@@ -24,7 +25,7 @@ use crate::factory::message::Request;
 use crate::factory::network::Network;
 use crate::limits::{
     ADMISSION_MS, CHANGE_US, EVENTS, LISTENER_INDEX, MAX_CLIENTS, MAX_FLOWS, MAX_LISTENERS,
-    MAX_RULES, PAUSE_MS, RETRY_MS, TURN_US,
+    MAX_RULES, PAUSE_MS, RETRY_MS, SOCKETS, TURN_US, UDP_TURN_US,
 };
 #[cfg(feature = "dev-sandbox")]
 use crate::sandbox::{puppet, seccomp::Policy};
@@ -32,7 +33,7 @@ use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Step, Table};
 use crate::times::Times;
-use crate::wire::{Protocol, SandboxMode};
+use crate::wire::SandboxMode;
 use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,6 +72,8 @@ pub struct Core {
     user: u32,
     admission: Admission,
     inquiry: Inquiry,
+    /// Something has come to a UDP listener.
+    udp_waits: bool,
     /// A change of the table has more to do at once.
     changing: bool,
     /// What has ended, and is answered when nobody holds a closed port any more.
@@ -92,7 +95,8 @@ impl Core {
         times: Times,
         (sandbox, more): (SandboxMode, Abilities),
     ) -> Result<Self> {
-        let epoll = Epoll::new()?;
+        let (epoll, udp_epoll) = (Epoll::new()?, Epoll::new()?);
+        epoll.add(udp_epoll.as_fd(), INPUT, Token::UdpListeners.encode())?;
         epoll.add(ends.supervisor.as_fd(), INPUT, Token::Supervisor.encode())?;
         epoll.add(ends.host.as_fd(), INPUT, Token::HostFactory.encode())?;
         epoll.add(ends.guest.as_fd(), INPUT, Token::GuestFactory.encode())?;
@@ -101,7 +105,7 @@ impl Core {
             control: Control::default(),
             clients: Clients::default(),
             world: World::new(
-                epoll,
+                (epoll, udp_epoll),
                 descriptor_limit,
                 times.patience,
                 (sandbox, Abilities { features: FEATURES.with(more.features), ..more }),
@@ -114,6 +118,7 @@ impl Core {
             user: process::user_id(),
             admission: Admission::Open,
             inquiry: Inquiry::new(times.if_listening_ms),
+            udp_waits: false,
             changing: false,
             ended: None,
             retry_ms: None,
@@ -182,13 +187,12 @@ impl Core {
                 let report = world.flows.event(flow, leg, bits);
                 world.account(table, report);
             }
-            Token::Listener(slot) => {
-                match (table.leaving(slot), table.slot(slot).map(|slot| slot.key.protocol)) {
-                    (Some(socket), _) => world.hush(slot, socket.as_fd()),
-                    (None, Some(Protocol::Udp)) => world.take_datagrams(table, slot),
-                    (None, _) => world.accept_from(table, slot, bits),
-                }
-            }
+            Token::Listener(slot) => match table.leaving(slot) {
+                Some((socket, key)) => world.hush(slot, key, socket.as_fd()),
+                None => world.accept_from(table, slot, bits),
+            },
+            // They have their turn behind all others.
+            Token::UdpListeners => self.udp_waits = true,
             Token::UdpFlow(flow, leg) => world.udp.event(flow, leg),
             Token::Client(client) => {
                 if let Some(StopRequest { drain_ms }) =
@@ -291,7 +295,8 @@ impl Core {
         while let Some(report) = world.flows.expire(now) {
             world.account(table, Some(report));
         }
-        while let Some(report) = world.udp.expire(now) {
+        for _ in 0..SOCKETS {
+            let Some(report) = world.udp.expire(now) else { break };
             world.account(table, Some(report));
         }
         control.expire(now, table);
@@ -303,6 +308,9 @@ impl Core {
         self.inquire(now);
         for network in Network::ALL {
             self.ask_targets(network);
+        }
+        if core::mem::take(&mut self.udp_waits) {
+            self.world.serve_udp(&mut self.table, clock::now_us() + UDP_TURN_US);
         }
         self.ask_for_udp();
         self.go_on_change(now);

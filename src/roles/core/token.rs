@@ -29,6 +29,8 @@ pub(super) enum Token {
     Flow(Ref, Leg),
     /// A UDP flow's socket.
     UdpFlow(Ref, Leg),
+    /// Some UDP listener.
+    UdpListeners,
     /// The listener of a slot, which is closed or about to be: of its socket nothing is wanted.
     Closed(Ref),
 }
@@ -50,6 +52,7 @@ impl Token {
             Self::UdpFlow(flow, Leg::Target) => (10, flow),
             Self::Closed(slot) => (11, slot),
             Self::Question(question) => (12, question),
+            Self::UdpListeners => (13, none),
         };
         u64::from(tag) | u64::from(index & 0x00ff_ffff) << 32 | kind << 56
     }
@@ -72,6 +75,7 @@ impl Token {
             10 => Self::UdpFlow(place, Leg::Target),
             11 => Self::Closed(place),
             12 => Self::Question(place),
+            13 => Self::UdpListeners,
             _ => return None,
         })
     }
@@ -98,6 +102,7 @@ mod tests {
             Token::UdpFlow(place, Leg::Target),
             Token::Closed(place),
             Token::Question(place),
+            Token::UdpListeners,
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

@@ -46,6 +46,8 @@ pub(super) const FEATURES: Features = Features::TCP
 /// The core without its tables.
 pub(super) struct World {
     pub(super) epoll: Epoll,
+    /// The UDP listeners, which are served when all else has had its turn.
+    pub(super) udp_epoll: Epoll,
     pub(super) flows: Flows,
     pub(super) udp: UdpFlows,
     /// What was received last.
@@ -102,7 +104,7 @@ impl World {
     /// # Errors
     /// There is no /dev/null.
     pub(super) fn new(
-        epoll: Epoll,
+        (epoll, udp_epoll): (Epoll, Epoll),
         descriptor_limit: usize,
         patience: Patience,
         (sandbox, abilities): (SandboxMode, Abilities),
@@ -112,6 +114,7 @@ impl World {
         let means = Means { buffer: vec![0; COPY_BUFFER].into_boxed_slice(), pipes };
         Ok(Self {
             epoll,
+            udp_epoll,
             flows: Flows::new(MAX_FLOWS, means, patience),
             udp: UdpFlows::new(
                 MAX_UDP_FLOWS,
@@ -254,4 +257,18 @@ impl Facts for World {
 /// A number for the wire; more than fits reads as the most that does.
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+impl World {
+    /// One that may have so many descriptors, beside any of a daemon's.
+    pub(super) fn of_tests(descriptors: usize) -> Self {
+        let udp = crate::relay::udp::UdpPatience { unanswered_ms: 1, answered_ms: 1 };
+        let patience = Patience { connect_ms: 1, half_closed_ms: 1, udp };
+        let abilities = Abilities { features: Features(0), reach: Vec::new() };
+        let [epoll, udp_epoll] = [(); 2].map(|()| Epoll::new().expect("an epoll"));
+        let world =
+            Self::new((epoll, udp_epoll), descriptors, patience, (SandboxMode::Strict, abilities));
+        world.expect("/dev/null")
+    }
 }

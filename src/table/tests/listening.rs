@@ -4,7 +4,7 @@ use super::*;
 use crate::factory::message::Found;
 use crate::table::listening::{Cursor, Heard, Question};
 use crate::table::{Listeners, transaction::Phase};
-use crate::wire::Interface;
+use crate::wire::{Address, Interface};
 
 /// An answer as of a network that has a loopback alone.
 const fn heard(question: Question, ports: u32) -> Heard {
@@ -199,6 +199,25 @@ fn listener_with_much_in_its_backlog_is_paused_behind_it() {
     assert_eq!(table.listeners(), listeners(0, 1));
     let stats = table.entry(RuleId(1)).expect("a rule").stats;
     assert_eq!(table.stats(stats).expect("counters").accepted, 9);
+}
+
+#[test]
+fn listener_beside_one_with_much_in_its_backlog_hears_an_answer_once() {
+    let (mut table, mut kernel) = (table(), Kernel::default());
+    commit_new(&mut table, &mut kernel, &[conditional(1, "any", range(8000, 8000))], 1);
+    let mut slots = table.slots.iter();
+    let v6 = slots.find(|(_, slot)| matches!(slot.key.address, Address::V6 { .. }));
+    let v6 = v6.expect("the second of the two").0;
+    drop(slots);
+    let origin = table.origin(v6, &mut kernel).expect("room");
+    let question = table.doubt(origin).expect("it depends on its target");
+    (kernel.backlog, kernel.more_backlogs) = (3, 2);
+    let mut heard = heard(question, 0);
+    assert!(!table.hear(&mut heard, &mut kernel));
+    assert_eq!(table.listeners(), listeners(2, 0));
+    assert!(table.hear(&mut heard, &mut kernel));
+    assert_eq!(table.listeners(), listeners(1, 1), "one was told once");
+    assert!(table.paused(v6).is_some());
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Kernel {
 }
 
 impl Effects<Socket> for Kernel {
-    fn stage(&mut self, _: Ref, _: &Socket) -> Result<(), Errno> {
+    fn stage(&mut self, _: Ref, _: Key, _: &Socket) -> Result<(), Errno> {
         self.stage_error.map_or(Ok(()), Err)
     }
 
