@@ -52,17 +52,15 @@ impl World {
 
     /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
     fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        if let Some((socket, key)) = table.leaving(slot) {
+            return self.hush(slot, key, socket.as_fd());
+        }
         let Some(origin) = table.origin(slot, self) else { return };
         let (listens, is_paused) = match table.listener(slot) {
             None => (table.paused(slot), true),
             listens => (listens, false),
         };
-        let Some((listener, key, &entry)) = listens else {
-            if let Some(socket) = table.leaving(slot) {
-                self.hush(slot, Protocol::Udp, socket.as_fd());
-            }
-            return;
-        };
+        let Some((listener, key, &entry)) = listens else { return };
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
         let source = Source { slot, key, entry: &entry, origin };
         for index in 0..count {

@@ -58,7 +58,7 @@ impl World {
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
                 if key.protocol == Protocol::Udp {
-                    self.hush(slot, key.protocol, listener.as_fd());
+                    self.hush(slot, key, listener.as_fd());
                     // Its flows end with it: nothing is to be in the way where the same interface comes back.
                     self.copies.release(key.side, slot);
                 }
