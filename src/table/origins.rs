@@ -119,11 +119,7 @@ impl<D> Table<D> {
         let Some(reference) = slot.origin else { return };
         let Some(origin) = origins.get_mut(reference) else { return };
         if let Some(after_ms) = rules.stats(origin.stats).and_then(|stats| stats.ending) {
-            slot.origin = None;
-            if origin.flows > 0 {
-                origin.end_ms = Some(effects.end_flows(after_ms));
-            }
-            return self.leave(reference);
+            return self.end_flows(at, after_ms, effects);
         }
         let Some(now) = slot.active.and_then(|at| rules.get(at)).map(|entry| entry.stats) else {
             return;
@@ -155,6 +151,17 @@ impl<D> Table<D> {
             origin.slot = at;
             origin.has_listener = true;
         }
+    }
+
+    /// What has come in by a listener until now is to end after so many milliseconds.
+    pub fn end_flows(&mut self, at: Ref, after_ms: u64, effects: &mut impl Effects<D>) {
+        let Some(reference) = self.slots.get_mut(at).and_then(|slot| slot.origin.take()) else {
+            return;
+        };
+        if let Some(origin) = self.origins.get_mut(reference).filter(|origin| origin.flows > 0) {
+            origin.end_ms = Some(effects.end_flows(after_ms));
+        }
+        self.leave(reference);
     }
 
     /// Flows of listeners that went before, through a change of the rule that left it there, end with

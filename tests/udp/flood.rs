@@ -7,6 +7,7 @@ use crate::server::{self, ECHO, SILENT, TAGGED};
 use crate::support::network::alone;
 use crate::support::rest;
 use crate::{peer, support::until};
+use pesto::limits::spare_descriptors;
 use pesto::sys::{datagram, socket};
 use pesto::wire::{Protocol, Rule};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -102,6 +103,28 @@ fn flood_that_nobody_answers_takes_no_answered_flow_of_a_rule_above_its_share() 
             assert!(flooded.timed_out > 1000 && flooded.connections > 500);
         },
     );
+}
+
+/// More ports than flows leave room for at a time: these give back what listeners have taken.
+#[test]
+fn flood_leaves_room_for_ports_that_are_added() {
+    const FEW: [&str; 2] = ["prlimit", "--nofile=1024:1024"];
+    alone("flood::flood_leaves_room_for_ports_that_are_added", || {
+        let run = server::wrapped(&FEW, &[], &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, SILENT))]);
+        let mut added = 0_u16;
+        flood(16_384, |number| {
+            if number >= 4096 && number.is_multiple_of(256) {
+                added += 1;
+                client.change(&[insert(udp(1 + u32::from(added), PORT + added, ECHO))]);
+            }
+        });
+        let (status, limit) = (client.status(), 1024);
+        println!("{added} ports, {status:?}");
+        assert!(usize::from(added) > spare_descriptors(limit));
+        assert!(status.descriptors as usize <= limit && status.flows > 300, "{status:?}");
+    });
 }
 
 /// So many flows are asked for that the channels to the factories fill: nobody waits for the other for ever.

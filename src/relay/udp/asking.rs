@@ -23,6 +23,8 @@ pub(super) struct Asking {
     urgent: List,
     /// How many of each listener, by the place of its slot, lack the socket on its side.
     lacking: Box<[u32]>,
+    /// How many that are in all.
+    all: usize,
 }
 
 impl Asking {
@@ -33,6 +35,7 @@ impl Asking {
             turns: VecDeque::with_capacity(rules),
             urgent: List::new(URGENT),
             lacking: vec![0; listeners].into(),
+            all: 0,
         }
     }
 
@@ -93,11 +96,18 @@ impl Asking {
     /// One more flow of a listener lacks the socket on its side.
     pub(super) fn lacks(&mut self, listener: Ref) {
         self.lacking[listener.index as usize] += 1;
+        self.all += 1;
     }
 
     /// One less does: that was asked for, or the flow is over.
     pub(super) fn lacks_no_more(&mut self, listener: Ref) {
         self.lacking[listener.index as usize] -= 1;
+        self.all -= 1;
+    }
+
+    /// How many of all listeners do.
+    pub(super) const fn lacking(&self) -> usize {
+        self.all
     }
 
     /// Whether any does.

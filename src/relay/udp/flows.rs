@@ -1,7 +1,8 @@
 //! All UDP flows, and which of them wait for what.
 //!
-//! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
-//! those that may have something to read; and by the time when something was moved last ([`super::idle`]). Whatever happens to a flow comes back as a [`Report`].
+//! Lists run through them, each with a link of its own in a flow: those that lack sockets (`asking`);
+//! those that may have something to read; and by the time when something was moved last (`idle`). Whatever
+//! happens to a flow comes back as a [`Report`].
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
@@ -164,6 +165,11 @@ impl UdpFlows {
     /// Whether a flow of that listener lacks a socket that is made beside it, and was not asked for.
     pub fn lack_sockets(&self, listener: Ref) -> bool {
         self.asking.do_lack(listener)
+    }
+
+    /// How many of all listeners do.
+    pub const fn lacking(&self) -> usize {
+        self.asking.lacking()
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -412,17 +418,6 @@ impl UdpFlows {
     pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
         let flow = self.arena.next_from(place)?;
         self.arena.get(flow).map(|state| (flow, state.way.origin))
-    }
-
-    /// The first flow of a listener at or behind a place.
-    pub fn next_of(&self, listener: Ref, mut place: u32) -> Option<Ref> {
-        loop {
-            let flow = self.arena.next_from(place)?;
-            if self.arena.get(flow)?.name.listener == listener {
-                return Some(flow);
-            }
-            place = flow.index + 1;
-        }
     }
 
     /// Of each rule that has flows which no target has answered and which may go, the one that has been silent

@@ -10,11 +10,11 @@
 
 use super::listeners::family_of;
 use super::token::Token;
-use super::world::{World, tally};
+use super::world::{INPUT, World, tally};
 use crate::arena::Ref;
 use crate::factory::message::Family;
 use crate::factory::network::Network;
-use crate::limits::{EVICTION_RULES, STALE_BATCHES, UDP_EVENTS};
+use crate::limits::{EVICTION_RULES, STALE_BATCHES, UDP_EVENTS, UDP_LACKING};
 use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::epoll::Event;
@@ -38,15 +38,35 @@ pub(super) struct Source<'a> {
 impl World {
     /// Takes what has come to UDP listeners, a batch of each in their turns, until that time. One that was served is the
     /// last of those that epoll tells of again; whoever is not served now is the first in the next turn.
-    pub(super) fn serve_udp(&mut self, table: &mut Table<OwnedFd>, until_us: u64) {
+    /// Nobody is served as long as the factories have more to do than they can: it would keep the core busy for flows that go
+    /// before they have sockets. `is_told`: epoll says that something has come.
+    pub(super) fn serve_udp(&mut self, table: &mut Table<OwnedFd>, is_told: bool, until_us: u64) {
+        let goes_on = self.udp_held && self.udp.lacking() <= UDP_LACKING / 2;
+        if goes_on {
+            self.hold_udp(false);
+        }
+        if self.udp_held || !is_told && !goes_on {
+            return;
+        }
         let mut event = [Event::NONE; UDP_EVENTS];
         while self.udp_epoll.wait(&mut event, 0) == Ok(UDP_EVENTS) {
             if let Some(Token::Listener(slot)) = Token::decode(event[0].data()) {
                 self.take_datagrams(table, slot);
             }
+            if self.udp.lacking() >= UDP_LACKING {
+                return self.hold_udp(true);
+            }
             if clock::now_us() >= until_us {
                 break;
             }
+        }
+    }
+
+    fn hold_udp(&mut self, is_held: bool) {
+        let events = if is_held { 0 } else { INPUT };
+        let token = Token::UdpListeners.encode();
+        if self.epoll.modify(self.udp_epoll.as_fd(), events, token).is_ok() {
+            self.udp_held = is_held;
         }
     }
 
@@ -184,12 +204,18 @@ impl World {
         if self.may_accept(table, entry.stats) && !self.udp.is_full() {
             return true;
         }
-        let victim = self.longest_unanswered(table, entry.stats);
-        let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
-        let Some(victim) = victim else { return false };
-        let report = self.udp.evict(victim);
-        self.account(table, report);
-        true
+        // Where listeners have taken what is kept for them, it is to be there again.
+        let victims = if self.is_over(table) { 2 } else { 1 };
+        let mut has_room = false;
+        for _ in 0..victims {
+            let victim = self.longest_unanswered(table, entry.stats);
+            let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
+            let Some(victim) = victim else { break };
+            let report = self.udp.evict(victim);
+            self.account(table, report);
+            has_room = true;
+        }
+        has_room
     }
 
     /// The flow that no target has answered which goes for one of that rule: of the rule with most of them, be that the

@@ -309,9 +309,8 @@ impl Core {
         for network in Network::ALL {
             self.ask_targets(network);
         }
-        if core::mem::take(&mut self.udp_waits) {
-            self.world.serve_udp(&mut self.table, clock::now_us() + UDP_TURN_US);
-        }
+        let is_told = core::mem::take(&mut self.udp_waits);
+        self.world.serve_udp(&mut self.table, is_told, clock::now_us() + UDP_TURN_US);
         self.ask_for_udp();
         self.go_on_change(now);
         self.retry(now);

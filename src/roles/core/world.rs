@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) epoll: Epoll,
     /// The UDP listeners, which are served when all else has had its turn.
     pub(super) udp_epoll: Epoll,
+    /// They have brought more than the factories can do as yet.
+    pub(super) udp_held: bool,
     pub(super) flows: Flows,
     pub(super) udp: UdpFlows,
     /// What was received last.
@@ -114,6 +116,7 @@ impl World {
         Ok(Self {
             epoll,
             udp_epoll,
+            udp_held: false,
             flows: Flows::new(MAX_FLOWS, means, patience),
             udp: UdpFlows::new(
                 MAX_UDP_FLOWS,
@@ -251,7 +254,9 @@ impl Facts for World {
     }
 
     fn free_descriptors(&self) -> usize {
-        self.descriptor_limit.saturating_sub(self.descriptors() + FLOW_DESCRIPTORS)
+        let flows = self.flows.descriptors() + self.udp.descriptors();
+        let others = self.own_descriptors + self.sockets;
+        self.descriptor_limit.saturating_sub(others + flows.max(FLOW_DESCRIPTORS))
     }
 }
 

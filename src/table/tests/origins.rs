@@ -63,6 +63,29 @@ fn kill_of_a_part_that_was_cut_off_ends_the_flows_of_its_ports_and_no_others() {
 }
 
 #[test]
+fn flows_of_one_listener_end_while_its_rule_and_what_comes_in_by_it_later_go_on() {
+    let (mut table, mut kernel, origins) = four_ports();
+    let slot = slot_at(&table, 81);
+    table.end_flows(slot, 5, &mut kernel);
+    let ends = origins.map(|origin| table.end_of(origin));
+    assert_eq!(ends, [None, Some(NOW_MS + 5), None, None]);
+    let later = accept(&mut table, &mut kernel, 81, 3);
+    assert_eq!((table.end_of(later), flows(&table, 1)), (None, (10 + 3, 10 + 3)));
+    for _ in 0..2 {
+        table.count_ended(origins[1]);
+    }
+    assert_eq!((table.rule_of(origins[1]), flows(&table, 1).0), (None, 11));
+    // One that has none is left alone.
+    let none = slot_at(&table, 83);
+    for _ in 0..4 {
+        table.count_ended(origins[3]);
+    }
+    table.end_flows(none, 5, &mut kernel);
+    assert_eq!(table.rule_of(origins[3]), None);
+    assert_eq!(flows(&table, 1).0, 7);
+}
+
+#[test]
 fn kill_of_a_rule_that_was_switched_off_before_ends_its_flows() {
     let (mut table, mut kernel, origins) = four_ports();
     let off = Rule { active: false, ..rule(1, "127.0.0.1", range(80, 83)) };

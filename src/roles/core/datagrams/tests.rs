@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 
 /// A world, a table whose UDP listeners are at as many ports of as many rules, and what these really are.
 fn listening(rules: u16) -> (World, Table<OwnedFd>, Vec<SocketAddr>) {
-    let (mut world, mut table) = (World::of_tests(1000), Table::new(8, 64, 128, 1024));
+    let (mut world, mut table) = (World::of_tests(4096), Table::new(8, 64, 128, 4096));
     let mut ports = Vec::new();
     table.begin(Base::Copy, None).expect("no transaction");
     for id in 1..=rules {
@@ -41,7 +41,7 @@ fn commit(world: &mut World, table: &mut Table<OwnedFd>) {
 }
 
 /// Whether any listener has a turn to come.
-fn is_told(world: &World) -> bool {
+fn is_some_ready(world: &World) -> bool {
     world.udp_epoll.wait(&mut [Event::NONE], 0) == Ok(1)
 }
 
@@ -56,12 +56,12 @@ fn listeners_have_their_turns_a_batch_each_and_none_waits_for_what_others_have_m
         }
     }
     for flows in [1, 2, 3, 3, 3] {
-        world.serve_udp(&mut table, 0);
+        world.serve_udp(&mut table, true, 0);
         assert_eq!(world.udp.len(), flows);
     }
-    assert!(is_told(&world));
-    world.serve_udp(&mut table, u64::MAX);
-    assert!(!is_told(&world));
+    assert!(is_some_ready(&world));
+    world.serve_udp(&mut table, true, u64::MAX);
+    assert!(!is_some_ready(&world));
 }
 
 #[test]
@@ -80,12 +80,42 @@ fn listener_that_leaves_keeps_nobody_busy_until_it_is_gone() {
     for port in &ports {
         peer.send_to(b"late", port).expect("loopback");
     }
-    assert!(is_told(&world));
-    world.serve_udp(&mut table, u64::MAX);
-    assert!(!is_told(&world));
+    assert!(is_some_ready(&world));
+    world.serve_udp(&mut table, true, u64::MAX);
+    assert!(!is_some_ready(&world));
     assert_eq!(world.udp.len(), 1);
     // What has come to it is served all the same, where there is room.
     world.resume_listeners(&mut table, 0);
     while !matches!(table.next_step(&mut world), Step::Committed(_)) {}
     assert_eq!(world.udp.len(), 2);
+}
+
+#[test]
+fn new_peers_wait_in_their_listeners_sockets_while_the_factories_have_enough_to_do() {
+    let (mut world, mut table, ports) = listening(4);
+    let token = Token::UdpListeners.encode();
+    world.epoll.add(world.udp_epoll.as_fd(), INPUT, token).expect("an epoll");
+    let is_told = |world: &World| world.epoll.wait(&mut [Event::NONE], 0) == Ok(1);
+    let peers: Vec<UdpSocket> =
+        (0..150).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+    for port in &ports {
+        for peer in &peers {
+            peer.send_to(b"first", port).expect("loopback");
+        }
+    }
+    world.serve_udp(&mut table, true, u64::MAX);
+    let begun = world.udp.len();
+    assert!((UDP_LACKING..UDP_LACKING + world.batch.capacity()).contains(&begun), "{begun}");
+    assert!(!is_told(&world) && is_some_ready(&world));
+    world.serve_udp(&mut table, true, u64::MAX);
+    assert_eq!(world.udp.len(), begun);
+    // They have done the half of it, and nothing else tells that it goes on.
+    while world.udp.lacking() > UDP_LACKING / 2 {
+        assert!(world.udp.next_to_ask().is_some());
+    }
+    world.serve_udp(&mut table, false, u64::MAX);
+    assert_eq!(world.udp.len(), ports.len() * peers.len());
+    assert!(!is_told(&world));
+    peers[0].send_to(b"again", ports[0]).expect("loopback");
+    assert!(is_told(&world));
 }
