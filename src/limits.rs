@@ -29,11 +29,11 @@ pub const MAX_FAILURES: usize = 1024;
 /// 40 more if their listeners are gone, and 7.5 KiB of kernel memory for each that is open.
 pub const MAX_FLOWS: usize = 65_536;
 
-/// UDP flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 330 bytes = 21 MiB at most, with
-/// 40 more as above, and some 3 KiB of kernel memory for each.
+/// UDP flows; RLIMIT_NOFILE allows fewer in most places. 65,536 × about 360 bytes = 23 MiB at most, with
+/// 40 more as above, 60 more if each has come in by another listener, and some 3 KiB of kernel memory for each.
 pub const MAX_UDP_FLOWS: usize = 65_536;
 
-/// Places of the index of their names: at most half of them are in use. × 4 bytes = 512 KiB.
+/// Places of the index of their names, and of that of their listeners' keys: at most half of them are in use. × 4 bytes = 512 KiB each.
 pub const UDP_INDEX: usize = 2 * MAX_UDP_FLOWS;
 
 /// Datagrams that are received with one call, and what the longest may have, in bytes: 2 MiB, of which a page is touched for

@@ -80,10 +80,23 @@ impl Kept {
         Ok(())
     }
 
-    /// Takes out the copy of a listener that was set apart and is at this very address, if there is one.
-    pub(super) fn take(&mut self, token: u64, address: &SocketAddr) -> Option<OwnedFd> {
-        let at = self.deaf_at(token)?;
-        (self.deaf[at].1.address == *address).then(|| self.deaf.swap_remove(at).1.socket)
+    /// Gives the copy of a listener that was set apart the token `new`, if it is at this very address and `is_fit`; one
+    /// that is not fit goes.
+    pub(super) fn take_back(
+        &mut self,
+        token: u64,
+        address: &SocketAddr,
+        new: u64,
+        is_fit: impl FnOnce(BorrowedFd<'_>) -> bool,
+    ) -> Option<BorrowedFd<'_>> {
+        let at = self.deaf_at(token).filter(|&at| self.deaf[at].1.address == *address)?;
+        let (_, Copy { address, socket, .. }) = self.deaf.swap_remove(at);
+        if !is_fit(socket.as_fd()) {
+            return None;
+        }
+        self.keep(new, address, socket).ok()?;
+        let (place, _) = parts(new);
+        self.places.get(place)?.as_ref().map(|copy| copy.socket.as_fd())
     }
 
     fn deaf_at(&self, token: u64) -> Option<usize> {
@@ -158,7 +171,8 @@ mod tests {
         let mut kept = Kept::new(1);
         let (token, address) = (7, at("[::1]:53"));
         assert!(kept.keep(token, address, socket()).is_ok());
-        assert!(kept.take(token, &address).is_none());
+        let fit = |_: BorrowedFd<'_>| true;
+        assert!(kept.take_back(token, &address, 8, fit).is_none());
         let mut seen = 0;
         for token in [8, token, token] {
             let count = |_: BorrowedFd<'_>| {
@@ -170,13 +184,21 @@ mod tests {
         assert_eq!(seen, 1);
         assert!(kept.get(token, &address).is_none());
         assert!(kept.keep(8, at("[::1]:54"), socket()).is_ok());
-        assert!(kept.take(8, &address).is_none());
-        assert!(kept.take(token, &at("[::]:53")).is_none());
-        assert!(kept.take(token, &address).is_some());
-        assert!(kept.take(token, &address).is_none());
+        assert!(kept.take_back(8, &address, 8, fit).is_none());
+        assert!(kept.take_back(token, &at("[::]:53"), 8, fit).is_none());
+        // It is known by its new token alone, which it takes from whatever had that.
+        assert!(kept.take_back(token, &address, 9, fit).is_some());
+        assert!(kept.take_back(token, &address, 9, fit).is_none());
+        assert!(kept.get(9, &address).is_some() && kept.get(8, &at("[::1]:54")).is_none());
+        // Unfit for what it is wanted for, it goes.
+        assert!(kept.set_apart(9, |_| Ok(())).is_ok());
+        assert!(kept.take_back(9, &address, 8, |_| false).is_none());
+        assert!(kept.take_back(9, &address, 8, fit).is_none());
+        // One that is released is not there either.
+        assert!(kept.keep(8, at("[::1]:54"), socket()).is_ok());
         assert!(kept.set_apart(8, |_| Ok(())).is_ok());
         kept.release(8);
-        assert!(kept.take(8, &at("[::1]:54")).is_none());
+        assert!(kept.take_back(8, &at("[::1]:54"), 8, fit).is_none());
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Place {
 pub enum Work {
     /// A socket bound there: of TCP ready for listen(2), which the core does.
     Listen(Place),
-    /// A UDP listener that was closed and deafened, once more: it hears nothing as yet.
+    /// A UDP listener that was closed and deafened, once more: it hears nothing as yet. A new one, if the factory has
+    /// none that would be the same.
     ListenAgain {
         /// Where it is bound.
         place: Place,

@@ -150,11 +150,7 @@ impl Workshop<'_> {
                 Protocol::Udp => udp::listener(&place, request.token, kept).map(Product::Socket),
             },
             Work::ListenAgain { place, listener } => {
-                let copy = kept.take(listener, &place.address).ok_or_else(|| {
-                    refusals.other();
-                    Errno(libc::EPERM)
-                })?;
-                udp::kept(copy, place.address, request.token, kept).map(Product::Socket)
+                udp::again(&place, listener, request.token, kept).map(Product::Socket)
             }
             Work::Reply { place, peer, listener } => {
                 let listener = kept.get(listener, &place.address).ok_or_else(|| {

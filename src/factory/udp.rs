@@ -16,13 +16,21 @@ pub(super) fn listener(place: &Place, token: u64, copies: &mut Kept) -> Result<O
     kept(socket, *address, token, copies)
 }
 
+/// A listener once more that was set apart, as it was known `before`. It may be held to an interface that is gone,
+/// whatever is called like that now: then it goes, and there is a new one, or none.
+pub(super) fn again(place: &Place, before: u64, token: u64, copies: &mut Kept) -> Result<OwnedFd> {
+    let is_held = |socket: BorrowedFd<'_>| {
+        place.interface.is_none_or(|name| socket::is_held_to(socket, name.padded()))
+    };
+    match copies.take_back(before, &place.address, token, is_held) {
+        // Whatever comes of this, the copy stays.
+        Some(copy) => Ok(copy.try_clone_to_owned()?),
+        None => listener(place, token, copies),
+    }
+}
+
 /// A listener of which a copy is kept under that token.
-pub(super) fn kept(
-    socket: OwnedFd,
-    address: SocketAddr,
-    token: u64,
-    copies: &mut Kept,
-) -> Result<OwnedFd> {
+fn kept(socket: OwnedFd, address: SocketAddr, token: u64, copies: &mut Kept) -> Result<OwnedFd> {
     let copy = socket.try_clone()?;
     copies.keep(token, address, copy).map_err(|_| Errno(libc::ENFILE))?;
     Ok(socket)

@@ -76,6 +76,9 @@ pub trait Effects<D> {
     /// origin will say so ([`Table::end_of`]).
     fn end_flows(&mut self, after_ms: u64) -> u64;
 
+    /// The origin of the flows that hold the port of a listener of that key, which may be gone: those of UDP do.
+    fn holders(&self, key: &Key) -> Option<Ref>;
+
     /// Flows of the rule of these counters are another rule's now.
     fn gave_flows_away(&mut self, stats: Ref);
 }
@@ -242,6 +245,18 @@ impl<D> Table<D> {
         match &slot.state {
             State::Paused(socket) if !self.is_closing() => {
                 Some((socket, slot.key, self.rules.get(slot.active?)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The socket of a slot that has served and is about to be closed.
+    pub fn leaving(&self, slot: Ref) -> Option<(&D, Key)> {
+        let Slot { key, state, .. } = self.slots.get(slot)?;
+        match state {
+            State::Leaving(socket) | State::Dismissed(socket) => Some((socket, *key)),
+            State::Listening(socket) | State::Paused(socket) if self.is_closing() => {
+                Some((socket, *key))
             }
             _ => None,
         }

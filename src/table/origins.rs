@@ -4,12 +4,13 @@
 //! belongs to by now. So a listener goes over to another rule with all its flows at once, and nobody
 //! looks at these one by one. An origin stays until its listener has left it and its last flow has
 //! ended. A listener leaves it when it is gone: the flows stay with the rule that it had, as long as that
-//! lives; or when its rule is deleted together with its flows: what comes in after that is not to end with them.
+//! lives, or until there is such a listener again, if they hold its port; or when its rule is deleted together with its flows: what comes in after that is not to end with them.
 
 use super::plan::Counts;
 use super::transaction::{Phase, Step};
 use super::{Effects, Table};
 use crate::arena::Ref;
+use crate::factory::message::Family;
 use crate::limits::LOOKS;
 
 /// Where flows came in.
@@ -25,6 +26,8 @@ pub(super) struct Origin {
     end_ms: Option<u64>,
     /// Whether a listener may bring more.
     has_listener: bool,
+    /// By which family its automatic target is to be tried first, and whether that has answered so.
+    hopeful: Option<(Family, bool)>,
 }
 
 impl<D> Table<D> {
@@ -41,7 +44,14 @@ impl<D> Table<D> {
         let slot = slots.get_mut(at)?;
         if slot.origin.is_none() {
             let stats = rules.get(slot.active?)?.stats;
-            let origin = Origin { stats, slot: at, flows: 0, end_ms: None, has_listener: true };
+            let origin = Origin {
+                stats,
+                slot: at,
+                flows: 0,
+                end_ms: None,
+                has_listener: true,
+                hopeful: None,
+            };
             slot.origin = origins.insert(origin).ok();
         }
         slot.origin
@@ -50,6 +60,29 @@ impl<D> Table<D> {
     /// The counters of the rule whose flow it is. They may be gone, with the rule.
     pub fn rule_of(&self, origin: Ref) -> Option<Ref> {
         self.origins.get(origin).map(|origin| origin.stats)
+    }
+
+    /// By which family an automatic target of this origin is to be tried first; `None`: nothing is known of that.
+    pub fn hopeful(&self, origin: Ref) -> Option<Family> {
+        self.origins.get(origin)?.hopeful.map(|(family, _)| family)
+    }
+
+    /// Such a target has answered by that family.
+    pub fn has_answered(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = Some((family, true));
+        }
+    }
+
+    /// It has refused what came by that family. Where it had answered so before it has another chance: it may only be
+    /// about to start again.
+    pub fn has_refused(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = match origin.hopeful {
+                Some((known, true)) => Some((known, known != family)),
+                _ => Some((family.other(), false)),
+            };
+        }
     }
 
     /// When flows of this origin are to end, if they are.
@@ -80,6 +113,7 @@ impl<D> Table<D> {
     /// The tables were swapped: the flows of a listener go over to the rule that it has now, or are
     /// to end, if that which it had was deleted so. A second time nothing happens.
     pub(super) fn settle(&mut self, at: Ref, effects: &mut impl Effects<D>) {
+        self.adopt(at, effects);
         let Self { slots, rules, origins, .. } = self;
         let Some(slot) = slots.get_mut(at) else { return };
         let Some(reference) = slot.origin else { return };
@@ -101,6 +135,22 @@ impl<D> Table<D> {
             stats.connections += origin.flows;
         }
         effects.gave_flows_away(was);
+    }
+
+    /// A new listener has the flows that have held its port, but for those that are to end anyway.
+    fn adopt(&mut self, at: Ref, effects: &impl Effects<D>) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        if slot.origin.is_none()
+            && slot.active.is_some()
+            && let Some(reference) = effects.holders(&slot.key)
+            && let Some(origin) = self.origins.get_mut(reference)
+            && !origin.has_listener
+            && origin.end_ms.is_none()
+        {
+            slot.origin = Some(reference);
+            origin.slot = at;
+            origin.has_listener = true;
+        }
     }
 
     /// What has come in by a listener until now is to end after so many milliseconds.

@@ -50,18 +50,6 @@ pub struct Slot<D> {
 }
 
 impl<D> Slot<D> {
-    /// Its socket, once there is one.
-    pub const fn socket(&self) -> Option<&D> {
-        match &self.state {
-            State::Bound(socket)
-            | State::Listening(socket)
-            | State::Paused(socket)
-            | State::Leaving(socket)
-            | State::Dismissed(socket) => Some(socket),
-            _ => None,
-        }
-    }
-
     /// Whether it accepts, for the active table.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Listening(_))

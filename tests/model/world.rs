@@ -165,5 +165,9 @@ impl<P: Ports> Effects<P::Socket> for World<P> {
         after_ms
     }
 
+    fn holders(&self, _: &Key) -> Option<Ref> {
+        None
+    }
+
     fn gave_flows_away(&mut self, _: Ref) {}
 }

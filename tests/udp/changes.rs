@@ -12,7 +12,7 @@ use std::net::UdpSocket;
 const PORT: u16 = 9000;
 const OTHER: u16 = 9010;
 
-fn udp(id: u32, port: u16, target: u16) -> Rule {
+pub fn udp(id: u32, port: u16, target: u16) -> Rule {
     Rule { protocol: Protocol::Udp, ..rule(id, port..=port, target) }
 }
 
@@ -53,7 +53,7 @@ impl Flows {
     }
 }
 
-fn flow(port: u16) -> (UdpSocket, (u16, u16)) {
+pub fn flow(port: u16) -> (UdpSocket, (u16, u16)) {
     let socket = connected("127.0.0.1", port);
     let at = tag(&peer::ask(&socket, b"hello"));
     (socket, at)

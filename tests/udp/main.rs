@@ -15,6 +15,7 @@ mod client;
 
 mod addresses;
 mod changes;
+mod deaf;
 mod endings;
 mod flood;
 mod integrity;

@@ -2,7 +2,7 @@
 
 use crate::peer::{self, opened};
 use crate::server::{self, ECHO};
-use crate::support::{Run, until};
+use crate::support::Run;
 use pesto::sys::{Errno, datagram, socket};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// This process is another one of the same user.
-fn bind(ip: &str, port: u16, reuse_address: bool, reuse_port: bool) -> Result<(), Errno> {
+pub fn bind(ip: &str, port: u16, reuse_address: bool, reuse_port: bool) -> Result<(), Errno> {
     let address = SocketAddr::new(ip.parse().expect("an address"), port);
     let socket = datagram::udp(&address).expect("a socket");
     socket::set_reuse_address(socket.as_fd(), reuse_address).expect("SO_REUSEADDR");
@@ -50,7 +50,7 @@ fn is_free_after(run: &Run, spec: &str, addresses: &[&str]) {
     let removed = run.pesto(&["rm", "--kill", "-p", &spec.replacen("::", &format!(":{port}:"), 1)]);
     assert!(removed.status.success(), "{removed:?}");
     for ip in addresses {
-        until("a free port", || bind(ip, port, false, false).ok());
+        assert_eq!(bind(ip, port, false, false), Ok(()), "{ip}:{port}");
     }
 }
 
@@ -133,6 +133,11 @@ fn port_that_peers_of_a_forward_have_is_said_to_be_theirs() {
     let (status, said) = added();
     let theirs = "or UDP peers of a forward that was removed without --kill (as root, `ss -uanp";
     assert_eq!((status, said.contains(theirs)), (Some(3), true), "{said}");
-    // Until it is forgotten.
+    assert!(said.contains("or add that forward again and remove it with --kill"), "{said}");
+    // Until it is forgotten, or ended so.
     peer::echoes(&flow, b"still there");
+    change(&["add", "-p", &narrow]);
+    peer::echoes(&flow, b"still there");
+    change(&["rm", "--kill", "-p", &narrow]);
+    assert_eq!(added().0, Some(0), "the port is free");
 }

@@ -110,6 +110,10 @@ impl Effects<Socket> for World {
         self.kernel.end_flows(after_ms)
     }
 
+    fn holders(&self, key: &Key) -> Option<Ref> {
+        self.kernel.holders(key)
+    }
+
     fn gave_flows_away(&mut self, stats: Ref) {
         self.kernel.gave_flows_away(stats);
     }

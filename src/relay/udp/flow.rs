@@ -6,7 +6,7 @@ use crate::arena::Ref;
 use crate::relay::flow::{Goal, Leg};
 use crate::relay::flows::Ending;
 use crate::relay::list::{LISTS, Linked, Links};
-use crate::wire::{Interface, Side};
+use crate::table::Key;
 use core::net::SocketAddr;
 
 /// Whose datagrams they are.
@@ -23,10 +23,8 @@ pub struct Name {
 /// Where a flow begins and where it leads.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
-    /// Where its listener listens.
-    pub side: Side,
-    /// The only interface that its listener hears.
-    pub interface: Option<Interface>,
+    /// What its listener is bound to.
+    pub key: Key,
     /// Where it is to be connected to.
     pub goal: Goal,
     /// Where it came in: the table knows whose flow it is by that.
@@ -53,6 +51,8 @@ pub(super) enum End {
 pub struct UdpFlow {
     pub(super) name: Name,
     pub(super) way: Way,
+    /// What it holds of its listener's port.
+    pub(super) hold: Ref,
     pub(super) client: End,
     pub(super) target: End,
     /// The target has sent something.
@@ -67,10 +67,11 @@ pub struct UdpFlow {
 }
 
 impl UdpFlow {
-    pub(super) const fn new(name: Name, way: Way, now_ms: u64) -> Self {
+    pub(super) const fn new(name: Name, way: Way, hold: Ref, now_ms: u64) -> Self {
         Self {
             name,
             way,
+            hold,
             client: End::Wanted,
             target: End::Wanted,
             answered: false,

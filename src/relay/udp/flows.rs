@@ -6,6 +6,7 @@
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
+use super::holds::Holds;
 use super::idle::Idle;
 use super::pump::{Moves, pump};
 use super::room::Room;
@@ -20,6 +21,7 @@ use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
 use crate::sys::Errno;
 use crate::sys::datagram::Batch;
+use crate::table::Key;
 use crate::wire::{Protocol, Side};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -60,8 +62,7 @@ pub struct UdpFlows {
     asking: Asking,
     ready: List,
     idle: Idle,
-    /// How many there are at each port of either side's listeners.
-    ports: [Box<[u32]>; 2],
+    holds: Holds,
     /// Sockets that were asked for and have not come.
     asked: usize,
     /// Of these, those of flows that are over.
@@ -85,7 +86,7 @@ impl UdpFlows {
             asking: Asking::new(rules, listeners),
             ready: List::new(READY),
             idle: Idle::new(capacity, rules),
-            ports: [(); 2].map(|()| vec![0; 1 << 16].into()),
+            holds: Holds::new(capacity, index),
             asked: 0,
             late: 0,
         }
@@ -117,9 +118,15 @@ impl UdpFlows {
         self.arena.at(self.index.find(name, is)?)
     }
 
-    /// Whether a port is held by a flow, with or without a listener.
-    pub fn hold(&self, side: Side, port: u16) -> bool {
-        self.ports[side as usize][usize::from(port)] > 0
+    /// The origin of the flows that hold the port of a listener of that key, which may be gone: of the latest, if they
+    /// have several.
+    pub fn holders(&self, key: &Key) -> Option<Ref> {
+        self.holds.origin(key)
+    }
+
+    /// Whether the last flow of some key has ended since this was asked.
+    pub const fn take_let_go(&mut self) -> bool {
+        self.holds.take_let_go()
     }
 
     /// A flow of a name that has none. `None` when there can be no more.
@@ -137,9 +144,12 @@ impl UdpFlows {
     }
 
     fn enter(&mut self, name: Name, way: Way, now_ms: u64) -> Option<Ref> {
-        let flow = self.arena.insert(UdpFlow::new(name, way, now_ms)).ok()?;
+        if self.is_full() {
+            return None;
+        }
+        let hold = self.holds.take(&way.key, way.origin)?;
+        let flow = self.arena.insert(UdpFlow::new(name, way, hold, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
-        self.ports[way.side as usize][usize::from(name.local.port())] += 1;
         self.asking.lacks(name.listener, way.queue);
         self.idle.push(&mut self.arena, flow);
         Some(flow)
@@ -203,13 +213,13 @@ impl UdpFlows {
             is_wanted
         });
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
-        let (name, Way { side, interface, goal, queue, .. }) = (state.name, &state.way);
-        let queue = *queue;
+        let (name, Way { key, goal, queue, .. }) = (state.name, &state.way);
+        let Key { side, interface, .. } = *key;
         if wanted[0] {
-            self.asking.lacks_no_more(name.listener, queue);
+            self.asking.lacks_no_more(name.listener, *queue);
         }
-        let place = Place { protocol: Protocol::Udp, address: name.local, interface: *interface };
-        let (side, destination) = (*side, goal.destination());
+        let place = Place { protocol: Protocol::Udp, address: name.local, interface };
+        let destination = goal.destination();
         self.idle.look_at(&mut self.arena, flow);
         Some((flow, Sockets { side, name, place, destination, wanted }))
     }
@@ -218,7 +228,7 @@ impl UdpFlows {
     pub fn network(&self, flow: Ref, leg: Leg) -> Option<Network> {
         let way = self.arena.get(flow)?.way;
         Some(match leg {
-            Leg::Client => Network::of_listeners(way.side),
+            Leg::Client => Network::of_listeners(way.key.side),
             Leg::Target => way.goal.network,
         })
     }
@@ -351,12 +361,12 @@ impl UdpFlows {
             dropped: sent.dropped,
             singly: sent.singly,
             unreachable,
-            ..Report::new(origin, moved, is_first.then(|| Reached(goal.answered())))
+            ..Report::new(origin, moved, is_first.then(|| Reached(goal.automatic())))
         };
         Some(match from {
             // Nobody is there, and never was.
             Leg::Client if sent.errors > 0 && !has_answered => {
-                let report = Report { unreachable: [0, 0], turn: goal.other(), ..report };
+                let report = Report { unreachable: [0, 0], refused: goal.automatic(), ..report };
                 (report, Some(Ending::Refused))
             }
             Leg::Client => (report, sent.gone.then_some(Ending::ResetByTarget)),
@@ -365,14 +375,14 @@ impl UdpFlows {
     }
 
     fn end(&mut self, flow: Ref, ending: Ending) -> Option<Report> {
-        let Self { arena, index, asking, ready, idle, ports, room, .. } = self;
+        let Self { arena, index, asking, ready, idle, holds, room, .. } = self;
         let UdpFlow { name, way: Way { queue, .. }, .. } = *arena.get(flow)?;
         asking.remove(arena, flow, queue);
         ready.remove(arena, flow);
         idle.remove(arena, flow);
         index.remove(&name, flow.index, |place| name_at(arena, place));
         let mut state = arena.remove(flow)?;
-        ports[state.way.side as usize][usize::from(name.local.port())] -= 1;
+        holds.give_back(state.hold);
         if matches!(state.client, End::Wanted) {
             asking.lacks_no_more(name.listener, queue);
         }

@@ -13,6 +13,7 @@
 mod asking;
 pub mod flow;
 pub mod flows;
+mod holds;
 mod idle;
 mod pump;
 mod ranks;

@@ -19,7 +19,7 @@ use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::epoll::Event;
 use crate::sys::{Result, clock};
-use crate::table::{Entry, Key, Retired, Slot, Table};
+use crate::table::{Entry, Key, Retired, Table};
 use crate::wire::Protocol;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,21 +52,15 @@ impl World {
 
     /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
     fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        if let Some((socket, key)) = table.leaving(slot) {
+            return self.hush(slot, key, socket.as_fd());
+        }
         let Some(origin) = table.origin(slot, self) else { return };
         let (listens, is_paused) = match table.listener(slot) {
             None => (table.paused(slot), true),
             listens => (listens, false),
         };
-        let Some((listener, key, &entry)) = listens else {
-            // It is about to be closed, and nobody is kept busy until then.
-            let socket = table.slot(slot).and_then(Slot::socket);
-            if let Some(socket) = socket {
-                let never = libc::EPOLLET.cast_unsigned();
-                let _ =
-                    self.udp_epoll.modify(socket.as_fd(), never, Token::Listener(slot).encode());
-            }
-            return;
-        };
+        let Some((listener, key, &entry)) = listens else { return };
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
         let source = Source { slot, key, entry: &entry, origin };
         for index in 0..count {
@@ -160,9 +154,7 @@ impl World {
 
     /// A flow for a new peer.
     fn begin(&mut self, table: &Table<OwnedFd>, source: &Source<'_>, name: Name) -> Option<Ref> {
-        let client = family_of(source.key);
-        let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
-        let goal = goal(source, answered);
+        let goal = goal(source, table.hopeful(source.origin));
         self.open_udp(source, name, goal, false)
     }
 
@@ -173,9 +165,8 @@ impl World {
         goal: Goal,
         leaves: bool,
     ) -> Option<Ref> {
-        let Key { side, interface, .. } = source.key;
-        let (origin, queue) = (source.origin, source.entry.stats.index);
-        let (way, now) = (Way { side, interface, goal, origin, queue }, clock::now_ms());
+        let (key, origin, queue) = (source.key, source.origin, source.entry.stats.index);
+        let (way, now) = (Way { key, goal, origin, queue }, clock::now_ms());
         let flow = if leaves {
             self.udp.open_last(name, way, now)?
         } else {
@@ -260,12 +251,12 @@ impl World {
 }
 
 /// Where a flow of it is to lead.
-fn goal(Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
+fn goal(Source { key, entry, .. }: &Source<'_>, hopeful: Option<Family>) -> Goal {
     let target = entry.rule.target;
     // A key is always a port of its rule.
     let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
     let network = Network::of_targets(key.side);
-    Goal::new(network, target.address, port.get(), family_of(*key), answered)
+    Goal::new(network, target.address, port.get(), family_of(*key), hopeful)
 }
 
 #[cfg(test)]

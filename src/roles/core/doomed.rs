@@ -26,6 +26,11 @@ impl Doomed {
         self.walk.map(|_| 0).or(self.next_ms)
     }
 
+    /// Whether flows are there whose time has come.
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        self.due_ms().is_some_and(|at| at <= now_ms)
+    }
+
     /// Some flows are to end then.
     pub(super) fn add(&mut self, at_ms: u64) {
         self.next_ms = Some(self.next_ms.map_or(at_ms, |next| next.min(at_ms)));
@@ -94,6 +99,7 @@ mod tests {
         doomed.add(50);
         doomed.add(20);
         assert_eq!((doomed.due_ms(), doomed.walk(19)), (Some(20), None));
+        assert!(!doomed.is_due(19) && doomed.is_due(20));
         assert_eq!((doomed.walk(30), doomed.due_ms()), (Some((0, 30)), Some(0)));
     }
 

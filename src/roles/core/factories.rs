@@ -1,7 +1,8 @@
 //! The core's talk with the factories: what is asked of them, in batches, and where their answers go.
 
+use super::closed::Closed;
 use super::token::Token;
-use super::world::{Closed, INPUT, OUTPUT, World};
+use super::world::{INPUT, OUTPUT, World};
 use super::{Core, FOLLOWED, die};
 use crate::factory::channel::{Completion, Product};
 use crate::factory::message::{Found, Place, Request, Work};
@@ -9,7 +10,7 @@ use crate::factory::network::Network;
 use crate::relay::Leg;
 use crate::relay::udp::flows::Sockets;
 use crate::sys::{Errno, process};
-use crate::table::{self, Key, Slot};
+use crate::table::{self, Effects, Key};
 use crate::wire::{Protocol, Side};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -54,13 +55,22 @@ impl Core {
         match (network, Token::decode(token)) {
             (_, Some(Token::Listener(slot))) if listens(self.table.side_of_slot(slot)) => {
                 let socket = outcome.and_then(|product| product.socket().ok_or(wrong));
+                let side = network.side_of_listeners();
+                let key = self.world.copies.answered(side, slot);
+                let key = key.or(self.table.slot(slot).map(|slot| slot.key));
                 // The factory may have kept a copy of what could not be passed on.
-                let is_udp = |slot: &Slot<OwnedFd>| slot.key.protocol == Protocol::Udp;
-                let is_lost = socket.is_err() && self.table.slot(slot).is_none_or(is_udp);
+                let is_lost = socket.is_err();
                 let late = self.table.bound(slot, socket, &mut self.world);
-                if late.is_some() || is_lost {
-                    drop(late);
-                    self.world.closed(network.side_of_listeners(), slot);
+                match (late, key) {
+                    (Some(socket), Some(key)) => self.world.close(slot, key, socket),
+                    (None, Some(key)) if is_lost && key.protocol == Protocol::Udp => {
+                        self.world.closed(slot, key);
+                    }
+                    // Whoever asked is gone, and it is no copy that flows hold.
+                    (late, None) if late.is_some() || is_lost => {
+                        self.world.copies.release(side, slot);
+                    }
+                    _ => {}
                 }
             }
             (_, Some(Token::Pick(rule))) if listens(self.table.side_of_pick(rule)) => {
@@ -96,7 +106,7 @@ impl Core {
                 self.world.account(&mut self.table, report);
             }
             (_, Some(Token::Closed(_))) if matches!(outcome, Ok(Product::Nothing)) => {
-                self.world.closing = self.world.closing.saturating_sub(1);
+                self.world.copies.done();
             }
             (_, Some(Token::UdpFlow(flow, leg)))
                 if self.world.udp.network(flow, leg).is_none_or(|wanted| wanted == network) =>
@@ -169,11 +179,14 @@ impl Core {
         self.world.release_deaf();
         while !self.world.udp.has_urgent() {
             let Self { host, guest, world, .. } = self;
+            let World { copies, udp, .. } = world;
             let has_room = |side| match Network::of_listeners(side) {
                 Network::Host => host.has_room(),
                 Network::Guest => guest.has_room(),
             };
-            let Some(Closed { side, slot, deafen }) = world.next_closed(has_room) else { break };
+            // The copy stays as long as the sockets of some flow are to be made beside it.
+            let may = |closed: &Closed| has_room(closed.side) && !udp.lack_sockets(closed.slot);
+            let Some(Closed { side, slot, deafen }) = copies.next(may) else { break };
             let token = Token::Closed(slot).encode();
             let work = if deafen { Work::Deafen } else { Work::Release };
             self.channel(Network::of_listeners(side)).push(Request { token, work });
@@ -181,7 +194,7 @@ impl Core {
         for network in Network::ALL {
             let _ = self.channel(network).is_empty() || self.flush(network);
         }
-        !self.world.is_closing()
+        !self.world.copies.is_closing()
     }
 
     /// Asks the factory of its side, as soon as there is room in its channel. To the table a request
@@ -207,7 +220,7 @@ fn order(request: table::Request, world: &mut World) -> Request {
         table::Request::Bind { slot, key } => {
             let Key { protocol, interface, .. } = key;
             let place = Place { protocol, address: key.socket_address(), interface };
-            let work = match world.take_deaf(key) {
+            let work = match world.copies.ask(key, slot) {
                 Some(before) => {
                     let listener = Token::Listener(before).encode();
                     Work::ListenAgain { place, listener }

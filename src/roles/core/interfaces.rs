@@ -56,10 +56,10 @@ impl World {
             let Some(interface) = key.interface else { continue };
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
-                self.leave(slot, key, listener.as_fd());
-                // It would be in the way where the same interface comes back.
-                if self.take_deaf(key).is_some() {
-                    self.closed(key.side, slot);
+                if key.protocol == Protocol::Udp {
+                    self.hush(slot, key, listener.as_fd());
+                    // Its flows end with it: nothing is to be in the way where the same interface comes back.
+                    self.copies.release(key.side, slot);
                 }
                 table.fail(slot, Errno(libc::ENODEV));
                 // Nor are the sockets of its flows held to one that is there: what comes by the next one is not for them.

@@ -84,13 +84,12 @@ impl World {
         self.accepted = Some((slot, self.turn));
         for _ in 0..if busy { ACCEPT_ROUNDS } else { 1 } {
             let Some(origin) = table.origin(slot, self) else { return };
+            let hopeful = table.hopeful(origin);
             let Some((listener, key, &entry)) = table.listener(slot) else { return };
             if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
                 return self.pause(table, slot);
             }
-            let client = family_of(key);
-            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
-            match self.accept_one(listener.as_fd(), (key, origin), &entry, answered) {
+            match self.accept_one(listener.as_fd(), (key, origin), &entry, hopeful) {
                 Ok(flow) => {
                     table.count_accepted(origin, 1);
                     let report = self.watch(flow, Leg::Client);
@@ -114,14 +113,14 @@ impl World {
         listener: BorrowedFd<'_>,
         (key, origin): (Key, Ref),
         entry: &Entry,
-        answered: Option<Family>,
+        hopeful: Option<Family>,
     ) -> Result<Ref, Errno> {
         let client = socket::accept(listener)?;
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
         let network = Network::of_targets(key.side);
-        let goal = Goal::new(network, target.address, port.get(), family_of(key), answered);
+        let goal = Goal::new(network, target.address, port.get(), family_of(key), hopeful);
         let now = clock::now_ms();
         let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());
@@ -129,15 +128,6 @@ impl World {
         })?;
         self.totals.accepted += 1;
         Ok(flow)
-    }
-
-    /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has
-    /// a copy, which would keep it in epoll's sight.
-    pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
-        if key.protocol == Protocol::Udp {
-            let _ = self.udp_epoll.modify(socket, 0, Token::Listener(slot).encode());
-            self.closed_with_flows(slot, key);
-        }
     }
 
     /// Has a flow's socket watched. When the kernel has no memory for that, nothing will ever be
@@ -244,8 +234,11 @@ impl Effects<OwnedFd> for World {
         self.touched += 1;
         let fd = socket.as_fd();
         if key.protocol == Protocol::Udp {
-            // One that listens again may have heard something before it was deafened.
-            while self.batch.receive(fd, true).is_ok() {}
+            // One that listens again may have heard something before it was deafened; an error that waits there
+            // as well is told in between.
+            for _ in 0..2 {
+                while self.batch.receive(fd, true).is_ok() {}
+            }
             match datagram::drop_none(fd) {
                 // One that goes on has lost its filter when it began.
                 Err(Errno(libc::ENOENT)) => {}
@@ -325,6 +318,10 @@ impl Effects<OwnedFd> for World {
         let at_ms = clock::now_ms().saturating_add(after_ms);
         self.doomed.add(at_ms);
         at_ms
+    }
+
+    fn holders(&self, key: &Key) -> Option<Ref> {
+        (key.protocol == Protocol::Udp).then(|| self.udp.holders(key)).flatten()
     }
 
     fn gave_flows_away(&mut self, stats: Ref) {

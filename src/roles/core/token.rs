@@ -31,7 +31,7 @@ pub(super) enum Token {
     UdpFlow(Ref, Leg),
     /// Some UDP listener.
     UdpListeners,
-    /// The listener of a slot, which is closed: in answers of a factory alone.
+    /// The listener of a slot, which is closed or about to be: of its socket nothing is wanted.
     Closed(Ref),
 }
 

@@ -1,5 +1,6 @@
 //! What the core holds beside its tables: flows, listeners' events, budgets, counters.
 
+use super::closed::Copies;
 use super::doomed::Doomed;
 use super::inquiry::Doubts;
 use super::interfaces::Interfaces;
@@ -8,20 +9,18 @@ use crate::arena::Ref;
 use crate::control::Facts;
 use crate::factory::allowed::{Allowed, may_reach};
 use crate::limits::{
-    COPY_BUFFER, FLOW_DESCRIPTORS, MAX_DEAF, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES,
+    COPY_BUFFER, FLOW_DESCRIPTORS, MAX_FLOWS, MAX_IN_FLIGHT, MAX_LISTENERS, MAX_RULES,
     MAX_UDP_FLOWS, OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, UDP_BATCH, UDP_DATAGRAM, UDP_INDEX,
     pipes,
 };
-use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
 use crate::relay::{Flows, Means, Pipes, UdpFlows};
 use crate::sandbox::Achieved;
 use crate::sys::datagram::Batch;
 use crate::sys::epoll::Epoll;
 use crate::sys::{Errno, clock};
-use crate::table::{Key, Stats, Table};
+use crate::table::{Stats, Table};
 use crate::wire::{DaemonStatus, Features, Hello, Layers, Rule, SandboxMode, Side};
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 /// Edge-triggered, both directions: for flows.
@@ -43,17 +42,6 @@ pub(super) const FEATURES: Features = Features::TCP
     .with(Features::KILL)
     .with(Features::DRAIN);
 
-/// A UDP listener that is closed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Closed {
-    /// Of which side.
-    pub(super) side: Side,
-    /// Its slot.
-    pub(super) slot: Ref,
-    /// The factory's copy is to hear nothing; otherwise it goes.
-    pub(super) deafen: bool,
-}
-
 /// The core without its tables.
 pub(super) struct World {
     pub(super) epoll: Epoll,
@@ -63,12 +51,7 @@ pub(super) struct World {
     pub(super) udp: UdpFlows,
     /// What was received last.
     pub(super) batch: Batch,
-    /// UDP listeners that are closed, of which a factory has a copy still; and how many were asked to let it go.
-    closed: VecDeque<Closed>,
-    /// Those whose flows hold the port still. The factory's copies keep everybody else out, and are the listener
-    /// again if the same one is wanted.
-    deaf: VecDeque<(Ref, Key)>,
-    pub(super) closing: usize,
+    pub(super) copies: Copies,
     /// Listeners that wait for room.
     pub(super) waiting: Waiting,
     /// Until then the system itself is short of something: nobody goes on.
@@ -139,9 +122,7 @@ impl World {
                 patience.udp,
             ),
             batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
-            closed: VecDeque::with_capacity(MAX_LISTENERS),
-            deaf: VecDeque::with_capacity(MAX_DEAF),
-            closing: 0,
+            copies: Copies::new(),
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
             shortage_until_ms: 0,
@@ -172,60 +153,6 @@ impl World {
         self.own_descriptors + self.sockets + self.flows.descriptors() + self.udp.descriptors()
     }
 
-    /// A UDP listener is closed: its factory is to let go of its copy.
-    pub(super) fn closed(&mut self, side: Side, slot: Ref) {
-        // There is a place for each that there can be.
-        if self.closed.len() < self.closed.capacity() {
-            self.closed.push_back(Closed { side, slot, deafen: false });
-        }
-    }
-
-    /// The same, but flows may hold its port: then nobody else is to get it.
-    pub(super) fn closed_with_flows(&mut self, slot: Ref, key: Key) {
-        let is_held = self.udp.hold(key.side, key.port.get());
-        if !is_held || self.deaf.len() == self.deaf.capacity() {
-            return self.closed(key.side, slot);
-        }
-        if self.closed.len() < self.closed.capacity() {
-            self.closed.push_back(Closed { side: key.side, slot, deafen: true });
-            self.deaf.push_back((slot, key));
-        }
-    }
-
-    /// The slot of a deaf listener of that key. It is one no more.
-    pub(super) fn take_deaf(&mut self, key: Key) -> Option<Ref> {
-        let at = self.deaf.iter().position(|(_, other)| *other == key)?;
-        self.deaf.remove(at).map(|(slot, _)| slot)
-    }
-
-    /// Lets go of deaf listeners whose flows are over.
-    pub(super) fn release_deaf(&mut self) {
-        for _ in 0..self.deaf.len() {
-            let Some((slot, key)) = self.deaf.pop_front() else { return };
-            if self.udp.hold(key.side, key.port.get()) {
-                self.deaf.push_back((slot, key));
-            } else {
-                self.closed(key.side, slot);
-            }
-        }
-    }
-
-    /// The next of these, if its side `has_room` for the request. The copy stays as long as the sockets of some
-    /// flow are to be made beside it.
-    pub(super) fn next_closed(&mut self, has_room: impl Fn(Side) -> bool) -> Option<Closed> {
-        let &Closed { side, slot, .. } = self.closed.front()?;
-        if !has_room(side) || self.udp.lack_sockets(slot) {
-            return None;
-        }
-        self.closing += 1;
-        self.closed.pop_front()
-    }
-
-    /// Whether a factory has such a copy still.
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing > 0 || !self.closed.is_empty()
-    }
-
     /// Counts what happened to a flow.
     pub(super) fn account(&mut self, table: &mut Table<OwnedFd>, report: Option<Report>) {
         let Some(report) = report else { return };
@@ -234,10 +161,12 @@ impl World {
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
             tally(stats, &report);
-            let reached = report.reached.and_then(|Reached(answered)| answered);
-            if let Some(Answered { client, target }) = reached.or(report.turn) {
-                stats.set_answered(client, target);
-            }
+        }
+        if let Some(Reached(Some(family))) = report.reached {
+            table.has_answered(report.origin, family);
+        }
+        if let Some(family) = report.refused {
+            table.has_refused(report.origin, family);
         }
         if report.ended == Some(Ending::Refused) {
             self.doubts.add(table, report.origin);

@@ -69,6 +69,8 @@ pub(crate) struct Kernel {
     retired: Option<Ref>,
     /// Counters of rules whose flows went to others.
     gave: Vec<Ref>,
+    /// The origin of flows that hold a port.
+    holders: Option<(Port, Ref)>,
 }
 
 impl Kernel {
@@ -134,6 +136,10 @@ impl Effects<Socket> for Kernel {
     fn end_flows(&mut self, after_ms: u64) -> u64 {
         self.ended.push(after_ms);
         NOW_MS + after_ms
+    }
+
+    fn holders(&self, key: &Key) -> Option<Ref> {
+        self.holders.filter(|(port, _)| *port == key.port).map(|(_, origin)| origin)
     }
 
     fn gave_flows_away(&mut self, stats: Ref) {

@@ -1,6 +1,7 @@
 //! Flows follow their listener: to the rule that it has now, or to their end with the one it had.
 
 use super::*;
+use crate::factory::message::Family;
 
 /// Of the rule of an id, how many flows are open, and how many there were.
 fn flows(table: &Table<Socket>, id: u32) -> (u32, u64) {
@@ -182,4 +183,46 @@ fn no_origin_is_left_when_listeners_and_flows_are_gone() {
         assert_eq!(table.rule_of(origin), None);
     }
     assert!(table.origins.is_empty());
+}
+
+#[test]
+fn new_listener_has_the_flows_that_hold_its_port() {
+    let (mut table, mut kernel, origins) = four_ports();
+    change(&mut table, &mut kernel, |t| t.delete(RuleId(1), FlowsFate::Survive));
+    kernel.holders = Some((port(82), origins[2]));
+    // Whatever comes of a change that is not carried out is nothing to them.
+    table.begin(Base::Copy, None).expect("closed");
+    table.insert(rule(2, "127.0.0.1", range(81, 82)), false).expect("room");
+    prepare(&mut table, &mut kernel);
+    roll_back(&mut table, &mut kernel);
+    let gone = table.rule_of(origins[2]).expect("it has flows");
+    assert!(table.stats(gone).is_none());
+    change(&mut table, &mut kernel, |t| t.insert(rule(2, "127.0.0.1", range(81, 82)), false));
+    assert_eq!(flows(&table, 2), (3, 0));
+    assert_eq!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+    assert_eq!(flows(&table, 2), (4, 1));
+    kill(&mut table, &mut kernel, 2);
+    let ends = origins.map(|origin| table.end_of(origin));
+    assert_eq!(ends, [None, None, Some(NOW_MS), None]);
+    // Those that are to end are not a new listener's.
+    change(&mut table, &mut kernel, |t| t.insert(rule(3, "127.0.0.1", range(82, 82)), false));
+    assert_eq!(flows(&table, 3), (0, 0));
+    assert_ne!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+}
+
+#[test]
+fn family_that_has_answered_has_another_chance_and_each_port_its_own() {
+    let (mut table, _, [one, other, ..]) = four_ports();
+    let (v4, v6) = (Family::V4, Family::V6);
+    assert_eq!(table.hopeful(one), None);
+    let refused = |table: &mut Table<Socket>, family| {
+        table.has_refused(one, family);
+        table.hopeful(one).expect("a refusal tells something")
+    };
+    // Nobody was ever there: they take turns.
+    assert_eq!([v4, v6, v4].map(|family| refused(&mut table, family)), [v6, v4, v6]);
+    table.has_answered(one, v4);
+    // What was on its way by the other one says nothing.
+    assert_eq!([v6, v4, v4, v6].map(|family| refused(&mut table, family)), [v4, v4, v6, v4]);
+    assert_eq!(table.hopeful(other), None);
 }

@@ -1,11 +1,11 @@
 //! UDP at work, of both families and both ways.
 
-use crate::client::{Client, insert, rule};
+use crate::client::{Client, delete, insert, rule};
 use crate::support::inside::Inside;
 use crate::support::network::Container;
 use crate::support::{PATIENCE, first_port, stdout, text};
 use pesto::sys::datagram::set_segment;
-use pesto::wire::{Bind, Protocol, Rule, Side};
+use pesto::wire::{Bind, FlowsFate, Interface, Protocol, Request, Rule, Side};
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::thread;
@@ -53,6 +53,15 @@ pub fn inbound(inside: &Inside) {
         let removed = inside.run.pesto(&["rm", "-p", &spec.replace("::8", &format!(":{port}:8"))]);
         assert!(removed.status.success(), "{removed:?}");
     }
+    let of = Rule { interface: Interface::new(b"lo"), ..rule(78, 31978..=31978, 8000) };
+    let of = Rule { protocol: Protocol::Udp, ..of };
+    let mut control = Client::open(&inside.run.socket);
+    control.change(&[insert(of)]);
+    let server = patient(inside.datagrams("127.0.0.1", 8000));
+    let client = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+    client.send_to(b"hello", ("127.0.0.1", 31978)).expect("it is taken");
+    assert_eq!(next(&server), b"hello");
+    is_wanted_again(&mut control, of);
     let tried = inside.run.pesto(&["add", "--dry-run", "-p", "127.0.0.1::8000/udp"]);
     assert!(tried.status.success(), "{tried:?}");
 }
@@ -68,8 +77,8 @@ print(asker.recv(16).decode())";
 /// A rule of every address of the container, to a port of the host's.
 pub fn reverse(client: &mut Client, container: &Container, target: u16) {
     let bind = Bind::Any;
-    let of =
-        Rule { protocol: Protocol::Udp, side: Side::Reverse, bind, ..rule(3, 8000..=8000, target) };
+    let held = Rule { bind, interface: Interface::new(b"lo"), ..rule(3, 8000..=8000, target) };
+    let of = Rule { protocol: Protocol::Udp, side: Side::Reverse, ..held };
     client.change(&[insert(of)]);
     let server = patient(UdpSocket::bind(("127.0.0.1", target)).expect("a free port"));
     let echo = thread::spawn(move || {
@@ -80,4 +89,12 @@ pub fn reverse(client: &mut Client, container: &Container, target: u16) {
     let answer = stdout(&mut container.inside(&["python3", "-c", ASK]));
     assert_eq!(answer.trim_end(), "hello");
     echo.join().expect("its end");
+    is_wanted_again(client, of);
+}
+
+/// A rule with a flow that outlives it, of one interface, is deleted, and inserted again.
+fn is_wanted_again(client: &mut Client, rule: Rule) {
+    client.change(&[delete(rule.id.0)]);
+    client.change(&[insert(rule)]);
+    client.change(&[Request::Delete { id: rule.id, flows: FlowsFate::Kill }]);
 }
