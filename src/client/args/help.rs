@@ -45,6 +45,7 @@ With -r it is the other way round: the command reaches a port of the host. SPEC 
   [::1]:5432:5432          the same for ::1; *:5432:5432 listens on every address in there
   5432:192.0.2.7:5432      to another host
   5432:auto:5432           to 127.0.0.1 or ::1 of the host, whichever answers
+  5432:5432,dev=eth0       every address, for what comes in by that interface of the container
   53:53/udp                the protocol, as with -p
 What -r asks for is all that the daemon may ever reach on the host's side, but for what
 --allow-reverse adds.
@@ -108,8 +109,8 @@ with podman and docker, but for the commas:
 
 With -r a port of the container leads to one of the host, or of another one that the host reaches:
 [[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL][,if-listening][,dev=IFACE]. Without
-ADDRESS it listens on 127.0.0.1 in the container (with /tcp6 or /udp6 on ::1; * is every address),
-without TARGET it leads to 127.0.0.1 of the host (auto: there or to ::1, whichever answers). It must
+ADDRESS it listens on 127.0.0.1 in the container (with /tcp6 or /udp6 on ::1; * is every address,
+and so it is with dev=IFACE, unless that is lo), without TARGET it leads to 127.0.0.1 of the host (auto: there or to ::1, whichever answers). It must
 have been allowed when the daemon was started: see --allow-reverse of pesto run and pesto attach.
 
 A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`

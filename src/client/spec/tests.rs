@@ -236,10 +236,17 @@ fn reverse_spec_is_the_same_with_the_sides_exchanged() {
         (":81", local, Ports::Pick { width: core::num::NonZeroU16::MIN }, host, range(81, 81)),
         ("80:[fe80::1%lo]:81", local, fixed(80, 80), own6, range(81, 81)),
         ("[fe80::1%3]:80:81", inside6, fixed(80, 80), host, range(81, 81)),
+        ("80:81,dev=lo", local, fixed(80, 80), host, range(81, 81)),
+        ("80:81/tcp6,dev=lo", local6, fixed(80, 80), host, range(81, 81)),
+        ("80:81,dev=eth0", Bind::Any, fixed(80, 80), host, range(81, 81)),
+        ("80:81/tcp6,dev=eth0", V6_ANY, fixed(80, 80), host, range(81, 81)),
+        ("127.0.0.1:80:81,dev=eth0", local, fixed(80, 80), host, range(81, 81)),
     ] {
+        let name = words.split_once("dev=").map(|(_, name)| name.as_bytes());
+        let interface = name.and_then(Interface::new);
         let side = Side::Reverse;
         let spec = Spec::reverse(words).unwrap_or_else(|error| panic!("{words}: {error}"));
-        let wish = Wish { side, bind, ports, address, target, ..one("1:1") };
+        let wish = Wish { side, bind, interface, ports, address, target, ..one("1:1") };
         assert_eq!(spec.wishes, [wish], "{words}");
     }
     assert_eq!(Spec::reverse("53:53/tcp,udp").expect("a spec").wishes.len(), 2);
