@@ -20,6 +20,7 @@ pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
     let said = suffix::parse(place, suffix)?;
     let whole = |problem| match problem {
         Problem::OnePort(port, _) => Problem::OnePort(port, suffix.to_owned()),
+        Problem::AutoFirst(port, _) => Problem::AutoFirst(port, suffix.to_owned()),
         other => other,
     };
     let Parts { address, host, target, container } = split(side, place).map_err(whole)?;
@@ -108,7 +109,13 @@ fn split(side: Side, place: &str) -> Result<Parts<'_>, Problem> {
     let parts = |address, host, target, container| Parts { address, host, target, container };
     match words[..] {
         [container] if container.starts_with('[') => Err(Problem::NoContainerPort),
-        [port] if side == Side::Reverse => Err(Problem::OnePort(port.to_owned(), String::new())),
+        [""] => Err(Problem::NoContainerPort),
+        [port] if side == Side::Reverse && is_ports(port) => {
+            Err(Problem::OnePort(port.to_owned(), String::new()))
+        }
+        [AUTO, port] if side == Side::Reverse && is_ports(port) && !port.is_empty() => {
+            Err(Problem::AutoFirst(port.to_owned(), String::new()))
+        }
         [container] => Ok(parts(None, "", None, container)),
         [address, _] if is_address(address) => Err(Problem::AddressWithoutPort(address.to_owned())),
         [_, target] if is_address(target) => Err(Problem::NoContainerPort),
@@ -167,6 +174,7 @@ fn is_ports(word: &str) -> bool {
 /// Where a spec listens, by the word for it.
 fn parse_bind(side: Side, word: &str) -> Result<Bind, Problem> {
     let address = match side {
+        Side::Inbound if word == EVERY => return Err(Problem::EveryAddress),
         Side::Inbound => parse_own(word)?,
         Side::Reverse if word == EVERY => return Ok(Bind::Any),
         Side::Reverse => target::address(word).map_err(|problem| match problem {
