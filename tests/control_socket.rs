@@ -8,13 +8,14 @@ use pesto::wire::Request;
 use std::ffi::CString;
 use std::fs;
 use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use support::ends::{all_end, echo, flow, pidfd, signal};
-use support::{Folder, Lines, Run, output, program, stdout, text, wait};
+use support::{Folder, Lines, Run, output, program, stdout, text, until, wait};
 
 /// `pesto run` of nothing, with its control socket here.
 fn run_at(path: &Path) -> Command {
@@ -293,6 +294,65 @@ fn runtime_directory_holds_the_socket_under_its_name() {
         held.end();
     }
     assert_eq!(fs::read_dir(folder.join("pesto")).expect("it is there").count(), 0);
+}
+
+#[test]
+fn daemon_that_waits_for_its_last_connections_is_told_to_be_ending() {
+    let folder = Folder::new();
+    let command = |words: &[&str]| {
+        let mut command = as_user(words, Path::new("/nowhere"));
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        command
+    };
+    let server = "import socket\nserver = socket.create_server(('127.0.0.1', 8000))\n\
+                  print('up', flush=True)\npeer = server.accept()[0]\n\
+                  print('open', flush=True)\ninput()";
+    let words = ["run", "-n", "web", "-p", "127.0.0.1::8000", "--", "python3", "-c", server];
+    let mut run = command(&words);
+    let mut run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it is built");
+    let lines = Lines::of(run.stdout.take().expect("a pipe"));
+    assert_eq!(lines.next(), "up");
+    let place = stdout(&mut command(&["port", "8000"]));
+    let connect = || TcpStream::connect(place.trim_end());
+    let peer = connect().expect("it listens");
+    assert_eq!(lines.next(), "open");
+    let mut stop = command(&["stop", "-n", "web", "--drain", "3600"]);
+    let stop = std::thread::spawn(move || output(&mut stop));
+    until("the end of listening", || connect().err());
+
+    let ps = stdout(&mut command(&["ps"]));
+    assert!(ps.contains("is about to end\n"), "{ps}");
+    let ps: serde_json::Value =
+        serde_json::from_str(&stdout(&mut command(&["ps", "--json"]))).expect("JSON");
+    let one = &ps["instances"][0];
+    assert_eq!((&one["ending"], &one["forwards"]), (&true.into(), &serde_json::Value::Null));
+    let taken = failed(&mut command(&["run", "-n", "web", "--", "true"]));
+    let mend = "about to end: wait until it has, end it at once (pesto stop -n web --drain 0)";
+    assert!(taken.contains(mend), "{taken}");
+    // Nobody but that daemon knows what it has.
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let spec = format!("{}:80", held.local_addr().expect("its address"));
+    let taken = failed(&mut command(&["run", "-p", &spec, "--", "true"]));
+    assert!(taken.contains("your daemon web, which is about to end, may have it"), "{taken}");
+    assert!(taken.contains("or else another program has it"), "{taken}");
+
+    stdout(&mut command(&["stop", "-n", "web", "--drain", "0"]));
+    assert!(stop.join().expect("it ends").status.success());
+    drop((peer, run.stdin.take()));
+    wait(&mut run);
+}
+
+#[test]
+fn name_that_is_too_long_is_told_by_how_much() {
+    let folder = Folder::new();
+    let name = "n".repeat(unix::MAX_PATH);
+    for words in [&["list"][..], &["run", "--", "true"]] {
+        let mut command = Command::new(program("pesto"));
+        command.args(&words[..1]).args(["-n", &name]).args(&words[1..]);
+        let said = text(output(command.env("XDG_RUNTIME_DIR", folder.path())).stderr);
+        // As root the directory is another one.
+        assert!(said.contains("choose a shorter name, of "), "{said}");
+    }
 }
 
 #[test]

@@ -270,3 +270,16 @@ fn daemon_binds_only_where_it_was_allowed_to() {
     assert_eq!(status, Some(125), "{said}");
     assert!(said.contains("nowhere") && said.contains("not ADDRESS[/PREFIX]"), "{said}");
 }
+
+#[test]
+fn want_of_open_files_is_told_with_the_limit() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 5; exec \"$0\" run -- true"]).arg(program("pesto"));
+    let output = support::output(&mut shell);
+    let said = support::text(output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(
+        said.contains("Too many open files; raise the limit of open files (ulimit -n)"),
+        "{said}"
+    );
+}

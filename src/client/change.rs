@@ -68,6 +68,8 @@ pub struct Done {
     pub deeds: Vec<Deed>,
     /// Whether there was anything to do.
     pub changed: bool,
+    /// Rules whose ports were not named: a free one was picked.
+    pub picked: HashSet<RuleId>,
     /// Whether it was rolled back in the end, as was asked for.
     pub dry_run: bool,
     /// Ports that could not be bound, where that was allowed.
@@ -160,7 +162,8 @@ fn nothing_to_do(
         Some(failed) if !terms.allow_failed => Err(failed.there()),
         failed => {
             let (dry_run, deeds) = (terms.dry_run, draft.deeds);
-            Ok(Done { generation, deeds, changed: false, dry_run, failed })
+            let picked = HashSet::new();
+            Ok(Done { generation, deeds, changed: false, picked, dry_run, failed })
         }
     }
 }
@@ -195,6 +198,7 @@ pub fn compare(session: &mut Session, hello: &Hello, edit: Edit<'_>) -> Result<D
         generation: snapshot.generation,
         changed: draft.deeds.iter().any(|deed| deed.verb != Verb::Kept),
         deeds: draft.deeds,
+        picked: HashSet::new(),
         dry_run: true,
         failed,
     })
@@ -301,7 +305,10 @@ fn change(
     };
     let deeds = picked(session, draft)?;
     let kept = still_failing(session, draft)?;
-    let done = Done { generation, deeds, changed: true, dry_run: terms.dry_run, failed };
+    let ids = deeds.iter().map(|deed| deed.rule.id);
+    let picked = ids.filter(|&id| draft.is_picked(id)).collect();
+    let dry_run = terms.dry_run;
+    let done = Done { generation, deeds, changed: true, picked, dry_run, failed };
     let done = if terms.dry_run { done } else { commit(session, terms, draft, done)? };
     // What had failed before keeps no change from being done.
     let failed = done.failed.into_iter().chain(kept).reduce(Failed::and);

@@ -229,7 +229,7 @@ impl Status {
             (
                 "reset",
                 format!(
-                    "{} by clients, {} by targets, {} by a timeout",
+                    "{} by clients, {} by targets, {} by a timeout or for lack of room",
                     self.reset_by_client, self.reset_by_target, self.timed_out
                 ),
             ),

@@ -109,7 +109,7 @@ impl Daemon {
     /// # Errors
     /// It did not start; it has said why on standard error.
     pub fn start(program: &Path, launch: &Launch<'_>) -> Result<Self, Error> {
-        let (ready, tell_ready) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
+        let (ready, tell_ready) = fd::pipe(0).map_err(|errno| Error::of_call("pipe", errno))?;
         let sandbox = match launch.sandbox {
             Sandbox::Strict => "strict",
             Sandbox::Container => "container",
@@ -124,7 +124,7 @@ impl Daemon {
         ];
         let mut passed = vec![launch.network, tell_ready.as_fd()];
         let held = match launch.life {
-            Life::Detached => Some(fd::pipe(0).map_err(|errno| failed("pipe", errno))?),
+            Life::Detached => Some(fd::pipe(0).map_err(|errno| Error::of_call("pipe", errno))?),
             Life::Child => None,
         };
         if let Some((held, _)) = &held {
@@ -151,7 +151,7 @@ impl Daemon {
         }
         let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
         let child = match launch.life {
-            Life::Child => match process::fork().map_err(|errno| failed("fork", errno))? {
+            Life::Child => match process::fork().map_err(|errno| Error::of_call("fork", errno))? {
                 Fork::Child => become_daemon(&words, &passed, process::new_session()),
                 Fork::Parent(child) => child,
             },
@@ -251,10 +251,10 @@ impl Drop for Daemon {
 /// Forks a process that is nobody's child and cannot come by a terminal: the leader of its new
 /// session has ended. It waits until its pidfd is open, so that its id is still its own.
 fn detached(words: &[&CStr], passed: &[BorrowedFd<'_>]) -> Result<Child, Error> {
-    let pipe = || fd::pipe(0).map_err(|errno| failed("pipe", errno));
+    let pipe = || fd::pipe(0).map_err(|errno| Error::of_call("pipe", errno));
     let (said, say) = pipe()?;
     let (hear, go) = pipe()?;
-    let leader = match process::fork().map_err(|errno| failed("fork", errno))? {
+    let leader = match process::fork().map_err(|errno| Error::of_call("fork", errno))? {
         Fork::Parent(leader) => leader,
         Fork::Child => {
             drop((said, go));
@@ -281,8 +281,8 @@ fn detached(words: &[&CStr], passed: &[BorrowedFd<'_>]) -> Result<Child, Error> 
         return Err(Error::refused("the daemon's process could not be forked"));
     }
     let pid = i32::from_le_bytes(id);
-    let pidfd = process::open_pidfd(pid).map_err(|errno| failed("pidfd", errno))?;
-    fd::write(go.as_fd(), b"\n").map_err(|errno| failed("pipe", errno))?;
+    let pidfd = process::open_pidfd(pid).map_err(|errno| Error::of_call("pidfd", errno))?;
+    fd::write(go.as_fd(), b"\n").map_err(|errno| Error::of_call("pipe", errno))?;
     Ok(Child { pid, pidfd })
 }
 
@@ -302,10 +302,6 @@ fn become_daemon(words: &[&CStr], passed: &[BorrowedFd<'_>], session: crate::sys
 /// build for tests reads variables of its own.
 fn is_for_the_daemon(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"PESTOD_")
-}
-
-fn failed(what: &str, errno: Errno) -> Error {
-    Error::refused(format!("{what}: {errno}"))
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString, Error> {

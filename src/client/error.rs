@@ -1,6 +1,7 @@
 //! What a command ends with when it did not do what was asked.
 
 use super::failure::FailedBind;
+use crate::sys::Errno;
 use serde::Serialize;
 use std::fmt;
 
@@ -87,6 +88,17 @@ impl Error {
     /// What was asked for cannot be.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(Exit::Refused, message)
+    }
+
+    /// A system call failed.
+    #[must_use]
+    pub fn of_call(what: &str, errno: Errno) -> Self {
+        let mend = match errno.0 {
+            libc::EMFILE => "; raise the limit of open files (ulimit -n) before this is started",
+            libc::ENFILE => "; the system has no more open files, sysctl fs.file-max is its limit",
+            _ => "",
+        };
+        Self::refused(format!("{what}: {errno}{mend}"))
     }
 
     /// There is no daemon, or it does not answer.

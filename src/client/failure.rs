@@ -222,7 +222,17 @@ fn line(called: &Called, failure: &Failure, (holders, peers): (&Holders, &Peers)
         Some(name) if errno.0 == libc::EADDRINUSE => format!(
             "; your daemon {name} has it (`pesto list -n {name}` shows for what), choose another port"
         ),
-        _ if errno.0 == libc::EADDRINUSE => taken(failure, port, called, peers),
+        _ if errno.0 == libc::EADDRINUSE => {
+            let others = taken(failure, port, called, peers);
+            match holders.ending.first().filter(|_| called.side() == Side::Inbound) {
+                Some(name) => format!(
+                    "; your daemon {name}, which is about to end, may have it: wait until it has ended, \
+                     or end it at once (pesto stop -n {name} --drain 0); or else{}",
+                    others.trim_start_matches(';')
+                ),
+                None => others,
+            }
+        }
         _ => mend(errno, failure.address, port, called),
     };
     let udp = if called.protocol() == Protocol::Udp { "/udp" } else { "" };

@@ -36,7 +36,8 @@ pub struct Forward {
     pub interface: Option<String>,
     /// Whether it listens only while its target does.
     pub if_listening: bool,
-    /// Whether the target sees the client's own address.
+    /// Whether the target sees the client's own address; left out where it does not, as with every daemon so far.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub transparent: bool,
     /// What it is doing.
     #[serde(flatten)]
@@ -73,7 +74,7 @@ pub struct Activity {
     pub reset_by_client: u64,
     /// Connections that the target reset.
     pub reset_by_target: u64,
-    /// Connections whose target did not answer in time.
+    /// Connections whose target did not answer in time; of UDP also those that had to leave for others.
     pub timed_out: u64,
     /// Bytes from clients to the target.
     pub bytes_to_target: u64,
@@ -231,6 +232,14 @@ pub(super) fn interface_name(interface: Interface) -> String {
     String::from_utf8_lossy(interface.name()).into_owned()
 }
 
+/// A target's address that is for the daemon to find: what is usual of the container is not said.
+const fn others_choice(side: Side) -> &'static str {
+    match side {
+        Side::Inbound => "",
+        Side::Reverse => "auto:",
+    }
+}
+
 fn target(rule: &Rule) -> String {
     let address = rule.target.address.address().map(|one| others(rule.side, one) + ":");
     let ports = spec::ports_text(rule.target.first_port.get(), rule.ports.width().get());
@@ -240,7 +249,7 @@ fn target(rule: &Rule) -> String {
             Side::Inbound => "",
             Side::Reverse => "host ",
         },
-        address.unwrap_or_default(),
+        address.unwrap_or_else(|| others_choice(rule.side).to_owned()),
         spec::protocol_name(rule.protocol),
         if rule.if_listening { " if listening" } else { "" }
     )
@@ -356,7 +365,7 @@ mod tests {
         for (words, line) in [
             ("5432:5433", "container 127.0.0.1:5432 -> host 127.0.0.1:5433/tcp"),
             ("[::1]:53:192.0.2.7:54/udp", "container [::1]:53 -> host 192.0.2.7:54/udp"),
-            ("*:1:auto:2", "container 0.0.0.0:1, container [::]:1 -> host 2/tcp"),
+            ("*:1:auto:2", "container 0.0.0.0:1, container [::]:1 -> host auto:2/tcp"),
         ] {
             let spec = spec::Spec::reverse(words).expect("a spec");
             let forward = Forward::new(&spec.wishes[0].rule(RuleId(1)), None);

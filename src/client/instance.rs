@@ -6,6 +6,8 @@
 
 use super::error::{Error, Exit};
 use super::running::{self, Running, SUFFIX};
+use super::session;
+use crate::sys::unix;
 use crate::sys::{Errno, fs, process};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -72,7 +74,7 @@ impl Selector {
         }
         let directory = directory()?;
         if let Some(name) = &self.name {
-            return Ok(directory.join(file_name(name)?));
+            return named(&directory, name);
         }
         let running = running_in(&directory)?;
         let mut running: Vec<String> = running.into_iter().map(|daemon| daemon.name).collect();
@@ -105,15 +107,15 @@ impl Selector {
             return Ok(path.clone());
         }
         let directory = directory()?;
-        let name = self.name.as_deref().map(file_name).transpose()?;
+        let socket = self.name.as_deref().map(|name| named(&directory, name)).transpose()?;
         make(&directory)?;
-        let path = match name {
-            Some(file) => {
+        let path = match socket {
+            Some(socket) => {
                 let name = self.name.as_deref().unwrap_or_default();
                 if running_in(&directory)?.iter().any(|daemon| daemon.name == name) {
-                    return Err(taken(name));
+                    return Err(taken(name, &socket));
                 }
-                directory.join(file)
+                socket
             }
             None => free_name(&directory, command)?,
         };
@@ -121,7 +123,13 @@ impl Selector {
     }
 }
 
-fn taken(name: &str) -> Error {
+fn taken(name: &str, socket: &Path) -> Error {
+    if session::is_ending(socket) {
+        return Error::refused(format!(
+            "-n {name}: the daemon of that name is about to end: wait until it has, end it at once \
+             (pesto stop -n {name} --drain 0), or choose another name"
+        ));
+    }
     Error::refused(format!(
         "-n {name}: a daemon of that name is running; choose another name, forward more there \
          (pesto add -n {name} -p SPEC), or stop it first (pesto stop -n {name})"
@@ -267,6 +275,22 @@ fn running_in(directory: &Path) -> Result<Vec<Running>, Error> {
     }
     check(directory).map_err(|why| Error::refused(format!("{}: {why}", directory.display())))?;
     running::in_directory(directory)
+}
+
+/// The socket of a daemon's name.
+fn named(directory: &Path, name: &str) -> Result<PathBuf, Error> {
+    let path = directory.join(file_name(name)?);
+    let (whole, own) = (path.as_os_str().len(), name.len());
+    if whole <= unix::MAX_PATH {
+        return Ok(path);
+    }
+    let mend = match (unix::MAX_PATH + own).saturating_sub(whole) {
+        0 => "name a control socket elsewhere with -c PATH".to_owned(),
+        most => format!("choose a shorter name, of {most} bytes at most"),
+    };
+    let place = directory.display();
+    let message = format!("-n {name}: too long for a control socket in {place}; {mend}");
+    Err(Error::new(Exit::Usage, message))
 }
 
 /// The file of a daemon's name.

@@ -159,7 +159,15 @@ pub fn report(done: &Done, json: bool) -> Result<String, Error> {
 /// # Errors
 /// It cannot be JSON.
 pub fn deeds_report(done: &Done, json: bool) -> Result<String, Error> {
-    if json { to_json(&Report::from(done)) } else { Ok(deeds(done)) }
+    if json {
+        return to_json(&Report::from(done));
+    }
+    let there = done.deeds.iter().filter(|deed| deed.verb == Verb::Kept);
+    let there = there.map(|Deed { rule, .. }| {
+        let state = if rule.active { "enabled" } else { "disabled" };
+        format!("{state} already: {}\n", line_of(rule))
+    });
+    Ok(there.collect::<String>() + &deeds(done))
 }
 
 /// What was added, removed and replaced, as JSON or as lines.
@@ -185,7 +193,13 @@ pub fn lines(done: &Done) -> String {
             (Verb::Kept, _) => "there already: ",
             _ => "",
         };
-        let _ = write!(text, "{verb}{}{}", line_of(&deed.rule), failure(done, deed));
+        let _ = write!(
+            text,
+            "{verb}{}{}{}",
+            line_of(&deed.rule),
+            pick(done, deed),
+            failure(done, deed)
+        );
         if first_wide == Some(at) {
             let own = Rule { bind: Bind::V4(Ipv4Addr::LOCALHOST), ..deed.rule };
             let narrow = spec::option_of(&own);
@@ -198,6 +212,14 @@ pub fn lines(done: &Done) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What is said of ports that a dry run was given, and has given back.
+fn pick(done: &Done, deed: &Deed) -> &'static str {
+    if done.dry_run && done.picked.contains(&deed.rule.id) {
+        return " (a free port: it may be another one then)";
+    }
+    ""
 }
 
 /// What is not there of something new, although it was asked for.
@@ -231,7 +253,8 @@ pub fn deeds(done: &Done) -> String {
             Some(was) => with_state(&deed.rule, &was),
             None => line_of(&deed.rule),
         };
-        Some(format!("{verb}: {now}{}{}\n", was.unwrap_or_default(), failure(done, deed)))
+        let (was, pick) = (was.unwrap_or_default(), pick(done, deed));
+        Some(format!("{verb}: {now}{pick}{was}{}\n", failure(done, deed)))
     };
     done.deeds.iter().filter_map(line).collect()
 }

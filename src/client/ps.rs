@@ -6,7 +6,7 @@ use super::forward::Forward;
 use super::instance;
 use super::output::{print, print_json};
 use super::running::Running;
-use super::session::Session;
+use super::session::{self, Session};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -28,7 +28,9 @@ struct Instance {
     target: Option<String>,
     /// The network namespace: two instances with the same one forward into the same.
     network: Option<String>,
-    /// Null where it does not answer.
+    /// Whether it waits for its last connections alone.
+    ending: bool,
+    /// Null where it does not answer, or is ending.
     forwards: Option<Vec<Forward>>,
 }
 
@@ -45,10 +47,11 @@ pub fn ps(args: &args::Ps) -> Result<(), Error> {
 fn look(running: Running) -> Instance {
     let rules = Session::open(&running.socket).and_then(|(mut session, _)| session.snapshot());
     let Running { name, socket, pid, network, target } = running;
+    let ending = rules.as_ref().is_err_and(session::is_of_ending);
     let forwards = rules
         .ok()
         .map(|snapshot| snapshot.rules.iter().map(|rule| Forward::new(rule, None)).collect());
-    Instance { name, socket: socket.display().to_string(), pid, target, network, forwards }
+    Instance { name, socket: socket.display().to_string(), pid, target, network, ending, forwards }
 }
 
 fn line(forward: &Forward) -> String {
@@ -62,6 +65,7 @@ fn table(instances: &[Instance]) -> String {
     for instance in instances {
         let lines: Vec<String> = match &instance.forwards {
             None if !Path::new(&instance.socket).exists() => Vec::new(),
+            None if instance.ending => vec!["is about to end".to_owned()],
             None => vec!["does not answer".to_owned()],
             Some(forwards) => forwards.iter().map(line).collect(),
         };

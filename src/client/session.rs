@@ -22,6 +22,8 @@ const ANSWER_MS: i64 = 60_000;
 
 /// How long the first one may take, when nothing was asked for yet.
 const HELLO_MS: i64 = 5_000;
+/// What a daemon says that waits for its last connections alone.
+const IS_ENDING: &str = "the daemon is about to end";
 /// How long a table that others change is looked at again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -121,7 +123,7 @@ impl Session {
             self.error(&format!("what answers there is no daemon of this version ({malformed:?})"))
         })?;
         match answer {
-            Answer::Refused(Refusal::Stopping, _) => Err(self.error("the daemon is about to end")),
+            Answer::Refused(Refusal::Stopping, _) => Err(self.error(IS_ENDING)),
             Answer::Broken(broken) => {
                 Err(self.error(&format!("the daemon does not understand this client ({broken:?})")))
             }
@@ -321,6 +323,19 @@ pub fn settled<T>(mut look: impl FnMut() -> Result<Option<T>, Error>) -> Result<
             ));
         }
     }
+}
+
+/// Whether an error is that the daemon waits for its last connections, and then ends.
+#[must_use]
+pub fn is_of_ending(error: &Error) -> bool {
+    error.exit == Exit::Unreachable && error.message.ends_with(IS_ENDING)
+}
+
+/// Whether the daemon at a path does.
+#[must_use]
+pub fn is_ending(path: &Path) -> bool {
+    let looked = Session::open(path).and_then(|(mut session, _)| session.snapshot());
+    looked.is_err_and(|error| is_of_ending(&error))
 }
 
 fn connect(path: &Path) -> Result<OwnedFd, Error> {

@@ -10,7 +10,8 @@
 //! where they say nothing: they listen on 127.0.0.1 of the container, and lead to 127.0.0.1 of the
 //! host. Not on ::1 as well: a network without IPv6, as most containers have it, has none. For what
 //! a `-p` never says there are words: `*` listens on every address, `auto` leads to the host's
-//! loopback of either family.
+//! loopback of either family. On an interface other than `lo` nobody reaches a loopback address, so one with
+//! `dev=` and no address listens on every address of that interface.
 
 mod problem;
 mod read;
@@ -20,7 +21,9 @@ mod written;
 
 pub use problem::Problem;
 pub use suffix::Suffix;
-pub use written::{address as written, of_rule, option_of, ports_text, protocol_name, side_name};
+pub use written::{
+    address as written, of_rule, on_interface, option_of, ports_text, protocol_name, side_name,
+};
 
 use crate::wire::{
     Bind, Interface, Label, PortRange, Ports, Protocol, Rule, RuleId, Side, Target, TargetAddress,
@@ -32,6 +35,8 @@ use std::str::FromStr;
 const IF_LISTENING: &str = "if-listening";
 /// Behind a spec: it listens on one interface only.
 const DEV: &str = "dev=";
+/// The interface of loopback addresses.
+const LO: &[u8] = b"lo";
 /// Where reverse specs listen, and lead, if they do not say.
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// In a reverse spec: every address of both families.
@@ -87,6 +92,17 @@ impl Wish {
             label: Label::default(),
         }
     }
+}
+
+/// The interface that keeps everybody away from a rule's address: it is a loopback one, and this is not `lo`.
+#[must_use]
+pub fn out_of_reach(rule: &Rule) -> Option<Interface> {
+    let is_loopback = match rule.bind {
+        Bind::Any => false,
+        Bind::V4(address) => address.is_loopback(),
+        Bind::V6 { address, .. } => address.is_loopback(),
+    };
+    rule.interface.filter(|interface| is_loopback && interface.name() != LO)
 }
 
 impl Spec {

@@ -176,7 +176,11 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "cannot {}: {}", self.doing, self.errno)
+        let mend = match self.errno.0 {
+            libc::EMFILE => "; raise the limit of open files (ulimit -n) before this is started",
+            _ => "",
+        };
+        write!(out, "cannot {}: {}{mend}", self.doing, self.errno)
     }
 }
 

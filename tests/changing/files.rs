@@ -54,6 +54,9 @@ fn table_becomes_what_the_file_says_and_what_is_the_same_stays() {
 
     let diff = run.pesto(&["diff", "-f", path(&file)]);
     assert_eq!(diff.status.code(), Some(1), "{diff:?}");
+    let (status, said) = failed(run.pesto(&["apply"]));
+    assert_eq!((status, said.contains("name the file with -f FILE")), (1, true), "{said}");
+    assert!(!said.contains("Usage:"), "{said}");
     let dry = done(run.pesto(&["apply", "--dry-run", "-f", path(&file)]));
     let lines: Vec<&str> = dry.lines().collect();
     assert_eq!(lines.len(), 3, "{dry}");

@@ -141,7 +141,7 @@ fn port_of_one_interface_is_that_of_all_its_words() {
     assert_eq!(inside.stdout.next(), "up");
     let (_, said) = failed(inside.pesto(&["add", "-r", "80:80,dev=nosuch0"]));
     assert!(said.contains("the container has no such interface"), "{said}");
-    let (status, said) = failed(run.pesto(&["add", "-p", "127.0.0.1::80,dev=nosuch0"]));
+    let (status, said) = failed(run.pesto(&["add", "-p", "0.0.0.0::80,dev=nosuch0"]));
     assert_eq!(
         (status, said.contains("there is no such interface, `ip link`")),
         (3, true),

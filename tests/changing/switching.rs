@@ -21,7 +21,7 @@ fn rule_that_is_switched_off_keeps_its_place_and_its_flows() {
     echo(&mut flow);
     // Again is nothing to do.
     let at = generation(&run);
-    assert_eq!(done(run.pesto(&["disable", "-p", &spec])), "");
+    assert_eq!(done(run.pesto(&["disable", "-p", &spec])), format!("disabled already: {line}"));
     assert_eq!(run.json(&["disable", "-p", &spec])["changed"], false);
     assert_eq!(generation(&run), at);
     // What is there, if switched off, is not added a second time.

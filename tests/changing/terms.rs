@@ -17,6 +17,7 @@ fn dry_run_tells_what_would_be_and_changes_nothing() {
     let line = done(run.pesto(&["add", "--dry-run", "-p", "127.0.0.1::81", "-p", &spec]));
     let lines: Vec<&str> = line.lines().collect();
     assert!(lines[0].starts_with("would add: 127.0.0.1:"), "{line}");
+    assert!(lines[0].ends_with("-> 81/tcp (a free port: it may be another one then)"), "{line}");
     assert_eq!(lines[1], format!("there already: 127.0.0.1:{} -> 8000/tcp", run.port()));
     let line = done(run.pesto(&["rm", "--dry-run", "-p", &spec]));
     assert_eq!(line, format!("would remove: 127.0.0.1:{} -> 8000/tcp\n", run.port()));

@@ -236,6 +236,14 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
             format!("-t 127.0.0.1/{port}:9000: 127.0.0.1:{port}:8000/tcp has that port already"),
         ),
         (
+            format!("-A -t 127.0.0.1/{port}-{}", port + 1),
+            2,
+            format!(
+                "-t 127.0.0.1/{port}-{}: 127.0.0.1:{port}:8000/tcp has that port already",
+                port + 1
+            ),
+        ),
+        (
             format!("-A -t 127.0.0.1/{taken}"),
             3,
             format!("-t 127.0.0.1/{taken}: cannot listen on 127.0.0.1:{taken}: Address already"),
@@ -245,6 +253,10 @@ fn what_cannot_be_names_its_argument_and_nothing_is_changed() {
         assert_eq!(exit, status, "{line}: {message}");
         assert!(message.starts_with(&format!("pesto: {said}")), "{message}");
         assert!(message.ends_with("nothing was changed\n"), "{message}");
+        // What is wanted of more ports can go without one.
+        let words = line.trim_start_matches("-A ");
+        let mend = format!("; or exclude it too: {words},~{port}\n");
+        assert_eq!(message.contains(&mend), line.ends_with(&(port + 1).to_string()), "{message}");
     }
     // To delete what cannot be there is no failure.
     quiet(&run, "--delete -t 127.0.0.1/1 -u 127.0.0.1/18081 -T 80 -t auto");

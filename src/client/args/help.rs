@@ -45,6 +45,7 @@ With -r it is the other way round: the command reaches a port of the host. SPEC 
   [::1]:5432:5432          the same for ::1; *:5432:5432 listens on every address in there
   5432:192.0.2.7:5432      to another host
   5432:auto:5432           to 127.0.0.1 or ::1 of the host, whichever answers
+  5432:5432,dev=eth0       every address, for what comes in by that interface of the container
   53:53/udp                the protocol, as with -p
 What -r asks for is all that the daemon may ever reach on the host's side, but for what
 --allow-reverse adds.
@@ -108,8 +109,8 @@ with podman and docker, but for the commas:
 
 With -r a port of the container leads to one of the host, or of another one that the host reaches:
 [[ADDRESS:]PORT[-END]:[TARGET:]]HOSTPORT[-END][/PROTOCOL][,if-listening][,dev=IFACE]. Without
-ADDRESS it listens on 127.0.0.1 in the container (with /tcp6 or /udp6 on ::1; * is every address),
-without TARGET it leads to 127.0.0.1 of the host (auto: there or to ::1, whichever answers). It must
+ADDRESS it listens on 127.0.0.1 in the container (with /tcp6 or /udp6 on ::1; * is every address,
+and so it is with dev=IFACE, unless that is lo), without TARGET it leads to 127.0.0.1 of the host (auto: there or to ::1, whichever answers). It must
 have been allowed when the daemon was started: see --allow-reverse of pesto run and pesto attach.
 
 A label is for you: the daemon only keeps it. `pesto list` shows it, and `pesto list` and `pesto rm`
@@ -130,7 +131,8 @@ SPEC is what `pesto add` was given, what `pesto list` shows, or a part of it: po
 of a range, or one family (0.0.0.0 or [::]) of every address. Ports that stay are not touched, and
 keep their label. if-listening may be left out. One without a host port (80) names the only forward
 to that container port. If any of what is named is not there, or not with that label, it is an error
-and nothing is removed, unless --ignore-missing is given. --kill and --drain end the connections of a whole forward: not of a part.
+and nothing is removed, unless --ignore-missing is given. --kill and --drain end the connections of
+a whole forward: not of a part.
 
 -r removes what -r adds, by the same words.
 
@@ -145,10 +147,17 @@ pub(super) const LIST_HELP: &str = "\
 A forward of the other direction says `container` before where it listens, and `host` before where
 it leads; `if listening` stands behind where one leads that listens only while its target does.
 OPEN is connections now, TOTAL since the forward was added; of UDP each peer is one, until it is
-forgotten for its silence. IN is bytes from clients, OUT bytes to them. STATE is listening, failed or partly failed (which ports, and why, is below it), paused (if
-listening: nobody does, and peers are refused), not listening (the host has not that family), or
-inactive (switched off).
+forgotten for its silence. IN is bytes from clients, OUT bytes to them. STATE is listening, failed
+or partly failed (which ports, and why, is below it), paused (if listening: nobody does, and peers
+are refused), not listening (the host has not that family), or inactive (switched off).
 A terminal that is too narrow gets more lines.
+
+In JSON host_port is always the first port on the host and container_port that in the container: of
+an inbound forward host_port listens, of a reverse one container_port. address is where it listens,
+target_address where it leads; null is every address there, and here whichever answers.
+
+--watch ends with status 5 when the daemon does, and with 0 when Ctrl-C ends it on a terminal, or
+when nobody reads what it prints.
 
 Examples:
   pesto list
@@ -229,9 +238,10 @@ Exit status: 0 nothing is BAD; 2 nothing goes before what is BAD is mended.";
 
 pub(super) const STATUS_HELP: &str = "\
 in is bytes from clients, out bytes to them; not copied is how much of both went from one socket to
-the other without passing through the daemon's memory. A peer of UDP is a connection here. A turn is what the daemon does between two
-looks at all that is ready: while the longest one lasted, everybody else waited. Descriptors are the
-core's open files: each listening socket is one, each connection two.
+the other without passing through the daemon's memory. A peer of UDP is a connection here. A turn
+is what the daemon does between two looks at all that is ready: while the longest one lasted,
+everybody else waited. Descriptors are the core's open files: each listening socket is one, each
+connection two.
 
 Examples:
   pesto status

@@ -7,6 +7,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Puts a hint into an error, if there is one, in place of what the parser of options guesses.
 pub fn give_hint(command: &str, error: &mut clap::Error) {
     let Some(hint) = hint(command, error) else { return };
+    // clap's usage has whatever else was given as if it were needed.
+    if matches!(command, "apply" | "diff" | "batch") {
+        error.remove(ContextKind::Usage);
+    }
     // An option that looks alike, and how that would be used.
     if error.remove(ContextKind::SuggestedArg).is_some() {
         error.remove(ContextKind::Usage);
@@ -29,6 +33,11 @@ pub fn hint(command: &str, error: &clap::Error) -> Option<String> {
             "name ports with -p SPEC, or with -r SPEC those that lead out of the container"
                 .to_owned(),
         );
+    }
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && matches!(command, "apply" | "diff" | "batch")
+    {
+        return Some("name the file with -f FILE; - is standard input".to_owned());
     }
     if error.kind() != ErrorKind::UnknownArgument {
         return None;

@@ -16,7 +16,7 @@ use crate::client::{args, output, say_error};
 use crate::roles::control_socket::{Facts, Reserved};
 use crate::roles::notify::Notifier;
 use crate::sys::process::{self, Fork};
-use crate::sys::{Errno, fd, fs, signal};
+use crate::sys::{fd, fs, signal};
 use crate::wire::{Request, Rule};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -37,18 +37,14 @@ const ALL_IS_WELL: &str = "\0";
 
 /// All is forwarded: whoever waits for that, or reads to the end of what we print, is done.
 fn let_caller_go(say: &OwnedFd, lines: &str) -> Result<(), Error> {
-    let null = fs::dev_null().map_err(|errno| failed("/dev/null", errno))?;
+    let null = fs::dev_null().map_err(|errno| Error::of_call("/dev/null", errno))?;
     let _ = std::env::set_current_dir("/");
     fs::set_umask(0o077);
     fd::become_stdin_stdout(null.as_fd())
         .and_then(|()| fd::become_stderr(null.as_fd()))
         .and_then(|()| fd::write(say.as_fd(), format!("{lines}{ALL_IS_WELL}").as_bytes()))
         .map(drop)
-        .map_err(|errno| failed("pipe", errno))
-}
-
-fn failed(what: &str, errno: Errno) -> Error {
-    Error::refused(format!("{what}: {errno}"))
+        .map_err(|errno| Error::of_call("pipe", errno))
 }
 
 /// What follows a container.
@@ -76,8 +72,8 @@ impl Follower<'_> {
             let tell = |lines: &str| output::print(lines).map(|()| self.say_notes());
             return self.stay(target, change, Life::Child, tell);
         }
-        let (said, say) = fd::pipe(0).map_err(|errno| failed("pipe", errno))?;
-        match process::fork().map_err(|errno| failed("fork", errno))? {
+        let (said, say) = fd::pipe(0).map_err(|errno| Error::of_call("pipe", errno))?;
+        match process::fork().map_err(|errno| Error::of_call("fork", errno))? {
             Fork::Child => {
                 drop(said);
                 let _ = process::new_session();
@@ -134,7 +130,8 @@ impl Follower<'_> {
         tell: impl FnOnce(&str) -> Result<(), Error>,
     ) -> Result<u8, Error> {
         let signals = take_signals()?;
-        let own = process::open_pidfd(process::id()).map_err(|errno| failed("pidfd", errno))?;
+        let own =
+            process::open_pidfd(process::id()).map_err(|errno| Error::of_call("pidfd", errno))?;
         let (mut daemon, done) = self.place.start(&target, Some(own.as_fd()), life, change)?;
         tell(&output::report(&done, self.json)?)?;
         Notifier::from_environment().ready(None);

@@ -36,6 +36,7 @@ impl Draft<'_> {
                 let rule = wish.rule(RuleId(0));
                 let rule = Rule { label: label.unwrap_or_default(), ..rule };
                 self.check_features(&rule, &spec.words)?;
+                check_reach(&rule, &spec.words)?;
                 for missing in self.lacking(&there, rule, &spec.words, label, Want::Alike)? {
                     let rule = self.insert(missing, &spec.words)?;
                     self.deeds.push(Deed::new(Verb::Added, rule));
@@ -127,6 +128,16 @@ impl Draft<'_> {
             new.len()
         )))
     }
+}
+
+/// Where nobody could ever come is nothing forwarded.
+pub(super) fn check_reach(rule: &Rule, words: &str) -> Result<(), Error> {
+    let Some(interface) = spec::out_of_reach(rule) else { return Ok(()) };
+    let name = String::from_utf8_lossy(interface.name());
+    Err(Error::refused(format!(
+        "{words}: a loopback address is reached by lo alone, and so never by {name}; leave the address \
+         out, for all of {name}, or dev={name}"
+    )))
 }
 
 /// What is there keeps its label: it may be somebody else's, who finds it by that.

@@ -142,7 +142,8 @@ mod tests {
     fn lines(before: &[&str], now: &[&str]) -> Vec<String> {
         let deeds = difference(&table(before), &table(now));
         let changed = deeds.iter().any(|deed| deed.verb != Verb::Kept);
-        let done = Done { generation: 0, deeds, changed, dry_run: false, failed: None };
+        let (picked, failed) = (std::collections::HashSet::new(), None);
+        let done = Done { generation: 0, deeds, changed, picked, dry_run: false, failed };
         text(&done).lines().map(str::to_owned).collect()
     }
 

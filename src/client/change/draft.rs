@@ -237,6 +237,15 @@ impl Names {
         part.map_or_else(|| self.option_of(id), |part| spec::option_of(&part))
     }
 
+    /// What asks for many ports, in the words of passt's command line, without those of a rule.
+    pub(super) fn exclusion(&self, id: RuleId, of: RuleId) -> Option<String> {
+        let words = self.words.get(&of).filter(|words| words.starts_with('-'))?;
+        let now = self.now.iter().find(|rule| rule.id == of)?;
+        let ports = split::fixed(&split::in_the_way(self.rule(id)?, now)?)?;
+        let text = spec::ports_text(ports.first().get(), ports.width().get());
+        (now.ports.width() > ports.width()).then(|| format!("{words},~{text}"))
+    }
+
     /// Whether it was off, or a part of what was, and is to be on.
     pub(super) fn is_switched_on(&self, id: RuleId) -> bool {
         let is_on = |rule: &Rule| rule.active;

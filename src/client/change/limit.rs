@@ -31,12 +31,26 @@ pub(super) fn error(
     };
     // Of one port there is no less.
     let fewer = if needed > 2 { "ask for fewer ports" } else { "remove other ports first" };
-    let why = if needed > hello.max_listeners || free > available as usize {
-        format!("a daemon has at most {} of them; {fewer}", hello.max_listeners)
-    } else {
+    let most = hello.max_listeners;
+    let lacks_files = free <= available as usize;
+    let why = if !lacks_files {
+        format!("a daemon has at most {most} of them; {fewer}")
+    } else if needed > most {
         format!(
-            "the daemon may open {} files, and needs some for itself and for connections{flows}; {fewer}, or start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
-             LimitNOFILE= sets it for a service of systemd); each connection needs two on top",
+            "a daemon has at most {most} of them, and this one may open {} files alone (`ulimit -Hn` where it \
+             is started); {fewer}",
+            status.descriptor_limit
+        )
+    } else {
+        let fewer = match status.flows {
+            0 => fewer.to_owned(),
+            _ => format!(
+                "{fewer}, wait until connections and UDP peers end, or end them (rm --kill)"
+            ),
+        };
+        format!(
+            "the daemon may open {} files, and needs some for itself, and for connections and UDP peers{flows}; {fewer}, or start it where the hard limit of open files is at least {} (`ulimit -Hn` shows it, \
+             LimitNOFILE= sets it for a service of systemd); each connection or UDP peer needs two on top",
             status.descriptor_limit,
             enough(needed, status)
         )
@@ -107,6 +121,18 @@ mod tests {
         assert!(
             places.contains("at most 131072 of them") && !places.contains("ulimit"),
             "{places}"
+        );
+        let both = error(&draft, (200_000, 700), &hello, &status(1000)).message;
+        assert!(
+            both.contains("at most 131072 of them, and this one may open 1000 files"),
+            "{both}"
+        );
+        let flows = DaemonStatus { flows: 300, descriptors: 1000, ..status(1000) };
+        let flows = error(&draft, (1, 0), &hello, &flows).message;
+        assert!(
+            flows.contains("have 600")
+                && flows.contains("wait until connections and UDP peers end"),
+            "{flows}"
         );
         let files = error(&draft, (1000, 700), &hello, &status(1000)).message;
         assert!(files.contains("at least 1388 (`ulimit -Hn`"), "{files}");

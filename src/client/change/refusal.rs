@@ -27,7 +27,10 @@ pub(super) fn conflict(names: &Names, first: RuleId, second: RuleId) -> Error {
             } else {
                 let part = names.in_the_way(id, newer);
                 let rm = advised("rm");
-                format!("{new}: {old} has that port already; remove it first: {rm} {part}")
+                let out = names
+                    .exclusion(id, newer)
+                    .map_or_else(String::new, |words| format!("; or exclude it too: {words}"));
+                format!("{new}: {old} has that port already; remove it first: {rm} {part}{out}")
             }
         }
         _ if names.is_switched_on(first) != names.is_switched_on(second) => {

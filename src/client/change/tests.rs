@@ -129,6 +129,29 @@ fn what_a_daemon_lacks_is_named_with_the_mend() {
 }
 
 #[test]
+fn loopback_address_is_not_forwarded_on_another_interface() {
+    for words in
+        ["-p 127.0.0.1:1:1,dev=eth0", "-p [::1]:1:1/udp,dev=eth0", "-r 127.0.0.2:1:1,dev=eth0"]
+    {
+        let error = after(&[], &HELLO, &|draft| draft.add(&specs(words), None)).expect_err(words);
+        assert!(error.contains("by lo alone, and so never by eth0"), "{error}");
+    }
+    for words in ["-p 127.0.0.1:1:1,dev=lo", "-p 10.0.0.1:1:1,dev=eth0", "-r 1:1,dev=eth0"] {
+        after(&[], &HELLO, &|draft| draft.add(&specs(words), None)).expect(words);
+    }
+    let toml = "[[forward]]\nspec = '127.0.0.1:1:1'\nside = 'reverse'\ninterface = 'eth0'\n";
+    let wanted = file::parse("f", toml, Format::Toml, None).expect("a table");
+    let made = |before: &[Rule]| after(before, &HELLO, &|draft| draft.turn_into(&wanted));
+    made(&[]).expect_err("out of reach");
+    // It can have come there by other words, and is saved as it is.
+    made(&table("-r 127.0.0.1:1:1,dev=eth0", "")).expect("what is there");
+    let toml = "[[forward]]\nspec = '1:1'\nside = 'reverse'\ninterface = 'eth0'\n";
+    let wanted = file::parse("f", toml, Format::Toml, None).expect("a table");
+    let all = after(&[], &HELLO, &|draft| draft.turn_into(&wanted));
+    assert_eq!(all, Ok(vec!["-r '*:1:1/tcp,dev=eth0'".to_owned()]));
+}
+
+#[test]
 fn part_of_a_labelled_range_keeps_its_label_where_a_file_names_none() {
     let before = table("-p 8000-8009:80-89", "web");
     let toml = "[[forward]]\nspec = '8000-8004:80-84'\n[[forward]]\nspec = '8006-8009:86-89'\n\

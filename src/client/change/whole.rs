@@ -1,5 +1,6 @@
 //! What `apply` does: the table is what a file says, and nothing else.
 
+use super::add::check_reach;
 use super::draft::Draft;
 use crate::client::error::Error;
 use crate::client::file::Wanted;
@@ -16,6 +17,11 @@ impl Draft<'_> {
         self.rules.clear();
         for one in wanted {
             self.check_features(&one.rule, &one.words)?;
+            let place = (one.rule.bind, one.rule.interface);
+            // What is there, by whatever words, can be saved and applied again.
+            if !self.before.iter().any(|old| (old.bind, old.interface) == place) {
+                check_reach(&one.rule, &one.words)?;
+            }
             let rule = self.insert(one.rule, &one.words)?;
             if one.unlabelled {
                 self.unlabelled.insert(rule.id);

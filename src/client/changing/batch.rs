@@ -6,6 +6,7 @@ use crate::client::error::Error;
 use crate::client::file;
 use crate::client::output;
 use clap::Parser;
+use clap::error::ErrorKind;
 
 /// A step and where it was asked for.
 #[derive(Debug)]
@@ -54,6 +55,9 @@ fn parse(name: &str, text: &str) -> Result<Vec<Placed>, Error> {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
             let first = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
+            if error.kind() == ErrorKind::InvalidSubcommand {
+                return wrong(&format!("{first}; a line is an add, rm, enable or disable"));
+            }
             match hint(&words[0], &error) {
                 Some(hint) => wrong(&format!("{first}, {hint}")),
                 None => wrong(first),
@@ -87,7 +91,10 @@ mod tests {
     #[test]
     fn wrong_line_is_named() {
         for (line, why) in [
-            ("list", "unrecognized subcommand 'list'"),
+            (
+                "list",
+                "unrecognized subcommand 'list'; a line is an add, rm, enable or disable: list",
+            ),
             (
                 "add",
                 "the following required arguments were not provided, name ports with -p SPEC, or",

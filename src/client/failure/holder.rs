@@ -2,14 +2,18 @@
 
 use super::Called;
 use crate::client::instance;
-use crate::client::session::Session;
+use crate::client::session::{self, Session};
 use crate::table::overlap;
 use crate::wire::{Bind, Failure, PortRange, Ports, Protocol, Rule, Side};
 use std::path::Path;
 
 /// What each of them listens on, by its name.
 #[derive(Debug, Default)]
-pub(super) struct Holders(Vec<(String, Vec<Rule>)>);
+pub(super) struct Holders {
+    listening: Vec<(String, Vec<Rule>)>,
+    /// Those that are about to end: they tell nobody what they have.
+    pub(super) ending: Vec<String>,
+}
 
 impl Holders {
     /// Asks all that `pesto ps` shows, but for the one at a path. One that does not answer is left
@@ -18,14 +22,22 @@ impl Holders {
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         let running = instance::running().unwrap_or_default();
         let others = running.into_iter().filter(|other| real(&other.socket) != real(path));
-        let look = |other: crate::client::running::Running| {
-            let (mut session, _) = Session::open(&other.socket).ok()?;
-            let (snapshot, counters) = session.counted().ok()??;
+        let mut all = Self::default();
+        for other in others {
+            let looked = Session::open(&other.socket).and_then(|(mut it, _)| it.counted());
+            let (snapshot, counters) = match looked {
+                Ok(Some(counted)) => counted,
+                Err(error) if session::is_of_ending(&error) => {
+                    all.ending.push(other.name);
+                    continue;
+                }
+                _ => continue,
+            };
             let listens = snapshot.rules.iter().zip(&counters);
             let listens = listens.filter(|(_, it)| it.listeners > 0 && it.failed_listeners == 0);
-            Some((other.name, listens.map(|(rule, _)| *rule).collect()))
-        };
-        Self(others.filter_map(look).collect())
+            all.listening.push((other.name, listens.map(|(rule, _)| *rule).collect()));
+        }
+        all
     }
 
     /// Who has that port, if it is one of them.
@@ -33,7 +45,7 @@ impl Holders {
         // What listens in a container is in nobody else's way.
         let probe = probe(failure, called).filter(|rule| rule.side == Side::Inbound)?;
         let has_it = |rules: &[Rule]| rules.iter().any(|rule| overlap(rule, &probe));
-        self.0.iter().find(|(_, rules)| has_it(rules)).map(|(name, _)| name.as_str())
+        self.listening.iter().find(|(_, rules)| has_it(rules)).map(|(name, _)| name.as_str())
     }
 }
 

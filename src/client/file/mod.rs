@@ -14,7 +14,7 @@ pub use save::save;
 
 use super::error::Error;
 use super::label;
-use super::spec::{Spec, Wish};
+use super::spec::{self, Spec, Wish};
 use crate::sys::Errno;
 use crate::wire::{Interface, Label, Rule, RuleId, Side};
 use clap::ValueEnum;
@@ -81,7 +81,9 @@ impl Source<'_> {
             Way::Inbound => Side::Inbound,
             Way::Reverse => Side::Reverse,
         };
-        let parsed = Spec::of(side, spec).map_err(|problem| wrong(&format!("{problem}")))?;
+        let read =
+            |spec: &str| Spec::of(side, spec).map_err(|problem| wrong(&format!("{problem}")));
+        let mut parsed = read(spec)?;
         let label = match facts.label.as_deref() {
             None | Some("") => Label::NONE,
             Some(text) => label::parse(text).map_err(|problem| wrong(&format!("{problem}")))?,
@@ -90,23 +92,24 @@ impl Source<'_> {
         let has =
             |wish: &Wish| wish.interface.map(|it| String::from_utf8_lossy(it.name()).into_owned());
         let own = parsed.wishes.first().and_then(has);
-        let interface = match &facts.interface {
+        match &facts.interface {
             Some(name) if own.as_ref().is_some_and(|own| own != name) => {
                 return Err(wrong("its interface is another one; change both, or leave one out"));
             }
             Some(name) if own.is_none() => {
-                Some(Interface::new(name.as_bytes()).ok_or_else(|| {
+                let interface = Interface::new(name.as_bytes()).ok_or_else(|| {
                     wrong(&format!("{name:?} is no name of an interface; `ip link` lists them"))
-                })?)
+                })?;
+                // Where it listens may depend on that.
+                parsed = read(&spec::on_interface(spec, &interface))?;
             }
-            _ => None,
-        };
+            _ => {}
+        }
         if facts.if_listening == Some(false) && parsed.wishes.iter().any(|wish| wish.if_listening) {
             return Err(wrong("its if_listening is false; change both, or leave one out"));
         }
         let rules = parsed.wishes.iter().map(|wish| Rule {
             label,
-            interface: wish.interface.or(interface),
             active: facts.active,
             if_listening: wish.if_listening || facts.if_listening == Some(true),
             transparent: facts.transparent,

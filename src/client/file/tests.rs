@@ -85,7 +85,7 @@ fn error_names_the_file_the_line_and_the_words() {
         (
             Format::Toml,
             "[[forward]]\nspec = '1:1'\nlable = 'x'\n",
-            "f:3: there is no \"lable\"; there is: spec, label, active",
+            "f:3: there is no \"lable\"; there is: spec, label, active, side, interface, if_listening",
         ),
         (Format::Toml, "[[forward]]\n\nspec = '1:1\n", "f:3: "),
         (Format::Toml, "[[forward]]\nspec = '1:1'\nlabel = 'ab\\'\n[[", "f:4: "),
@@ -131,6 +131,7 @@ fn error_names_the_file_the_line_and_the_words() {
         let error = parse(format, text).expect_err(text);
         assert!(error.starts_with(said), "{text:?}: {error:?}");
         assert_eq!(error.lines().count(), 1, "{error:?}");
+        assert!(!error.contains("transparent"), "no daemon does that: {error:?}");
     }
 }
 

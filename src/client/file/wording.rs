@@ -43,6 +43,8 @@ pub(super) fn plain(message: &str) -> String {
     }
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).skip(1).collect();
+        // Rules can have that, and no daemon does it.
+        let known: Vec<&str> = known.into_iter().filter(|key| *key != "transparent").collect();
         return format!("there is no \"{}\"; there is: {}", quoted(rest), known.join(", "));
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {

@@ -107,14 +107,17 @@ fn notes(forward: &Forward) -> Vec<String> {
              files allows it (`ulimit -Hn` where the daemon is started)"
         ));
     }
+    let is_udp = forward.protocol == "udp";
+    // A daemon counts alike what was silent and what had to leave for others.
+    let gave_up = if is_udp { "given up: not answered, or for lack of room" } else { "timed out" };
     let failed = [
         (activity.refused_by_target, "refused by the target, or not reachable"),
-        (activity.timed_out, "timed out"),
+        (activity.timed_out, gave_up),
     ];
     let failed = failed.iter().filter(|(count, _)| *count > 0);
     let failed: Vec<String> = failed.map(|(count, how)| format!("{count} {how}")).collect();
     if !failed.is_empty() {
-        let what = if forward.protocol == "udp" { "peers" } else { "connections" };
+        let what = if is_udp { "peers" } else { "connections" };
         lines.push(format!("{what}: {}", failed.join(", ")));
     }
     if activity.dropped_datagrams > 0 {

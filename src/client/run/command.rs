@@ -57,7 +57,7 @@ impl Process {
                 "the command has a zero byte in it, which no program can be given",
             )
         })?;
-        let pipe = || fd::pipe(0).map_err(|errno| Error::refused(format!("pipe: {errno}")));
+        let pipe = || fd::pipe(0).map_err(|errno| Error::of_call("pipe", errno));
         let (said, say) = pipe()?;
         let (hear, told) = pipe()?;
         let forked = process::fork().map_err(|errno| Error::refused(format!("fork: {errno}")))?;
@@ -120,7 +120,7 @@ impl Process {
         loop {
             return match fd::read(self.said.as_fd(), &mut word) {
                 Err(Errno(libc::EINTR)) => continue,
-                Err(errno) => Err(Error::refused(format!("pipe: {errno}"))),
+                Err(errno) => Err(Error::of_call("pipe", errno)),
                 Ok(WORD) => {
                     let [stage, errno @ ..] = word;
                     Ok(Some((stage, Errno(i32::from_le_bytes(errno)))))

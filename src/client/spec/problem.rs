@@ -19,6 +19,10 @@ pub enum Problem {
     Brackets(String),
     /// Something else than an address where one belongs.
     NotAnAddress(String),
+    /// A `-p` at `*`: the part of it that is right.
+    EveryAddress,
+    /// A reverse spec that begins with `auto`: its ports, and what stands behind them.
+    AutoFirst(String, String),
     /// No network interface of that name.
     NoInterface(String),
     /// An address that nothing can listen on.
@@ -79,6 +83,9 @@ impl fmt::Display for Problem {
                 "{word} is not an address (names are not looked up); \
                  write one of this host, as in 127.0.0.1 or [::1]"
             ),
+            Self::EveryAddress => out.write_str(
+                "* is not an address; every address is what is meant without one: leave *: out",
+            ),
             Self::NoInterface(name) => {
                 write!(out, "there is no network interface {name}; `ip link` lists them")
             }
@@ -105,9 +112,7 @@ impl fmt::Display for Problem {
             Self::NeedlessInterface(address) => {
                 write!(out, "only link-local addresses need an interface; write [{address}]")
             }
-            Self::NotAPort(word) => {
-                write!(out, "{word:?} is not a port; ports are numbers from 1 to 65535")
-            }
+            Self::NotAPort(word) => not_a_port(out, word, 't'),
             Self::OutOfRange(word) => write!(out, "{word} is no port; ports are 1 to 65535"),
             Self::PortZero(free) => {
                 write!(out, "0 is no port; for a free one leave it out: {free}")
@@ -126,7 +131,7 @@ impl fmt::Display for Problem {
                 out,
                 "{protocol} and the address {address} are of different families; leave one out"
             ),
-            Self::OnePort(..) => self.in_reverse(out),
+            Self::OnePort(..) | Self::AutoFirst(..) => self.in_reverse(out),
             Self::Suffix(problem) => problem.fmt(out),
             Self::Reverse(problem) => problem.in_reverse(out),
         }
@@ -191,6 +196,12 @@ impl Problem {
                 plural(*container),
                 plural(*host)
             ),
+            Self::AutoFirst(port, behind) => write!(
+                out,
+                "auto is where ports lead, not where they listen; write {port}:auto:{port}{behind}, or \
+                 :auto:{port}{behind} for a free port in the container"
+            ),
+            Self::NotAPort(word) => not_a_port(out, word, 'T'),
             Self::OnePort(port, behind) => write!(
                 out,
                 "which port of the container leads to which of the host? Write {port}:{port}{behind} \
@@ -198,6 +209,18 @@ impl Problem {
             ),
             other => fmt::Display::fmt(other, out),
         }
+    }
+}
+
+/// `option`: what takes all of the side's ports at once.
+fn not_a_port(out: &mut fmt::Formatter<'_>, word: &str, option: char) -> fmt::Result {
+    match word {
+        "all" | "auto" => write!(
+            out,
+            "{word:?} is not a port; write a range, as in 8000-8999:8000-8999, or use passt's command line: \
+             pesto -A -{option} {word} PATH"
+        ),
+        _ => write!(out, "{word:?} is not a port; ports are numbers from 1 to 65535"),
     }
 }
 

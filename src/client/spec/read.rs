@@ -1,9 +1,9 @@
 //! Reading specs, of either side: what listens is first, what it leads to second.
 
 use super::suffix::{self, Family, Suffix};
-use super::{AUTO, EVERY, LOOPBACK, Problem, Wish, target};
+use super::{AUTO, EVERY, LO, LOOPBACK, Problem, Wish, target};
 use crate::sys::socket;
-use crate::wire::{Address, Bind, Port, PortRange, Ports, Side, TargetAddress};
+use crate::wire::{Address, Bind, Interface, Port, PortRange, Ports, Side, TargetAddress};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The parts of a spec before its protocol, none of them looked at yet.
@@ -20,6 +20,7 @@ pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
     let said = suffix::parse(place, suffix)?;
     let whole = |problem| match problem {
         Problem::OnePort(port, _) => Problem::OnePort(port, suffix.to_owned()),
+        Problem::AutoFirst(port, _) => Problem::AutoFirst(port, suffix.to_owned()),
         other => other,
     };
     let Parts { address, host, target, container } = split(side, place).map_err(whole)?;
@@ -46,7 +47,7 @@ pub(super) fn wishes(side: Side, words: &str) -> Result<Vec<Wish>, Problem> {
     for word in said.protocols {
         let (protocol, family) = suffix::protocol(word)?;
         let bind = match (bind, family) {
-            (None, family) => everywhere(side, family),
+            (None, family) => everywhere(side, family, said.interface.as_ref()),
             (Some(bind), None) => bind,
             (Some(bind), Some(family)) => narrow(bind, family).ok_or_else(|| {
                 Problem::Family(word.to_owned(), address.unwrap_or("").to_owned())
@@ -89,13 +90,15 @@ fn end_of_place(words: &str) -> usize {
 }
 
 /// Where a spec without an address listens.
-const fn everywhere(side: Side, family: Option<Family>) -> Bind {
-    match (side, family) {
-        (Side::Inbound, None) => Bind::Any,
-        (Side::Inbound, Some(Family::V4)) => Bind::V4(Ipv4Addr::UNSPECIFIED),
-        (Side::Inbound, Some(Family::V6)) => Bind::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 },
-        (Side::Reverse, None | Some(Family::V4)) => Bind::V4(LOOPBACK),
-        (Side::Reverse, Some(Family::V6)) => Bind::V6 { address: Ipv6Addr::LOCALHOST, scope: 0 },
+fn everywhere(side: Side, family: Option<Family>, interface: Option<&Interface>) -> Bind {
+    // By another interface nobody reaches a loopback address.
+    let is_wide = side == Side::Inbound || interface.is_some_and(|it| it.name() != LO);
+    match (is_wide, family) {
+        (true, None) => Bind::Any,
+        (true, Some(Family::V4)) => Bind::V4(Ipv4Addr::UNSPECIFIED),
+        (true, Some(Family::V6)) => Bind::V6 { address: Ipv6Addr::UNSPECIFIED, scope: 0 },
+        (false, None | Some(Family::V4)) => Bind::V4(LOOPBACK),
+        (false, Some(Family::V6)) => Bind::V6 { address: Ipv6Addr::LOCALHOST, scope: 0 },
     }
 }
 
@@ -106,7 +109,13 @@ fn split(side: Side, place: &str) -> Result<Parts<'_>, Problem> {
     let parts = |address, host, target, container| Parts { address, host, target, container };
     match words[..] {
         [container] if container.starts_with('[') => Err(Problem::NoContainerPort),
-        [port] if side == Side::Reverse => Err(Problem::OnePort(port.to_owned(), String::new())),
+        [""] => Err(Problem::NoContainerPort),
+        [port] if side == Side::Reverse && is_ports(port) => {
+            Err(Problem::OnePort(port.to_owned(), String::new()))
+        }
+        [AUTO, port] if side == Side::Reverse && is_ports(port) && !port.is_empty() => {
+            Err(Problem::AutoFirst(port.to_owned(), String::new()))
+        }
         [container] => Ok(parts(None, "", None, container)),
         [address, _] if is_address(address) => Err(Problem::AddressWithoutPort(address.to_owned())),
         [_, target] if is_address(target) => Err(Problem::NoContainerPort),
@@ -165,6 +174,7 @@ fn is_ports(word: &str) -> bool {
 /// Where a spec listens, by the word for it.
 fn parse_bind(side: Side, word: &str) -> Result<Bind, Problem> {
     let address = match side {
+        Side::Inbound if word == EVERY => return Err(Problem::EveryAddress),
         Side::Inbound => parse_own(word)?,
         Side::Reverse if word == EVERY => return Ok(Bind::Any),
         Side::Reverse => target::address(word).map_err(|problem| match problem {

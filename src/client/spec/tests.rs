@@ -182,7 +182,13 @@ fn what_is_wrong_behind_the_ports_is_named() {
         ("8080:80,dev=1234567890123456", "is no name of an interface", "ip link"),
         ("[::1]:53:53/udp4", "udp4 and the address [::1]", "leave one out"),
         ("53:53/udp,udp6", "udp6 is named twice", "once"),
-        ("*:8080:80", "* is not an address", "127.0.0.1 or [::1]"),
+        ("*:8080:80", "* is not an address", "leave *: out"),
+        (
+            "all",
+            "\"all\" is not a port",
+            "8000-8999:8000-8999, or use passt's command line: pesto -A -t all",
+        ),
+        ("auto:auto", "\"auto\" is not a port", "pesto -A -t auto PATH"),
         ("8080:80/tcp,tcp", "tcp is named twice", "once"),
         ("8080:80/tcp,tcp4", "tcp4 is named twice", "once"),
     ] {
@@ -236,10 +242,17 @@ fn reverse_spec_is_the_same_with_the_sides_exchanged() {
         (":81", local, Ports::Pick { width: core::num::NonZeroU16::MIN }, host, range(81, 81)),
         ("80:[fe80::1%lo]:81", local, fixed(80, 80), own6, range(81, 81)),
         ("[fe80::1%3]:80:81", inside6, fixed(80, 80), host, range(81, 81)),
+        ("80:81,dev=lo", local, fixed(80, 80), host, range(81, 81)),
+        ("80:81/tcp6,dev=lo", local6, fixed(80, 80), host, range(81, 81)),
+        ("80:81,dev=eth0", Bind::Any, fixed(80, 80), host, range(81, 81)),
+        ("80:81/tcp6,dev=eth0", V6_ANY, fixed(80, 80), host, range(81, 81)),
+        ("127.0.0.1:80:81,dev=eth0", local, fixed(80, 80), host, range(81, 81)),
     ] {
+        let name = words.split_once("dev=").map(|(_, name)| name.as_bytes());
+        let interface = name.and_then(Interface::new);
         let side = Side::Reverse;
         let spec = Spec::reverse(words).unwrap_or_else(|error| panic!("{words}: {error}"));
-        let wish = Wish { side, bind, ports, address, target, ..one("1:1") };
+        let wish = Wish { side, bind, interface, ports, address, target, ..one("1:1") };
         assert_eq!(spec.wishes, [wish], "{words}");
     }
     assert_eq!(Spec::reverse("53:53/tcp,udp").expect("a spec").wishes.len(), 2);
@@ -261,6 +274,10 @@ fn error_of_a_reverse_spec_has_the_sides_exchanged() {
         ("80:0.0.0.0:80", "nothing can be connected to 0.0.0.0", "for 127.0.0.1"),
         ("80:*:80", "* is not an address to lead to", "this host reaches"),
         ("auto:80:80", "auto is not an address", "one of the container"),
+        ("auto:53", "where ports lead", "53:auto:53, or :auto:53 for"),
+        ("auto:53/udp", "where ports lead", "53:auto:53/udp, or :auto:53/udp for"),
+        ("all", "\"all\" is not a port", "pesto -A -T all PATH"),
+        ("", "the host's port is missing", "5432:5432"),
         ("224.0.0.1:80:80", "nothing can listen on 224.0.0.1", "of the container"),
         ("[fe80::1%lo]:80:80", "the number of its interface", "[fe80::1%NUMBER]"),
         ("80:[fe80::1%nosuch0]:80", "no network interface nosuch0", "ip link"),

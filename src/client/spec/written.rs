@@ -1,6 +1,6 @@
 //! Rules as specs: what is printed is read as the same rule, but for its label and its switches.
 
-use super::{AUTO, DEV, EVERY, IF_LISTENING, LOOPBACK, target};
+use super::{AUTO, DEV, EVERY, IF_LISTENING, LOOPBACK, out_of_reach, target};
 use crate::client::instance::quoted;
 use crate::sys::socket;
 use crate::wire::{Address, Bind, Interface, Ports, Protocol, Rule, Side, TargetAddress};
@@ -15,7 +15,7 @@ pub fn of_rule(rule: &Rule) -> String {
         Side::Inbound => {
             (rule.bind.address().map(address), rule.target.address.address().map(target::written))
         }
-        Side::Reverse => (reverse_bind(rule.bind), reverse_target(rule.target.address)),
+        Side::Reverse => (reverse_bind(rule), reverse_target(rule.target.address)),
     };
     let (bind, target) = (colon(bind), colon(target));
     let first = match rule.ports {
@@ -27,10 +27,16 @@ pub fn of_rule(rule: &Rule) -> String {
     if rule.if_listening {
         let _ = write!(text, ",{IF_LISTENING}");
     }
-    if let Some(interface) = rule.interface {
-        let _ = write!(text, ",{DEV}{}", interface_text(&interface));
+    match rule.interface {
+        Some(interface) => on_interface(&text, &interface),
+        None => text,
     }
-    text
+}
+
+/// A spec that names no interface, with one.
+#[must_use]
+pub fn on_interface(words: &str, interface: &Interface) -> String {
+    format!("{words},{DEV}{}", interface_text(interface))
 }
 
 /// A rule's spec behind its option, as one would type it: `-p 8080:80/tcp`.
@@ -43,9 +49,9 @@ pub fn option_of(rule: &Rule) -> String {
     format!("{option} {}", quoted(&of_rule(rule)))
 }
 
-fn reverse_bind(bind: Bind) -> Option<String> {
-    match bind {
-        Bind::V4(LOOPBACK) => None,
+fn reverse_bind(rule: &Rule) -> Option<String> {
+    match rule.bind {
+        Bind::V4(LOOPBACK) if out_of_reach(rule).is_none() => None,
         bind => Some(bind.address().map_or_else(|| EVERY.to_owned(), target::written)),
     }
 }

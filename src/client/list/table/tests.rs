@@ -140,16 +140,17 @@ fn what_a_forward_is_beside_tcp_from_the_host_is_shown() {
     let mut udp = forward("53:53/udp,if-listening,dev=eth0", &[], "");
     let activity = udp.activity.as_mut().expect("counted");
     (activity.dropped_datagrams, activity.refused_by_target) = (7, 1);
+    activity.timed_out = 2;
     let spec = Spec::reverse("5432:192.0.2.7:5432").expect("a spec");
     let mut reverse = Forward::new(&spec.wishes[0].rule(RuleId(2)), None);
     reverse.activity.clone_from(&udp.activity);
     let expected = "\
 LISTENS ON                          TARGET                   STATE      OPEN  TOTAL       IN      OUT  LABEL
 0.0.0.0%eth0:53, [::%eth0]:53       53/udp if listening      listening     3   1200  1.5 KiB  3.0 GiB
-  peers: 1 refused by the target, or not reachable
+  peers: 1 refused by the target, or not reachable, 2 given up: not answered, or for lack of room
   datagrams: 7 not passed on
 container 127.0.0.1:5432            host 192.0.2.7:5432/tcp  listening     3   1200  1.5 KiB  3.0 GiB
-  connections: 1 refused by the target, or not reachable
+  connections: 1 refused by the target, or not reachable, 2 timed out
   datagrams: 7 not passed on
 ";
     let all = text(&[udp, reverse], None);
