@@ -59,6 +59,10 @@ pub const MAX_DEAF: usize = 1024;
 /// Sockets of UDP flows that are asked for at a time, of both factories: some 10 ms of work.
 pub const UDP_ASKED: usize = 512;
 
+/// A rule has no new peers as long as so many of its flows lack sockets that were not even asked for: their first datagrams
+/// would find no place ([`WAITING_DATAGRAMS`]), and they would go for others before they have sockets.
+pub const UDP_LACKING: u32 = 512;
+
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;
 
@@ -81,8 +85,22 @@ pub const MAX_IN_FLIGHT: u32 = 16;
 /// link, channels, control socket and its clients, one that is being admitted or turned away.
 pub const OWN_DESCRIPTORS: usize = 3 + 2 + 1 + 2 + 1 + MAX_CLIENTS + 1;
 
-/// Descriptors that listeners leave to flows: ports that listen and never serve help nobody.
+/// Descriptors that listeners leave to flows, those that are open among them: ports that listen and never serve help nobody.
 pub const FLOW_DESCRIPTORS: usize = 64;
+
+/// Descriptors that flows leave to listeners, so that a small change has room whatever peers do: of so many that a core may
+/// have.
+pub const fn spare_descriptors(descriptor_limit: usize) -> usize {
+    let spare = descriptor_limit / 64;
+    if spare < 64 { spare } else { 64 }
+}
+
+/// How many descriptors flows may have, of so many that nothing else has: all but those, and never less than listeners leave.
+pub const fn flow_descriptors(rest: usize, descriptor_limit: usize) -> usize {
+    let least = if rest < FLOW_DESCRIPTORS { rest } else { FLOW_DESCRIPTORS };
+    let most = rest.saturating_sub(spare_descriptors(descriptor_limit));
+    if most > least { most } else { least }
+}
 
 /// Bytes moved at a time in one direction of a flow. One buffer for all flows.
 pub const COPY_BUFFER: usize = 256 * 1024;

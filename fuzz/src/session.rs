@@ -19,9 +19,8 @@
 //! begin.
 //!
 //! Weaker than it could be: an answer is acted on as a whole, though the daemon may do other things between its
-//! parts, and not while a commit brings UDP listeners to where it leads, some of which count already. Sockets of ours that are
-//! prepared or about to leave are somebody else's to an answer, as they are to the table: they keep a listener awake for
-//! two rounds.
+//! parts. And TCP listeners of ours that are about to leave are somebody else's to an answer, as they are to the table: they keep
+//! a listener awake for two rounds.
 
 mod inquirer;
 mod model;

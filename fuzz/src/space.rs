@@ -216,9 +216,9 @@ impl Space {
     /// At which ports of a question others listen, and at which the kernel knows of sockets of ours that do: of
     /// UDP, of every one that is bound.
     #[must_use]
-    pub fn answers(&self, question: &Question) -> (u32, u32) {
+    pub fn answers(&self, question: &Question, loopback: bool) -> (u32, u32) {
         let all = |spots: &mut dyn Iterator<Item = &Spot>| {
-            spots.fold(0, |bits, spot| bits | spot.answers(question, self.loopback))
+            spots.fold(0, |bits, spot| bits | spot.answers(question, loopback))
         };
         let sockets = self.sockets.borrow();
         let own = sockets.held.values().filter(|held| {

@@ -7,7 +7,7 @@ use super::error::{Error, Exit};
 use super::instance;
 use super::output::{print, print_json};
 use super::run::mapping;
-use crate::limits::{FLOW_DESCRIPTORS, OWN_DESCRIPTORS, pipes};
+use crate::limits::{FLOW_DESCRIPTORS, OWN_DESCRIPTORS, flow_descriptors, pipes};
 use crate::sandbox::landlock as stages;
 use crate::sys::process::{self, End, Fork};
 use crate::sys::{Errno, fd, landlock, namespace};
@@ -225,7 +225,7 @@ fn descriptors() -> Finding {
     let hard = usize::try_from(limit).unwrap_or(usize::MAX);
     let shared = hard.saturating_sub(OWN_DESCRIPTORS + 2 * pipes(hard));
     let rest = shared.saturating_sub(FLOW_DESCRIPTORS);
-    let flows = shared.saturating_sub(2) / 2;
+    let flows = flow_descriptors(shared.saturating_sub(2), hard) / 2;
     let found = format!(
         "at most {hard}: {rest} listening sockets, or one port and {flows} connections to it"
     );

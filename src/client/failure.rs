@@ -255,7 +255,8 @@ fn taken(failure: &Failure, port: u16, called: &Called, peers: &Peers) -> String
     if is_udp && peers.of_others {
         return format!(
             "; {program}, or UDP peers of a forward that was removed without --kill{look}: choose \
-             another port, or wait until they are forgotten"
+             another port, wait until they are forgotten, or add that forward again and remove it \
+             with --kill"
         );
     }
     format!("; {program}{look}, choose another port")

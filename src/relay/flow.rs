@@ -105,15 +105,6 @@ impl Socket {
     }
 }
 
-/// The families of a client and of the automatic target that answered it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// The client's.
-    pub client: Family,
-    /// The target's.
-    pub target: Family,
-}
-
 /// Where a flow is to be connected to, and what was tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal {
@@ -122,8 +113,6 @@ pub struct Goal {
     /// The rule's word.
     address: TargetAddress,
     port: u16,
-    /// The client's family.
-    client: Family,
     /// For an automatic address: the family that is tried now.
     family: Family,
     /// Whether the other family was tried already.
@@ -132,19 +121,19 @@ pub struct Goal {
 
 impl Goal {
     /// The target of a rule, in a network; an automatic one is tried with the family first that
-    /// answered such a client last, or else with the client's own.
+    /// is `hopeful`, or else with the client's own.
     pub const fn new(
         network: Network,
         address: TargetAddress,
         port: u16,
         client: Family,
-        answered: Option<Family>,
+        hopeful: Option<Family>,
     ) -> Self {
-        let family = match answered {
+        let family = match hopeful {
             Some(family) => family,
             None => client,
         };
-        Self { network, address, port, client, family, turned: false }
+        Self { network, address, port, family, turned: false }
     }
 
     /// What the factory is asked for.
@@ -155,19 +144,11 @@ impl Goal {
         }
     }
 
-    /// What to remember for the rule, when this goal was reached.
-    pub const fn answered(&self) -> Option<Answered> {
+    /// The family that an automatic target is tried with now.
+    pub const fn automatic(&self) -> Option<Family> {
         match self.address {
-            TargetAddress::Automatic => Some(Answered { client: self.client, target: self.family }),
+            TargetAddress::Automatic => Some(self.family),
             _ => None,
-        }
-    }
-
-    /// What to try for the next client, when nobody answered here.
-    pub const fn other(&self) -> Option<Answered> {
-        match self.answered() {
-            Some(Answered { client, target }) => Some(Answered { client, target: target.other() }),
-            None => None,
         }
     }
 

@@ -8,12 +8,12 @@
 //! Whatever happens to a flow comes back as a [`Report`], for the counters of its rule. Which that is
 //! only its origin says: a commit may make it another one.
 
-use super::flow::{Answered, Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
+use super::flow::{Broken, Driven, End, Flow, Goal, Leg, Moved, Phase, Socket, drive};
 use super::list::{LISTS, Links, List};
 use super::pump::{Means, give_back};
 use super::udp::UdpPatience;
 use crate::arena::{Arena, Ref};
-use crate::factory::message::Destination;
+use crate::factory::message::{Destination, Family};
 use crate::factory::network::Network;
 use crate::limits::PIPE_IDLE_MS;
 use crate::sys::{Errno, socket};
@@ -38,7 +38,7 @@ pub enum Ending {
 
 /// A target that answered: on which family, where that was the daemon's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached(pub Option<Answered>);
+pub struct Reached(pub Option<Family>);
 
 /// What happened to a flow just now.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +57,8 @@ pub struct Report {
     pub singly: u64,
     /// Of UDP: how many errors the client's network and the target's have told of. The flow goes on.
     pub unreachable: [u64; 2],
-    /// Of UDP, which knows only afterwards: nobody listens at the automatic target. What the next flow
-    /// is to try.
-    pub turn: Option<Answered>,
+    /// Of UDP, which knows only afterwards: by this family nobody listens at the automatic target.
+    pub refused: Option<Family>,
 }
 
 impl Report {
@@ -72,7 +71,7 @@ impl Report {
             dropped: 0,
             singly: 0,
             unreachable: [0; 2],
-            turn: None,
+            refused: None,
         }
     }
 
@@ -95,7 +94,7 @@ pub(super) fn merge(first: Option<Report>, second: Option<Report>) -> Option<Rep
             dropped: first.dropped + second.dropped,
             singly: first.singly + second.singly,
             unreachable: [0, 1].map(|at| first.unreachable[at] + second.unreachable[at]),
-            turn: first.turn.or(second.turn),
+            refused: first.refused.or(second.refused),
             origin: first.origin,
         }),
         (first, None) => first,
@@ -289,7 +288,7 @@ impl Flows {
     fn connected(&mut self, flow: Ref) -> Option<Report> {
         self.unopened.remove(&mut self.arena, flow);
         let Flow { phase, goal, origin, .. } = self.arena.get_mut(flow)?;
-        let (origin, reached) = (*origin, Some(Reached(goal.answered())));
+        let (origin, reached) = (*origin, Some(Reached(goal.automatic())));
         *phase = match core::mem::replace(phase, Phase::Asking) {
             Phase::Connecting(target) => Phase::Open(target),
             same => same,

@@ -251,10 +251,13 @@ impl<D> Table<D> {
     }
 
     /// The socket of a slot that has served and is about to be closed.
-    pub fn leaving(&self, slot: Ref) -> Option<&D> {
-        match &self.slots.get(slot)?.state {
-            State::Leaving(socket) | State::Dismissed(socket) => Some(socket),
-            State::Listening(socket) | State::Paused(socket) if self.is_closing() => Some(socket),
+    pub fn leaving(&self, slot: Ref) -> Option<(&D, Key)> {
+        let Slot { key, state, .. } = self.slots.get(slot)?;
+        match state {
+            State::Leaving(socket) | State::Dismissed(socket) => Some((socket, *key)),
+            State::Listening(socket) | State::Paused(socket) if self.is_closing() => {
+                Some((socket, *key))
+            }
             _ => None,
         }
     }

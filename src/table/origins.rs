@@ -10,6 +10,7 @@ use super::plan::Counts;
 use super::transaction::{Phase, Step};
 use super::{Effects, Table};
 use crate::arena::Ref;
+use crate::factory::message::Family;
 use crate::limits::LOOKS;
 
 /// Where flows came in.
@@ -25,6 +26,8 @@ pub(super) struct Origin {
     end_ms: Option<u64>,
     /// Whether a listener may bring more.
     has_listener: bool,
+    /// By which family its automatic target is to be tried first, and whether that has answered so.
+    hopeful: Option<(Family, bool)>,
 }
 
 impl<D> Table<D> {
@@ -41,7 +44,14 @@ impl<D> Table<D> {
         let slot = slots.get_mut(at)?;
         if slot.origin.is_none() {
             let stats = rules.get(slot.active?)?.stats;
-            let origin = Origin { stats, slot: at, flows: 0, end_ms: None, has_listener: true };
+            let origin = Origin {
+                stats,
+                slot: at,
+                flows: 0,
+                end_ms: None,
+                has_listener: true,
+                hopeful: None,
+            };
             slot.origin = origins.insert(origin).ok();
         }
         slot.origin
@@ -50,6 +60,29 @@ impl<D> Table<D> {
     /// The counters of the rule whose flow it is. They may be gone, with the rule.
     pub fn rule_of(&self, origin: Ref) -> Option<Ref> {
         self.origins.get(origin).map(|origin| origin.stats)
+    }
+
+    /// By which family an automatic target of this origin is to be tried first; `None`: nothing is known of that.
+    pub fn hopeful(&self, origin: Ref) -> Option<Family> {
+        self.origins.get(origin)?.hopeful.map(|(family, _)| family)
+    }
+
+    /// Such a target has answered by that family.
+    pub fn has_answered(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = Some((family, true));
+        }
+    }
+
+    /// It has refused what came by that family. Where it had answered so before it has another chance: it may only be
+    /// about to start again.
+    pub fn has_refused(&mut self, origin: Ref, family: Family) {
+        if let Some(origin) = self.origins.get_mut(origin) {
+            origin.hopeful = match origin.hopeful {
+                Some((known, true)) => Some((known, known != family)),
+                _ => Some((family.other(), false)),
+            };
+        }
     }
 
     /// When flows of this origin are to end, if they are.
@@ -86,11 +119,7 @@ impl<D> Table<D> {
         let Some(reference) = slot.origin else { return };
         let Some(origin) = origins.get_mut(reference) else { return };
         if let Some(after_ms) = rules.stats(origin.stats).and_then(|stats| stats.ending) {
-            slot.origin = None;
-            if origin.flows > 0 {
-                origin.end_ms = Some(effects.end_flows(after_ms));
-            }
-            return self.leave(reference);
+            return self.end_flows(at, after_ms, effects);
         }
         let Some(now) = slot.active.and_then(|at| rules.get(at)).map(|entry| entry.stats) else {
             return;
@@ -122,6 +151,17 @@ impl<D> Table<D> {
             origin.slot = at;
             origin.has_listener = true;
         }
+    }
+
+    /// What has come in by a listener until now is to end after so many milliseconds.
+    pub fn end_flows(&mut self, at: Ref, after_ms: u64, effects: &mut impl Effects<D>) {
+        let Some(reference) = self.slots.get_mut(at).and_then(|slot| slot.origin.take()) else {
+            return;
+        };
+        if let Some(origin) = self.origins.get_mut(reference).filter(|origin| origin.flows > 0) {
+            origin.end_ms = Some(effects.end_flows(after_ms));
+        }
+        self.leave(reference);
     }
 
     /// Flows of listeners that went before, through a change of the rule that left it there, end with

@@ -5,7 +5,6 @@
 
 use super::Listeners;
 use crate::arena::{Arena, Ref};
-use crate::factory::message::Family;
 use crate::sys::Errno;
 use crate::wire::{Rule, RuleId};
 
@@ -81,25 +80,11 @@ pub struct Stats {
     pub bytes_spliced: u64,
     /// Datagrams that were not passed on.
     pub dropped: u64,
-    /// The family on which an automatic target answered last, for clients of IPv4 and of IPv6.
-    answered: [Option<Family>; 2],
     /// The open transaction has deleted its rule, and its flows are to end so many milliseconds after
     /// the commit.
     pub(super) ending: Option<u64>,
     /// Entries that share it: at most one in either table.
     users: u8,
-}
-
-impl Stats {
-    /// The family on which an automatic target answered a client of this family last.
-    pub const fn answered(&self, client: Family) -> Option<Family> {
-        self.answered[client as usize]
-    }
-
-    /// Remembers it.
-    pub const fn set_answered(&mut self, client: Family, target: Family) {
-        self.answered[client as usize] = Some(target);
-    }
 }
 
 /// No room for another rule.

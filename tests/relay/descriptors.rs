@@ -9,6 +9,7 @@ use crate::peer::{ECHO, Entry, Peer, ROLES};
 use crate::random::{Stream, seed};
 use crate::support::ends::{echo, pidfd, signal};
 use crate::support::{connect, until};
+use pesto::limits::flow_descriptors;
 use pesto::relay::Leg;
 use pesto::sys::{fd, socket};
 use sha2::{Digest, Sha256};
@@ -158,7 +159,7 @@ fn nobody_runs_while_a_daemon_is_full_and_nobody_waits() {
     let name = "descriptors::nobody_runs_while_a_daemon_is_full_and_nobody_waits";
     let peer = Peer::wrapped(name, &FEW, &[ECHO]);
     let [used, limit] = descriptors(&peer).told;
-    let mut all = idle(&peer, (limit - used) / 2);
+    let mut all = idle(&peer, flow_descriptors(limit - used, limit) / 2);
     rest(&peer.run.daemon(), Duration::from_secs(2));
     println!("{} connections", all.len());
     all.iter_mut().for_each(echo);

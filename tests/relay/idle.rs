@@ -4,6 +4,7 @@
 use crate::observed::{CORE, memory, rest, settle};
 use crate::peer::{ECHO, Peer};
 use crate::support::ends::echo;
+use pesto::limits::flow_descriptors;
 use pesto::relay::Flow;
 use pesto::sys::fd;
 use std::fs;
@@ -38,7 +39,7 @@ fn idle_connection_takes_two_descriptors_and_a_place_that_was_reserved() {
     let first = idle(&peer, 1);
     let before = (memory(core), descriptors(&peer));
     let [used, limit] = before.1.told;
-    let count = 10_000.min((limit - used) / 2);
+    let count = 10_000.min(flow_descriptors(limit - used, limit) / 2);
     let mut all = idle(&peer, count);
     let after = (memory(core), descriptors(&peer));
     assert_eq!(after.1.told, [used + 2 * count, limit]);

@@ -224,8 +224,7 @@ fn port_is_forwarded_again_while_flows_hold_it_and_nobody_elses_then() {
             let newcomer = UdpSocket::bind("127.0.0.1:0").expect("loopback");
             newcomer.send_to(b"hello", ("127.0.0.1", 9000)).expect("loopback");
             until("another flow", || (client.status().flows == 2).then_some(()));
-            client.change(&[Request::Delete { id: RuleId(1), flows: FlowsFate::Kill }]);
-            until("its end", || (client.status().flows == 1).then_some(()));
+            client.change(&[delete(1)]);
             // As long as one is there, nobody has the port, however he asks for it; not even for another address
             // of ours.
             assert_eq!(socket::bind(rude.as_fd(), &address), Err(Errno(libc::EADDRINUSE)));
@@ -233,7 +232,11 @@ fn port_is_forwarded_again_while_flows_hold_it_and_nobody_elses_then() {
             client.draft(&[insert(all)]);
             assert_eq!(client.prepare().failed, 1);
             client.done(Request::Rollback);
+            // They are its rule's again, and end with that.
             client.change(&[insert(silent)]);
+            client.change(&[Request::Delete { id: RuleId(1), flows: FlowsFate::Kill }]);
+            assert_eq!(client.status().flows, 0);
+            assert_eq!(socket::bind(rude.as_fd(), &address), Ok(()));
         },
     );
 }

@@ -3,10 +3,12 @@
 use crate::changes::counters;
 use crate::client::{Client, insert, rule};
 use crate::peer::{self, connected, tag, tag_now};
-use crate::server::{self, ECHO, MORTAL, NOBODY, REVIVER, STOP, TAGGED};
+use crate::server::{self, ECHO, MORTAL, NOBODY, REVIVER, SILENT, STOP, TAGGED};
 use crate::support::network::alone;
-use crate::support::until;
-use pesto::wire::{Protocol, Rule};
+use crate::support::{stdout, until};
+use pesto::wire::{Bind, Interface, Protocol, Rule};
+use std::net::Ipv4Addr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 9000;
@@ -34,6 +36,45 @@ fn flow_to_a_target_that_is_not_there_goes_and_is_counted() {
         }
         peer::echoes(&other, b"goes on");
         assert_eq!(counters(&mut client, 2).refused_by_target, 0);
+    });
+}
+
+/// More than end in one turn.
+#[test]
+fn flows_of_listeners_whose_interface_goes_end_and_no_other() {
+    alone("endings::flows_of_listeners_whose_interface_goes_end_and_no_other", || {
+        const PEERS: u32 = 150;
+        let ip = |words: &str| stdout(Command::new("ip").args(words.split(' ')));
+        ip("link add a0 type veth peer name a1");
+        ip("addr add 10.1.0.1/24 dev a0");
+        ip("link set a0 up");
+        ip("link set a1 up");
+        let run = server::run(&[], &[]);
+        let mut client = Client::open(&run.socket);
+        let on_it = |id, port| {
+            let interface = Interface::new(b"a0");
+            Rule { bind: Bind::V4(Ipv4Addr::UNSPECIFIED), interface, ..udp(id, port, SILENT) }
+        };
+        let other = udp(1, PORT, TAGGED[0]);
+        let rules = [insert(other), insert(on_it(2, PORT + 1)), insert(on_it(3, PORT + 2))];
+        client.change(&rules);
+        let socket = connected("127.0.0.1", PORT);
+        let at = tag(&peer::ask(&socket, b"hello"));
+        let mut peers = Vec::new();
+        for id in [2, 3] {
+            for count in 1..=PEERS {
+                let peer = connected("10.1.0.1", PORT - 1 + u16::try_from(id).expect("few"));
+                until("a flow", || {
+                    peer.send(b"x").expect("it is there");
+                    (counters(&mut client, id).connections == count).then_some(())
+                });
+                peers.push(peer);
+            }
+        }
+        ip("link del a0");
+        until("their end", || (client.status().flows == 1).then_some(()));
+        assert_eq!(client.status().failed_listeners, 2);
+        assert_eq!(tag_now(&socket, b"again"), at);
     });
 }
 

@@ -7,9 +7,11 @@ use crate::server::{self, ECHO, SILENT, TAGGED};
 use crate::support::network::alone;
 use crate::support::rest;
 use crate::{peer, support::until};
+use pesto::limits::spare_descriptors;
 use pesto::sys::{datagram, socket};
 use pesto::wire::{Protocol, Rule};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 const PORT: u16 = 9000;
@@ -23,9 +25,13 @@ fn udp(id: u32, port: u16, target: u16) -> Rule {
 }
 
 /// One datagram from each of so many sources, 32,768 ports of each of some addresses.
-fn flood(count: u32, mut between: impl FnMut(u32)) {
+fn flood(count: u32, between: impl FnMut(u32)) {
+    flood_of(0..count, between);
+}
+
+fn flood_of(numbers: Range<u32>, mut between: impl FnMut(u32)) {
     let to = SocketAddr::from(([127, 0, 0, 1], PORT));
-    for number in 0..count {
+    for number in numbers {
         let port = u16::try_from(16_384 + number % 32_768).expect("a port");
         let source = u8::try_from(1 + number / 32_768).expect("few");
         let from = SocketAddr::from(([127, 77, 0, source], port));
@@ -89,19 +95,52 @@ fn flood_that_nobody_answers_takes_no_answered_flow_of_a_rule_above_its_share() 
                 (socket, at)
             };
             let mut peers: Vec<_> = (0..PEERS).map(|_| open()).collect();
-            flood(4096, |number| {
-                if number > 2048 && number.is_multiple_of(64) {
-                    peers.push(open());
-                }
+            let went = |client: &mut Client| counters(client, 1).timed_out;
+            // As fast as they get sockets.
+            let mut parts = (0..).step_by(1024).map(|first| first..first + 1024);
+            let mut part = || parts.next().expect("more than enough");
+            until("a full room", || {
+                flood_of(part(), |_| {});
+                (went(&mut client) > 0).then_some(())
+            });
+            until("many that went", || {
+                flood_of(part(), |number| {
+                    if number.is_multiple_of(64) {
+                        peers.push(open());
+                    }
+                });
+                (went(&mut client) > 1000).then_some(())
             });
             for (socket, at) in &peers {
                 assert_eq!(tag_now(socket, b"again"), *at, "it was evicted");
             }
             let flooded = counters(&mut client, 1);
             println!("{flooded:?}");
-            assert!(flooded.timed_out > 1000 && flooded.connections > 500);
+            assert!(flooded.connections > 500);
         },
     );
+}
+
+/// More ports than flows leave room for at a time: these give back what listeners have taken.
+#[test]
+fn flood_leaves_room_for_ports_that_are_added() {
+    const FEW: [&str; 2] = ["prlimit", "--nofile=1024:1024"];
+    alone("flood::flood_leaves_room_for_ports_that_are_added", || {
+        let run = server::wrapped(&FEW, &[], &[]);
+        let mut client = Client::open(&run.socket);
+        client.change(&[insert(udp(1, PORT, SILENT))]);
+        let mut added = 0_u16;
+        flood(16_384, |number| {
+            if number >= 4096 && number.is_multiple_of(256) {
+                added += 1;
+                client.change(&[insert(udp(1 + u32::from(added), PORT + added, ECHO))]);
+            }
+        });
+        let (status, limit) = (client.status(), 1024);
+        println!("{added} ports, {status:?}");
+        assert!(usize::from(added) > spare_descriptors(limit));
+        assert!(status.descriptors as usize <= limit && status.flows > 300, "{status:?}");
+    });
 }
 
 /// So many flows are asked for that the channels to the factories fill: nobody waits for the other for ever.

@@ -133,6 +133,11 @@ fn port_that_peers_of_a_forward_have_is_said_to_be_theirs() {
     let (status, said) = added();
     let theirs = "or UDP peers of a forward that was removed without --kill (as root, `ss -uanp";
     assert_eq!((status, said.contains(theirs)), (Some(3), true), "{said}");
-    // Until it is forgotten.
+    assert!(said.contains("or add that forward again and remove it with --kill"), "{said}");
+    // Until it is forgotten, or ended so.
     peer::echoes(&flow, b"still there");
+    change(&["add", "-p", &narrow]);
+    peer::echoes(&flow, b"still there");
+    change(&["rm", "--kill", "-p", &narrow]);
+    assert_eq!(added().0, Some(0), "the port is free");
 }

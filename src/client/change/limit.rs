@@ -24,15 +24,14 @@ pub(super) fn error(
     } else {
         ""
     };
-    let share = u32::try_from(FLOW_DESCRIPTORS).unwrap_or(u32::MAX);
-    let free = status.descriptor_limit.saturating_sub(status.descriptors.saturating_add(share));
+    let free = (status.descriptor_limit as usize).saturating_sub(left(status));
     let flows = match status.flows {
         0 => String::new(),
         flows => format!(" (those that are open have {})", 2 * u64::from(flows)),
     };
     // Of one port there is no less.
     let fewer = if needed > 2 { "ask for fewer ports" } else { "remove other ports first" };
-    let why = if needed > hello.max_listeners || free > available {
+    let why = if needed > hello.max_listeners || free > available as usize {
         format!("a daemon has at most {} of them; {fewer}", hello.max_listeners)
     } else {
         format!(
@@ -48,9 +47,14 @@ pub(super) fn error(
     ))
 }
 
+/// What is open, and what listeners leave to flows beside that.
+fn left(status: &DaemonStatus) -> usize {
+    status.descriptors as usize + FLOW_DESCRIPTORS.saturating_sub(2 * status.flows as usize)
+}
+
 /// The least limit under which so many more listeners fit beside what is open now.
 fn enough(needed: u32, status: &DaemonStatus) -> usize {
-    let open = status.descriptors as usize + needed as usize + FLOW_DESCRIPTORS;
+    let open = left(status) + needed as usize;
     // Under another limit the daemon has other pipes, each of two descriptors.
     let rest = open - (2 * pipes(status.descriptor_limit as usize)).min(open);
     let most = rest + 2 * PIPES;

@@ -23,6 +23,8 @@ pub(super) struct Asking {
     urgent: List,
     /// How many of each listener, by the place of its slot, lack the socket on its side.
     lacking: Box<[u32]>,
+    /// The same of each rule.
+    of_rules: Box<[u32]>,
 }
 
 impl Asking {
@@ -33,6 +35,7 @@ impl Asking {
             turns: VecDeque::with_capacity(rules),
             urgent: List::new(URGENT),
             lacking: vec![0; listeners].into(),
+            of_rules: vec![0; rules].into(),
         }
     }
 
@@ -90,14 +93,21 @@ impl Asking {
         !self.has_urgent() && self.turns.is_empty()
     }
 
-    /// One more flow of a listener lacks the socket on its side.
-    pub(super) fn lacks(&mut self, listener: Ref) {
+    /// One more flow of a listener and a rule lacks the socket on its side.
+    pub(super) fn lacks(&mut self, listener: Ref, rule: u32) {
         self.lacking[listener.index as usize] += 1;
+        self.of_rules[rule as usize] += 1;
     }
 
     /// One less does: that was asked for, or the flow is over.
-    pub(super) fn lacks_no_more(&mut self, listener: Ref) {
+    pub(super) fn lacks_no_more(&mut self, listener: Ref, rule: u32) {
         self.lacking[listener.index as usize] -= 1;
+        self.of_rules[rule as usize] -= 1;
+    }
+
+    /// How many of a rule do.
+    pub(super) fn lacking_of(&self, rule: u32) -> u32 {
+        self.of_rules[rule as usize]
     }
 
     /// Whether any does.

@@ -1,7 +1,8 @@
 //! All UDP flows, and which of them wait for what.
 //!
-//! Lists run through them, each with a link of its own in a flow: those that lack sockets ([`super::asking`]);
-//! those that may have something to read; and by the time when something was moved last ([`super::idle`]). Whatever happens to a flow comes back as a [`Report`].
+//! Lists run through them, each with a link of its own in a flow: those that lack sockets (`asking`);
+//! those that may have something to read; and by the time when something was moved last (`idle`). Whatever
+//! happens to a flow comes back as a [`Report`].
 
 use super::asking::Asking;
 use super::flow::{End, Name, UdpFlow, Way};
@@ -14,7 +15,7 @@ use crate::arena::{Arena, Ref};
 use crate::factory::message::{Destination, Place};
 use crate::factory::network::Network;
 use crate::index::Index;
-use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_QUIET_MS};
+use crate::limits::{EVICTION_LOOKS, UDP_ASKED, UDP_LACKING, UDP_QUIET_MS};
 use crate::relay::flow::{Leg, Moved};
 use crate::relay::flows::{Ending, Reached, Report, merge};
 use crate::relay::list::List;
@@ -149,7 +150,7 @@ impl UdpFlows {
         let hold = self.holds.take(&way.key, way.origin)?;
         let flow = self.arena.insert(UdpFlow::new(name, way, hold, now_ms)).ok()?;
         self.index.insert(&name, flow.index);
-        self.asking.lacks(name.listener);
+        self.asking.lacks(name.listener, way.queue);
         self.idle.push(&mut self.arena, flow);
         Some(flow)
     }
@@ -164,6 +165,11 @@ impl UdpFlows {
     /// Whether a flow of that listener lacks a socket that is made beside it, and was not asked for.
     pub fn lack_sockets(&self, listener: Ref) -> bool {
         self.asking.do_lack(listener)
+    }
+
+    /// Whether the factories have enough to do for the rule whose counters are at that place: no flow should begin.
+    pub fn is_behind(&self, queue: u32) -> bool {
+        self.asking.lacking_of(queue) >= UDP_LACKING
     }
 
     /// A datagram that came by the listener: to the target, or to wait for it.
@@ -207,10 +213,10 @@ impl UdpFlows {
             is_wanted
         });
         self.asked += wanted.into_iter().filter(|&is_wanted| is_wanted).count();
-        let (name, Way { key, goal, .. }) = (state.name, &state.way);
+        let (name, Way { key, goal, queue, .. }) = (state.name, &state.way);
         let Key { side, interface, .. } = *key;
         if wanted[0] {
-            self.asking.lacks_no_more(name.listener);
+            self.asking.lacks_no_more(name.listener, *queue);
         }
         let place = Place { protocol: Protocol::Udp, address: name.local, interface };
         let destination = goal.destination();
@@ -355,12 +361,12 @@ impl UdpFlows {
             dropped: sent.dropped,
             singly: sent.singly,
             unreachable,
-            ..Report::new(origin, moved, is_first.then(|| Reached(goal.answered())))
+            ..Report::new(origin, moved, is_first.then(|| Reached(goal.automatic())))
         };
         Some(match from {
             // Nobody is there, and never was.
             Leg::Client if sent.errors > 0 && !has_answered => {
-                let report = Report { unreachable: [0, 0], turn: goal.other(), ..report };
+                let report = Report { unreachable: [0, 0], refused: goal.automatic(), ..report };
                 (report, Some(Ending::Refused))
             }
             Leg::Client => (report, sent.gone.then_some(Ending::ResetByTarget)),
@@ -378,7 +384,7 @@ impl UdpFlows {
         let mut state = arena.remove(flow)?;
         holds.give_back(state.hold);
         if matches!(state.client, End::Wanted) {
-            asking.lacks_no_more(name.listener);
+            asking.lacks_no_more(name.listener, queue);
         }
         self.late += state.asked();
         let mut dropped = 0;
@@ -412,17 +418,6 @@ impl UdpFlows {
     pub fn next_from(&self, place: u32) -> Option<(Ref, Ref)> {
         let flow = self.arena.next_from(place)?;
         self.arena.get(flow).map(|state| (flow, state.way.origin))
-    }
-
-    /// The first flow of a listener at or behind a place.
-    pub fn next_of(&self, listener: Ref, mut place: u32) -> Option<Ref> {
-        loop {
-            let flow = self.arena.next_from(place)?;
-            if self.arena.get(flow)?.name.listener == listener {
-                return Some(flow);
-            }
-            place = flow.index + 1;
-        }
     }
 
     /// Of each rule that has flows which no target has answered and which may go, the one that has been silent

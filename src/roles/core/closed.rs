@@ -131,15 +131,15 @@ impl World {
     /// Sees to it that a listener which is about to be closed is closed: of one for UDP the factory has a copy.
     pub(super) fn leave(&mut self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
         if key.protocol == Protocol::Udp {
-            self.hush(slot, key.protocol, socket);
+            self.hush(slot, key, socket);
             self.closed(slot, key);
         }
     }
 
     /// Nothing more is wanted of a listener that leaves. With a copy somewhere it would stay in epoll's sight, and what
     /// nobody takes would be told on and on; an error cannot be kept from being told, but that is once.
-    pub(super) fn hush(&self, slot: Ref, protocol: Protocol, socket: BorrowedFd<'_>) {
-        let epoll = match protocol {
+    pub(super) fn hush(&self, slot: Ref, key: Key, socket: BorrowedFd<'_>) {
+        let epoll = match key.protocol {
             Protocol::Tcp => &self.epoll,
             Protocol::Udp => &self.udp_epoll,
         };

@@ -52,17 +52,15 @@ impl World {
 
     /// Takes a batch of what has come to a listener. Should there be more, epoll says so again.
     fn take_datagrams(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
+        if let Some((socket, key)) = table.leaving(slot) {
+            return self.hush(slot, key, socket.as_fd());
+        }
         let Some(origin) = table.origin(slot, self) else { return };
         let (listens, is_paused) = match table.listener(slot) {
             None => (table.paused(slot), true),
             listens => (listens, false),
         };
-        let Some((listener, key, &entry)) = listens else {
-            if let Some(socket) = table.leaving(slot) {
-                self.hush(slot, Protocol::Udp, socket.as_fd());
-            }
-            return;
-        };
+        let Some((listener, key, &entry)) = listens else { return };
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
         self.count_unheard(table.stats_mut(entry.stats), slot, count);
         let source = Source { slot, key, entry: &entry, origin };
@@ -70,7 +68,10 @@ impl World {
             let Some(name) = self.name_of(&source, index) else { continue };
             if let Some(flow) = self.udp.find(&name) {
                 self.pass_on(table, flow, index);
-            } else if !is_paused && self.make_room(table, &entry) {
+            } else if !is_paused
+                && !self.udp.is_behind(entry.stats.index)
+                && self.make_room(table, &entry)
+            {
                 let Some(flow) = self.begin(table, &source, name) else { continue };
                 table.count_accepted(origin, 1);
                 self.pass_on(table, flow, index);
@@ -166,9 +167,7 @@ impl World {
 
     /// A flow for a new peer.
     fn begin(&mut self, table: &Table<OwnedFd>, source: &Source<'_>, name: Name) -> Option<Ref> {
-        let client = family_of(source.key);
-        let answered = table.stats(source.entry.stats).and_then(|stats| stats.answered(client));
-        let goal = goal(source, answered);
+        let goal = goal(source, table.hopeful(source.origin));
         self.open_udp(source, name, goal, false)
     }
 
@@ -201,12 +200,18 @@ impl World {
         if self.may_accept(table, entry.stats) && !self.udp.is_full() {
             return true;
         }
-        let victim = self.longest_unanswered(table, entry.stats);
-        let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
-        let Some(victim) = victim else { return false };
-        let report = self.udp.evict(victim);
-        self.account(table, report);
-        true
+        // Where listeners have taken what is kept for them, it is to be there again.
+        let victims = if self.is_over(table) { 2 } else { 1 };
+        let mut has_room = false;
+        for _ in 0..victims {
+            let victim = self.longest_unanswered(table, entry.stats);
+            let victim = victim.or_else(|| self.longest_answered(table, entry.stats));
+            let Some(victim) = victim else { break };
+            let report = self.udp.evict(victim);
+            self.account(table, report);
+            has_room = true;
+        }
+        has_room
     }
 
     /// The flow that no target has answered which goes for one of that rule: of the rule with most of them, be that the
@@ -259,12 +264,12 @@ impl World {
 }
 
 /// Where a flow of it is to lead.
-fn goal(Source { key, entry, .. }: &Source<'_>, answered: Option<Family>) -> Goal {
+fn goal(Source { key, entry, .. }: &Source<'_>, hopeful: Option<Family>) -> Goal {
     let target = entry.rule.target;
     // A key is always a port of its rule.
     let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
     let network = Network::of_targets(key.side);
-    Goal::new(network, target.address, port.get(), family_of(*key), answered)
+    Goal::new(network, target.address, port.get(), family_of(*key), hopeful)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 //! tried again like others until there is an interface of that name.
 
 use super::world::World;
-use crate::arena::Ref;
 use crate::limits::{INTERFACES_MS, LOOKS, SOCKETS};
 use crate::sys::{Errno, socket};
 use crate::table::Table;
@@ -58,28 +57,20 @@ impl World {
             sockets += 1;
             if !socket::is_held_to(listener.as_fd(), interface.padded()) {
                 if key.protocol == Protocol::Udp {
-                    self.hush(slot, key.protocol, listener.as_fd());
+                    self.hush(slot, key, listener.as_fd());
                     // Its flows end with it: nothing is to be in the way where the same interface comes back.
                     self.copies.release(key.side, slot);
                 }
                 table.fail(slot, Errno(libc::ENODEV));
-                self.end_held(table, slot);
+                // Nor are the sockets of its flows held to one that is there: what comes by the next one is not for them.
+                if key.protocol == Protocol::Udp {
+                    table.end_flows(slot, 0, self);
+                }
             }
             if sockets == SOCKETS {
                 break;
             }
         }
         self.interfaces.walk = Some(place);
-    }
-
-    /// Ends the UDP flows of a listener whose interface is not there any more: so is none of their sockets', and what
-    /// comes by the next one is not for them.
-    fn end_held(&mut self, table: &mut Table<OwnedFd>, slot: Ref) {
-        let mut next = 0;
-        while let Some(flow) = self.udp.next_of(slot, next) {
-            next = flow.index + 1;
-            let report = self.udp.kill(flow);
-            self.account(table, report);
-        }
     }
 }

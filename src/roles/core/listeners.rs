@@ -1,6 +1,6 @@
 //! Listeners at work: what they accept, when they wait, and what a commit does to them.
 //!
-//! Room for flows is what descriptors are left for them, two each. Of it the last quarter is kept for
+//! Room for flows is what descriptors are left for them, two each; a few are kept for listeners that come. Of it the last quarter is kept for
 //! rules with few connections: each has a share of it that no other rule can take. A listener whose
 //! rule is at its limit leaves epoll's sight: connections then wait in its backlog and nothing spins.
 //! It comes back when a connection has ended, its rule's or, below the last quarter, anyone's.
@@ -12,7 +12,7 @@ use super::world::{EDGES, INPUT, World};
 use crate::arena::Ref;
 use crate::factory::message::Family;
 use crate::factory::network::Network;
-use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS};
+use crate::limits::{ACCEPT_ROUNDS, MAX_FLOWS, PAUSE_MS, SOCKETS, flow_descriptors};
 use crate::relay::flows::Report;
 use crate::relay::{Goal, Leg};
 use crate::sys::{Errno, clock, datagram, socket};
@@ -47,8 +47,14 @@ impl Room {
 impl World {
     fn room(&self, table: &Table<OwnedFd>) -> Room {
         let others = self.descriptors() - 2 * self.open_flows();
-        let all = self.descriptor_limit.saturating_sub(others) / 2;
+        let rest = self.descriptor_limit.saturating_sub(others);
+        let all = flow_descriptors(rest, self.descriptor_limit) / 2;
         Room::new(all.min(MAX_FLOWS), table.len(Which::Active) as usize)
+    }
+
+    /// Whether there are more flows than there may be, since listeners have come.
+    pub(super) fn is_over(&self, table: &Table<OwnedFd>) -> bool {
+        self.open_flows() > self.room(table).all
     }
 
     /// How many flows there are, of both kinds.
@@ -78,13 +84,12 @@ impl World {
         self.accepted = Some((slot, self.turn));
         for _ in 0..if busy { ACCEPT_ROUNDS } else { 1 } {
             let Some(origin) = table.origin(slot, self) else { return };
+            let hopeful = table.hopeful(origin);
             let Some((listener, key, &entry)) = table.listener(slot) else { return };
             if !core::mem::take(&mut hung_up) && !self.may_accept(table, entry.stats) {
                 return self.pause(table, slot);
             }
-            let client = family_of(key);
-            let answered = table.stats(entry.stats).and_then(|stats| stats.answered(client));
-            match self.accept_one(listener.as_fd(), (key, origin), &entry, answered) {
+            match self.accept_one(listener.as_fd(), (key, origin), &entry, hopeful) {
                 Ok(flow) => {
                     table.count_accepted(origin, 1);
                     let report = self.watch(flow, Leg::Client);
@@ -108,14 +113,14 @@ impl World {
         listener: BorrowedFd<'_>,
         (key, origin): (Key, Ref),
         entry: &Entry,
-        answered: Option<Family>,
+        hopeful: Option<Family>,
     ) -> Result<Ref, Errno> {
         let client = socket::accept(listener)?;
         let target = entry.rule.target;
         // A key is always a port of its rule.
         let port = entry.rule.target_port(key.port).unwrap_or(target.first_port);
         let network = Network::of_targets(key.side);
-        let goal = Goal::new(network, target.address, port.get(), family_of(key), answered);
+        let goal = Goal::new(network, target.address, port.get(), family_of(key), hopeful);
         let now = clock::now_ms();
         let flow = self.flows.open(client, origin, goal, now).map_err(|client| {
             let _ = socket::reset_on_close(client.as_fd());
@@ -368,6 +373,21 @@ mod tests {
                 assert_eq!(kept == 0, rules < 2 || all < 4, "{rules}: {room:?}");
             }
         }
+    }
+
+    #[test]
+    fn flows_leave_some_descriptors_to_listeners_and_have_some_that_these_leave() {
+        for (rest, limit, flows) in [
+            (0, 64, 0),
+            (40, 256, 40),
+            (64, 256, 64),
+            (65, 256, 64),
+            (100, 256, 96),
+            (1000, 1024, 984),
+        ] {
+            assert_eq!(flow_descriptors(rest, limit), flows, "{rest} of {limit}");
+        }
+        assert_eq!(flow_descriptors(19_000, 20_000), 19_000 - 64);
     }
 
     #[test]

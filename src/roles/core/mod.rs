@@ -34,7 +34,7 @@ use crate::sys::epoll::{Epoll, Event};
 use crate::sys::{Errno, Result, clock, fd, process, unix};
 use crate::table::{self, Step, Table};
 use crate::times::Times;
-use crate::wire::{Protocol, SandboxMode};
+use crate::wire::SandboxMode;
 use clients::{Clients, StopRequest};
 use inquiry::Inquiry;
 use std::os::fd::{AsFd, OwnedFd};
@@ -189,7 +189,7 @@ impl Core {
                 world.account(table, report);
             }
             Token::Listener(slot) => match table.leaving(slot) {
-                Some(socket) => world.hush(slot, Protocol::Tcp, socket.as_fd()),
+                Some((socket, key)) => world.hush(slot, key, socket.as_fd()),
                 None => world.accept_from(table, slot, bits),
             },
             // They have their turn behind all others.

@@ -14,7 +14,6 @@ use crate::limits::{
     MAX_UDP_FLOWS, OWN_DESCRIPTORS, TRANSACTION_DEADLINE_MS, UDP_BATCH, UDP_DATAGRAM, UDP_INDEX,
     pipes,
 };
-use crate::relay::flow::Answered;
 use crate::relay::flows::{Ending, Patience, Reached, Report};
 use crate::relay::{Flows, Means, Pipes, UdpFlows};
 use crate::sandbox::Achieved;
@@ -165,10 +164,12 @@ impl World {
         let Some(rule) = table.rule_of(report.origin) else { return };
         if let Some(stats) = table.stats_mut(rule) {
             tally(stats, &report);
-            let reached = report.reached.and_then(|Reached(answered)| answered);
-            if let Some(Answered { client, target }) = reached.or(report.turn) {
-                stats.set_answered(client, target);
-            }
+        }
+        if let Some(Reached(Some(family))) = report.reached {
+            table.has_answered(report.origin, family);
+        }
+        if let Some(family) = report.refused {
+            table.has_refused(report.origin, family);
         }
         if report.ended == Some(Ending::Refused) {
             self.doubts.add(table, report.origin);
@@ -253,7 +254,9 @@ impl Facts for World {
     }
 
     fn free_descriptors(&self) -> usize {
-        self.descriptor_limit.saturating_sub(self.descriptors() + FLOW_DESCRIPTORS)
+        let flows = self.flows.descriptors() + self.udp.descriptors();
+        let others = self.own_descriptors + self.sockets;
+        self.descriptor_limit.saturating_sub(others + flows.max(FLOW_DESCRIPTORS))
     }
 }
 

@@ -255,6 +255,12 @@ pub(crate) fn change(
     counts
 }
 
+/// The slot that listens at a port.
+fn slot_at(table: &Table<Socket>, number: u16) -> Ref {
+    let of_port = |slot: &Slot<Socket>| slot.key.port == port(number) && slot.is_open();
+    table.slots.iter().find(|(_, slot)| of_port(slot)).expect("it listens").0
+}
+
 /// Connections come to the listener of a port.
 pub(crate) fn accept(
     table: &mut Table<Socket>,
@@ -262,10 +268,7 @@ pub(crate) fn accept(
     number: u16,
     count: u32,
 ) -> Ref {
-    let mut slots = table.slots.iter();
-    let of_port = |slot: &Slot<Socket>| slot.key.port == port(number) && slot.is_open();
-    let slot = slots.find(|(_, slot)| of_port(slot)).expect("it listens").0;
-    drop(slots);
+    let slot = slot_at(table, number);
     let origin = table.origin(slot, kernel).expect("room");
     table.count_accepted(origin, count);
     origin

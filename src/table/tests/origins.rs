@@ -1,6 +1,7 @@
 //! Flows follow their listener: to the rule that it has now, or to their end with the one it had.
 
 use super::*;
+use crate::factory::message::Family;
 
 /// Of the rule of an id, how many flows are open, and how many there were.
 fn flows(table: &Table<Socket>, id: u32) -> (u32, u64) {
@@ -59,6 +60,29 @@ fn kill_of_a_part_that_was_cut_off_ends_the_flows_of_its_ports_and_no_others() {
     let ends = origins.map(|origin| table.end_of(origin));
     // And those of a listener that was gone before, which were counted under it.
     assert_eq!(ends, [Some(NOW_MS); 4]);
+}
+
+#[test]
+fn flows_of_one_listener_end_while_its_rule_and_what_comes_in_by_it_later_go_on() {
+    let (mut table, mut kernel, origins) = four_ports();
+    let slot = slot_at(&table, 81);
+    table.end_flows(slot, 5, &mut kernel);
+    let ends = origins.map(|origin| table.end_of(origin));
+    assert_eq!(ends, [None, Some(NOW_MS + 5), None, None]);
+    let later = accept(&mut table, &mut kernel, 81, 3);
+    assert_eq!((table.end_of(later), flows(&table, 1)), (None, (10 + 3, 10 + 3)));
+    for _ in 0..2 {
+        table.count_ended(origins[1]);
+    }
+    assert_eq!((table.rule_of(origins[1]), flows(&table, 1).0), (None, 11));
+    // One that has none is left alone.
+    let none = slot_at(&table, 83);
+    for _ in 0..4 {
+        table.count_ended(origins[3]);
+    }
+    table.end_flows(none, 5, &mut kernel);
+    assert_eq!(table.rule_of(origins[3]), None);
+    assert_eq!(flows(&table, 1).0, 7);
 }
 
 #[test]
@@ -184,4 +208,21 @@ fn new_listener_has_the_flows_that_hold_its_port() {
     change(&mut table, &mut kernel, |t| t.insert(rule(3, "127.0.0.1", range(82, 82)), false));
     assert_eq!(flows(&table, 3), (0, 0));
     assert_ne!(accept(&mut table, &mut kernel, 82, 1), origins[2]);
+}
+
+#[test]
+fn family_that_has_answered_has_another_chance_and_each_port_its_own() {
+    let (mut table, _, [one, other, ..]) = four_ports();
+    let (v4, v6) = (Family::V4, Family::V6);
+    assert_eq!(table.hopeful(one), None);
+    let refused = |table: &mut Table<Socket>, family| {
+        table.has_refused(one, family);
+        table.hopeful(one).expect("a refusal tells something")
+    };
+    // Nobody was ever there: they take turns.
+    assert_eq!([v4, v6, v4].map(|family| refused(&mut table, family)), [v6, v4, v6]);
+    table.has_answered(one, v4);
+    // What was on its way by the other one says nothing.
+    assert_eq!([v6, v4, v4, v6].map(|family| refused(&mut table, family)), [v4, v4, v6, v4]);
+    assert_eq!(table.hopeful(other), None);
 }

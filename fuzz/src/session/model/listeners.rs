@@ -10,7 +10,7 @@ use crate::space::{Flow, Seen, Space, Spot};
 use pesto::arena::Ref;
 use pesto::factory::message::Found;
 use pesto::table::Question;
-use pesto::wire::{Port, PortRange, Rule, RuleId};
+use pesto::wire::{Port, PortRange, Protocol, Rule, RuleId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ports of a question.
@@ -144,29 +144,18 @@ impl Model {
         self.listeners.held.retain(|_, listener| listener.seen.slot != slot);
     }
 
-    /// At which ports of a question we ourselves listen, for rules of the other side; and at which we may. What
-    /// a commit brings does before it is in the table, but of UDP nobody can see from outside which is paused then.
-    fn own(&self, question: &Question, loopback: bool, space: &Space) -> (u32, u32) {
-        let bits = |spots: &mut dyn Iterator<Item = &Spot>| {
-            spots.fold(0, |bits, spot| bits | spot.answers(question, loopback))
-        };
-        let Listeners { owners, held, .. } = &self.listeners;
-        let there = held.iter().filter(|(spot, own)| spot.is_udp() || own.listens);
-        let there = bits(&mut there.map(|(spot, _)| spot));
-        if !matches!(self.stage(), Some(Stage::Committing { swapped: false, .. })) {
-            return (there, there);
+    /// At which ports of a question we ourselves listen, for rules of the other side: of UDP every socket is there,
+    /// and what a commit brings listens before it is in the table.
+    fn own(&self, question: &Question, loopback: bool, space: &Space) -> u32 {
+        if question.protocol == Protocol::Udp {
+            return space.answers(question, loopback).1;
         }
-        let seen = space.seen();
-        let new = || seen.iter().filter(|(spot, _)| !owners.contains_key(spot));
-        let listens = there | bits(&mut new().filter(|(_, seen)| seen.listens).map(|new| new.0));
-        let may = bits(&mut new().filter(|(spot, _)| spot.is_udp()).map(|new| new.0));
-        (listens, listens | may)
-    }
-
-    /// Whether it can be told from outside what an answer comes to.
-    pub fn can_hear(&self, asked: &Asked, found: Found, space: &Space) -> bool {
-        let (least, most) = self.own(&asked.question, found.loopback, space);
-        least == most
+        let Listeners { owners, held, .. } = &self.listeners;
+        let there = held.iter().filter(|(_, listener)| listener.listens).map(|(&spot, _)| spot);
+        let is_new = matches!(self.stage(), Some(Stage::Committing { swapped: false, .. }));
+        let new = space.listening().into_keys().filter(|spot| !owners.contains_key(spot));
+        let all = there.chain(new.filter(|_| is_new));
+        all.fold(0, |bits, spot| bits | spot.answers(question, loopback))
     }
 
     /// What is asked about some ports of a rule, by what was said of it.
@@ -179,8 +168,7 @@ impl Model {
     ) -> Asked {
         let question = Question { own: said.1, ..question(said.0, rule, which) };
         for (own, loopback) in question.own.into_iter().zip([false, true]) {
-            let (least, most) = self.own(&question, loopback, space);
-            assert_eq!((least & !own, own & !most), (0, 0), "{question:?}");
+            assert_eq!(own, self.own(&question, loopback, space), "{question:?}");
         }
         Asked { question, rule: (rule.id, self.serials[&rule.id]) }
     }
@@ -251,7 +239,7 @@ impl Model {
         }
         let question = asked.question;
         let Found { ports, loopback } = found;
-        let (own, _) = self.own(&question, loopback, space);
+        let own = self.own(&question, loopback, space);
         let ports = ports & !question.own[usize::from(loopback)] & !own;
         let range = range(question.first, question.count.into()).expect("ports");
         let mut lost = false;
@@ -314,8 +302,8 @@ impl Model {
                 let Some(listener) = self.listeners.held.get(&spot) else { continue };
                 let step = ports(rule).map_or(0, |range| spot.port() - range.first().get());
                 let question = question(listener.seen.slot, rule, (step.into(), 1));
-                let ((others, _), (own, _)) =
-                    (space.answers(&question), self.own(&question, space.loopback, space));
+                let (others, _) = space.answers(&question, space.loopback);
+                let own = self.own(&question, space.loopback, space);
                 let listens = others & !own == 1;
                 assert_eq!(listener.listens, listens, "{spot:?}");
             }

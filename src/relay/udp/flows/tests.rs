@@ -3,14 +3,13 @@
 use super::*;
 use crate::factory::message::Family;
 use crate::limits::{UDP_BATCH, UDP_DATAGRAM, WAITING_PER_FLOW};
-use crate::relay::flow::{Answered, Goal};
+use crate::relay::flow::Goal;
 use crate::wire::{Address, Port, TargetAddress};
 use core::net::SocketAddr;
 use std::net::UdpSocket;
 
 const ORIGIN: Ref = Ref { index: 7, tag: 1 };
 const PATIENCE: UdpPatience = UdpPatience { unanswered_ms: 30, answered_ms: 120 };
-const TO_V6: Answered = Answered { client: Family::V4, target: Family::V6 };
 const REFUSED: Errno = Errno(libc::ECONNREFUSED);
 
 fn flows() -> UdpFlows {
@@ -225,8 +224,7 @@ fn datagrams_go_both_ways_and_the_first_answer_is_told_once() {
     let reports = settle(&mut flows, flow, 2);
     let moved = reports[0].moved;
     assert_eq!((reports.len(), moved.to_target, moved.to_client), (1, 4, 6));
-    let reached = Answered { client: Family::V4, target: Family::V4 };
-    assert_eq!(reports[0].reached, Some(Reached(Some(reached))));
+    assert_eq!(reports[0].reached, Some(Reached(Some(Family::V4))));
     assert_eq!(
         (received(&client), received(&target)),
         (vec![b"answer".to_vec()], vec![b"more".to_vec()])
@@ -400,14 +398,14 @@ fn automatic_target_that_cannot_be_connected_to_is_looked_for_in_the_other_famil
 
 #[test]
 fn target_where_nobody_listens_ends_the_flow_and_the_next_one_tries_the_other_family() {
-    for (way, turn) in [(automatic(), Some(TO_V6)), (named(), None)] {
+    for (way, refused) in [(automatic(), Some(Family::V4)), (named(), None)] {
         let mut flows = flows();
         let (flow, client, target) = open(&mut flows, 1, way, 0);
         drop(target);
         client.send(b"to nobody").expect("loopback");
         let reports = settle(&mut flows, flow, 1);
         assert_eq!(ending(&reports), Some(Ending::Refused));
-        assert_eq!(reports.iter().find_map(|report| report.turn), turn);
+        assert_eq!(reports.iter().find_map(|report| report.refused), refused);
         // It is one thing, and is counted once.
         assert!(reports.iter().all(|report| report.unreachable == [0, 0]));
         assert!(flows.is_empty() && is_alone(&client));
@@ -424,7 +422,7 @@ fn first_datagrams_to_nobody_end_the_flow_when_the_target_is_there() {
     let (target, own) = pair();
     drop(target);
     let report = flows.made(flow, Leg::Target, Ok(own), 1).expect("its end");
-    assert_eq!((report.ended, report.turn), (Some(Ending::Refused), Some(TO_V6)));
+    assert_eq!((report.ended, report.refused), (Some(Ending::Refused), Some(Family::V4)));
     assert_eq!((flows.len(), flows.descriptors()), (0, 1));
 }
 
@@ -437,7 +435,7 @@ fn errors_of_a_target_that_has_answered_are_counted_and_end_nothing() {
     client.send(b"to nobody").expect("loopback");
     let reports = settle(&mut flows, flow, 2);
     assert_eq!((ending(&reports), reports.len()), (None, 1));
-    assert_eq!((reports[0].unreachable, reports[0].turn), ([0, 1], None));
+    assert_eq!((reports[0].unreachable, reports[0].refused), ([0, 1], None));
     assert_eq!(flows.find(&name(1)), Some(flow));
 }
 

@@ -1,6 +1,7 @@
 //! UDP listeners with real sockets, served without an event loop.
 
 use super::*;
+use crate::limits::UDP_LACKING;
 use crate::sys::{datagram, socket};
 use crate::table::tests::{range, rule};
 use crate::table::{Request, Step};
@@ -9,7 +10,7 @@ use std::net::UdpSocket;
 
 /// A world, a table whose UDP listeners are at as many ports of as many rules, and what these really are.
 fn listening(rules: u16) -> (World, Table<OwnedFd>, Vec<SocketAddr>) {
-    let (mut world, mut table) = (World::of_tests(1000), Table::new(8, 64, 128, 1024));
+    let (mut world, mut table) = (World::of_tests(4096), Table::new(8, 64, 128, 4096));
     let mut ports = Vec::new();
     table.begin(Base::Copy, None).expect("no transaction");
     for id in 1..=rules {
@@ -88,4 +89,27 @@ fn listener_that_leaves_keeps_nobody_busy_until_it_is_gone() {
     world.resume_listeners(&mut table, 0);
     while !matches!(table.next_step(&mut world), Step::Committed(_)) {}
     assert_eq!(world.udp.len(), 2);
+}
+
+#[test]
+fn rule_has_no_new_peers_while_the_factories_have_enough_to_do_for_it_and_others_have() {
+    let (mut world, mut table, ports) = listening(2);
+    let all = UDP_LACKING as usize;
+    let peers: Vec<UdpSocket> =
+        (0..=all).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+    let mut come = |world: &mut World, peers: &[UdpSocket], port: usize| {
+        for some in peers.chunks(64) {
+            for peer in some {
+                peer.send_to(b"first", ports[port]).expect("loopback");
+            }
+            world.serve_udp(&mut table, u64::MAX);
+        }
+    };
+    come(&mut world, &peers, 0);
+    assert_eq!((world.udp.len(), world.totals.dropped > 0), (all, true));
+    come(&mut world, &peers[..1], 1);
+    assert_eq!(world.udp.len(), all + 1);
+    assert!(world.udp.next_to_ask().is_some());
+    come(&mut world, &peers[all..], 0);
+    assert_eq!(world.udp.len(), all + 2);
 }
