@@ -9,18 +9,21 @@ use super::{Result, check, check_len, socklen};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ptr::{self, NonNull};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The most parts of one send: as many as the kernel segments there are in one (UDP_MAX_SEGMENTS is
 /// 64 before Linux 6.9).
 pub const MAX_PARTS: usize = 64;
 
-/// A UDP socket of the address's family; v6 sockets never take v4 traffic.
+/// A UDP socket of the address's family; v6 sockets never take v4 traffic. It tells what it drops
+/// (`SO_RXQ_OVFL`), see [`Message::lost`].
 ///
 /// # Errors
 /// EAFNOSUPPORT on a host without the family; EMFILE, ENFILE, ENOBUFS, ENOMEM.
 pub fn udp(address: &SocketAddr) -> Result<OwnedFd> {
-    open(address, libc::SOCK_DGRAM, libc::IPPROTO_UDP)
+    let socket = open(address, libc::SOCK_DGRAM, libc::IPPROTO_UDP)?;
+    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, true)?;
+    Ok(socket)
 }
 
 /// `SO_REUSEPORT`: left on, another process of the same user can take what is sent to the port.
@@ -181,21 +184,24 @@ pub struct Message<'a> {
     pub local: Option<IpAddr>,
     /// The interface that it came in by; 0 where `local` is `None`. The scope of a link-local address.
     pub interface: u32,
+    /// How many the socket had dropped by then, in all, modulo 2^32: for want of room in its buffer, by its filter, for
+    /// a wrong checksum. What came joined is one.
+    pub lost: u32,
 }
 
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, segment, truncated, peer, local, interface } = self;
+        let Self { bytes, segment, truncated, peer, local, interface, lost } = self;
         let cut = if *truncated { ", cut" } else { "" };
         write!(out, "{} bytes of {peer:?} to {local:?}%{interface}", bytes.len())?;
-        write!(out, ", by {segment}{cut}")
+        write!(out, ", by {segment}{cut}, behind {lost} that are lost")
     }
 }
 
-/// Room for the control messages of one datagram, aligned as the kernel wants it: an `in6_pktinfo`
-/// and the size of segments, each behind a head of 16 bytes.
+/// Room for the control messages of one datagram, aligned as the kernel wants it: an `in6_pktinfo`, the size
+/// of segments and the count of what is lost, each behind a head of 16 bytes.
 #[repr(C, align(8))]
-struct ControlRoom([u8; 64]);
+struct ControlRoom([u8; 88]);
 
 /// Where the kernel writes one message.
 struct Place {
@@ -290,8 +296,9 @@ impl Batch {
         // SAFETY: the kernel has filled `len` bytes of the buffer, and writes again only in `receive`.
         let bytes = unsafe { core::slice::from_raw_parts(part.iov_base.cast::<u8>(), len) };
         let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
+        let (peer, local) = (None, None);
         let mut message =
-            Message { bytes, segment: 0, truncated, peer: None, local: None, interface: 0 };
+            Message { bytes, segment: 0, truncated, peer, local, interface: 0, lost: 0 };
         if header.msg_namelen > 0 {
             // SAFETY: of a sockaddr_storage, which was zeroed and then written by the kernel alone.
             let name = unsafe { &*header.msg_name.cast::<libc::sockaddr_storage>() };
@@ -337,6 +344,11 @@ impl Message<'_> {
                 // SAFETY: as above.
                 let size = unsafe { data.cast::<libc::c_int>().read_unaligned() };
                 self.segment = u16::try_from(size).unwrap_or(0);
+            }
+            // There is none as long as nothing is lost.
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                // SAFETY: as above.
+                self.lost = unsafe { data.cast::<u32>().read_unaligned() };
             }
             _ => {}
         }

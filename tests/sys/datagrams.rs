@@ -266,6 +266,79 @@ fn filter_drops_all_until_it_is_gone_and_nothing_of_before_comes_after() {
     }
 }
 
+/// So many that no buffer takes them all.
+const MANY: u32 = 3000;
+
+/// Receives all there is: how many, and what the first and the last tell of those that are lost.
+fn all_of(batch: &mut Batch, socket: &OwnedFd) -> (u32, [u32; 2]) {
+    let (mut taken, mut told) = (0, None::<[u32; 2]>);
+    while let Ok(count) = batch.receive(socket.as_fd(), true) {
+        let [first, last] = [0, count - 1].map(|index| batch.message(index).lost);
+        taken += u32::try_from(count).expect("a batch");
+        told = Some([told.map_or(first, |[first, _]| first), last]);
+    }
+    (taken, told.expect("something"))
+}
+
+#[test]
+fn next_one_tells_how_many_found_no_room_before_it() {
+    let mut batch = batch();
+    for ip in LOOPBACKS {
+        let (receiver, sender) = pair(ip);
+        let mut lost = 0;
+        for _ in 0..2 {
+            for _ in 0..MANY {
+                assert_eq!(datagram::send(sender.as_fd(), b"x"), Ok(1));
+            }
+            let (taken, told) = all_of(&mut batch, &receiver);
+            assert!(taken < MANY, "there is room for all");
+            // They were all there before one was lost.
+            assert_eq!(told, [lost; 2]);
+            lost += MANY - taken;
+            assert_eq!(datagram::send(sender.as_fd(), b"y"), Ok(1));
+            assert_eq!(all_of(&mut batch, &receiver), (1, [lost; 2]));
+        }
+    }
+}
+
+#[test]
+fn what_a_filter_drops_is_told_by_the_first_one_behind_it() {
+    for ip in LOOPBACKS {
+        let (receiver, sender) = pair(ip);
+        datagram::drop_all(receiver.as_fd()).expect("a filter");
+        for _ in 0..5 {
+            assert_eq!(datagram::send(sender.as_fd(), b"early"), Ok(5));
+        }
+        datagram::drop_none(receiver.as_fd()).expect("the filter");
+        assert_eq!(datagram::send(sender.as_fd(), b"late"), Ok(4));
+        assert_eq!(all_of(&mut batch(), &receiver), (1, [5; 2]));
+    }
+}
+
+/// All that a socket can tell of a datagram finds room beside that; what came joined is one that is lost.
+#[test]
+fn joined_run_that_is_lost_is_one_and_all_else_is_told_beside_it() {
+    let mut batch = batch();
+    for ip in LOOPBACKS {
+        let (receiver, sender) = pair(ip);
+        datagram::set_packet_info(receiver.as_fd(), ip == "::1").expect("an option");
+        datagram::set_receive_offload(receiver.as_fd()).expect("UDP_GRO");
+        datagram::set_segment(sender.as_fd(), 1000).expect("UDP_SEGMENT");
+        let run = pattern(10_000);
+        for _ in 0..MANY {
+            assert_eq!(datagram::send(sender.as_fd(), &run), Ok(run.len()));
+        }
+        let (taken, _) = all_of(&mut batch, &receiver);
+        assert!(taken < MANY, "there is room for all");
+        assert_eq!(datagram::send(sender.as_fd(), &run), Ok(run.len()));
+        assert_eq!(batch.receive(receiver.as_fd(), true), Ok(1));
+        let message = batch.message(0);
+        assert_eq!((message.segment, message.lost), (1000, MANY - taken));
+        assert_eq!(message.local, Some(ip.parse().expect("an address")));
+        assert_eq!(message.peer, Some(address_of(&sender)));
+    }
+}
+
 #[test]
 fn target_that_is_not_there_is_an_error_of_the_next_call_once() {
     for ip in LOOPBACKS {

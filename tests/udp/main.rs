@@ -19,6 +19,7 @@ mod deaf;
 mod endings;
 mod flood;
 mod integrity;
+mod losses;
 mod many;
 mod peer;
 mod programs;

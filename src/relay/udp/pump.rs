@@ -31,6 +31,7 @@ pub(super) fn pump(
                 source.readable = received == batch.capacity();
                 moves.received = received;
                 moves.sent += sink.send_batch(batch, received);
+                moves.sent.dropped += source.lost(batch, received);
                 return;
             }
             Err(Errno(libc::EAGAIN)) => return source.readable = false,

@@ -17,6 +17,8 @@ pub(super) struct Socket {
     segment: u16,
     /// Datagrams of so many bytes, or more, cannot be cut out of one: its way takes no such packets.
     too_large: u16,
+    /// How many the kernel has dropped of what came to it, as far as that was counted.
+    lost: u32,
 }
 
 /// What became of datagrams.
@@ -49,7 +51,15 @@ impl core::ops::AddAssign for Sent {
 
 impl Socket {
     pub(super) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: false, segment: 0, too_large: u16::MAX }
+        Self { fd, readable: false, segment: 0, too_large: u16::MAX, lost: 0 }
+    }
+
+    /// How many more the kernel has dropped of what came to this socket, as the last of `count` messages that were received
+    /// from it tells. Those of others that its filter drops count: they were sent to the same listener's port.
+    pub(super) fn lost(&mut self, batch: &Batch, count: usize) -> u64 {
+        let Some(end) = count.checked_sub(1) else { return 0 };
+        let lost = batch.message(end).lost;
+        u64::from(lost.wrapping_sub(core::mem::replace(&mut self.lost, lost)))
     }
 
     /// Sends the first `count` messages of a batch.

@@ -19,7 +19,7 @@ use crate::relay::udp::flow::{Name, Way};
 use crate::relay::{Goal, Leg};
 use crate::sys::epoll::Event;
 use crate::sys::{Result, clock};
-use crate::table::{Entry, Key, Retired, Table};
+use crate::table::{Entry, Key, Retired, Stats, Table};
 use crate::wire::Protocol;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,6 +62,7 @@ impl World {
         };
         let Some((listener, key, &entry)) = listens else { return };
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else { return };
+        self.count_unheard(table.stats_mut(entry.stats), slot, count);
         let source = Source { slot, key, entry: &entry, origin };
         for index in 0..count {
             let Some(name) = self.name_of(&source, index) else { continue };
@@ -90,6 +91,7 @@ impl World {
         let Ok(count) = self.batch.receive(listener.as_fd(), true) else {
             return Retired { taken: 0, over: true };
         };
+        self.count_unheard(None, source.slot, count);
         let mut taken = 0;
         for index in 0..count {
             let Some(name) = self.name_of(source, index) else { continue };
@@ -110,6 +112,17 @@ impl World {
             }
         }
         Retired { taken, over: count < self.batch.capacity() }
+    }
+
+    /// Counts what the kernel has dropped of what came to a listener, as the batch of so many tells.
+    fn count_unheard(&mut self, stats: Option<&mut Stats>, slot: Ref, count: usize) {
+        let Some(end) = count.checked_sub(1) else { return };
+        let told = [0, end].map(|index| self.batch.message(index).lost);
+        let lost = self.unheard.count(slot, told);
+        self.totals.dropped += lost;
+        if let Some(stats) = stats {
+            stats.dropped += lost;
+        }
     }
 
     /// Takes what has come to a paused listener, which is to go on: how many datagrams are lost by that.

@@ -242,7 +242,10 @@ impl Effects<OwnedFd> for World {
             match datagram::drop_none(fd) {
                 // One that goes on has lost its filter when it began.
                 Err(Errno(libc::ENOENT)) => {}
-                done => done?,
+                done => {
+                    done?;
+                    self.unheard.begin(slot);
+                }
             }
             return self.udp_epoll.modify(fd, INPUT, Token::Listener(slot).encode());
         }

@@ -15,6 +15,7 @@ mod inquiry;
 mod interfaces;
 mod listeners;
 mod token;
+mod unheard;
 mod waiting;
 mod world;
 

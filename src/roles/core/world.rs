@@ -4,6 +4,7 @@ use super::closed::Copies;
 use super::doomed::Doomed;
 use super::inquiry::Doubts;
 use super::interfaces::Interfaces;
+use super::unheard::Unheard;
 use super::waiting::Waiting;
 use crate::arena::Ref;
 use crate::control::Facts;
@@ -51,6 +52,7 @@ pub(super) struct World {
     pub(super) udp: UdpFlows,
     /// What was received last.
     pub(super) batch: Batch,
+    pub(super) unheard: Unheard,
     pub(super) copies: Copies,
     /// Listeners that wait for room.
     pub(super) waiting: Waiting,
@@ -122,6 +124,7 @@ impl World {
                 patience.udp,
             ),
             batch: Batch::new(UDP_BATCH, UDP_DATAGRAM),
+            unheard: Unheard::new(MAX_LISTENERS),
             copies: Copies::new(),
             own_descriptors,
             waiting: Waiting::new(MAX_LISTENERS, 2 * MAX_RULES),
