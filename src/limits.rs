@@ -56,8 +56,9 @@ pub const WAITING_PER_FLOW: u32 = 64;
 /// descriptor of each. × 60 bytes.
 pub const MAX_DEAF: usize = 1024;
 
-/// Sockets of UDP flows that are asked for at a time, of both factories: some 10 ms of work.
-pub const UDP_ASKED: usize = 512;
+/// Sockets of UDP flows that are asked for at a time, of both factories: what a change or a connection asks for
+/// waits behind them. A few milliseconds of work; more where thousands of flows are at one address.
+pub const UDP_ASKED: usize = 128;
 
 /// A rule has no new peers as long as so many of its flows lack sockets that were not even asked for: their first datagrams
 /// would find no place ([`WAITING_DATAGRAMS`]), and they would go for others before they have sockets.
