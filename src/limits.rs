@@ -43,8 +43,8 @@ pub const UDP_BATCH: usize = 32;
 pub const UDP_DATAGRAM: usize = 65_536;
 
 /// First datagrams of flows that can wait for the target's socket: so many of up to so many bytes, so many
-/// longer ones, and so many of one flow: as many as a sender can hand to its kernel at once (UDP_SEGMENT). 1 MiB each.
-pub const WAITING_DATAGRAMS: usize = 512;
+/// longer ones, and so many of one flow: as many as a sender can hand to its kernel at once (UDP_SEGMENT). 4 MiB and 1 MiB, touched as they are used.
+pub const WAITING_DATAGRAMS: usize = 2048;
 /// See [`WAITING_DATAGRAMS`].
 pub const WAITING_SIZE: usize = 2048;
 /// See [`WAITING_DATAGRAMS`].
@@ -62,7 +62,7 @@ pub const UDP_ASKED: usize = 128;
 
 /// A rule has no new peers as long as so many of its flows lack sockets that were not even asked for: their first datagrams
 /// would find no place ([`WAITING_DATAGRAMS`]), and they would go for others before they have sockets.
-pub const UDP_LACKING: u32 = 512;
+pub const UDP_LACKING: u32 = 1024;
 
 /// A daemon that is to stop does not wait for UDP flows that have been silent for so long.
 pub const UDP_QUIET_MS: u64 = 1000;

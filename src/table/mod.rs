@@ -33,7 +33,7 @@ pub use transaction::{Committed, Request, Step};
 
 use crate::arena::{Arena, Ref};
 use crate::sys::Errno;
-use crate::wire::{Protocol, Rule, RuleId, Which};
+use crate::wire::{Rule, RuleId, Which};
 use listening::Conditional;
 use origins::Origin;
 use retry::Retry;
@@ -270,14 +270,6 @@ impl<D> Table<D> {
     /// Counters of a rule, while it is there.
     pub fn stats_mut(&mut self, stats: Ref) -> Option<&mut Stats> {
         self.rules.stats_mut(stats)
-    }
-
-    /// The counters of the rule of that kind that has most flows.
-    pub fn busiest(&self, protocol: Protocol) -> Option<Ref> {
-        let entries = self.rules.active().iter().filter_map(|&at| self.rules.get(at));
-        let alike = entries.filter(|entry| entry.rule.protocol == protocol);
-        let busy = |stats: &Ref| self.rules.stats(*stats).map_or(0, |stats| stats.connections);
-        alike.map(|entry| entry.stats).max_by_key(busy)
     }
 
     /// What the active table has open.

@@ -439,6 +439,18 @@ impl UdpFlows {
         flows.find(|&flow| self.with_origin(flow).is_some_and(|(_, origin)| is(origin)))
     }
 
+    /// Of those that were answered, the one that has been silent longest of the rule that has most of them, if that has more than
+    /// the one whose counters are at that place.
+    pub fn longest_idle_of_most(&self, than: u32) -> Option<Ref> {
+        self.idle.answered_of_most(&self.arena, than)
+    }
+
+    /// Whether a flow has been silent longer than another one.
+    pub fn is_older(&self, flow: Ref, other: Ref) -> bool {
+        let moved_ms = |flow| self.arena.get(flow).map(|state| state.moved_ms);
+        moved_ms(flow) < moved_ms(other)
+    }
+
     fn with_origin(&self, flow: Ref) -> Option<(Ref, Ref)> {
         self.arena.get(flow).map(|state| (flow, state.way.origin))
     }

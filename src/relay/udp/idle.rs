@@ -18,11 +18,17 @@ struct Half {
     all: List,
     /// The same for each rule, without those that go for nobody.
     by_rule: Box<[List]>,
+    /// How many of these each rule has.
+    most: Ranks,
 }
 
 impl Half {
-    fn new(link: usize, rules: usize) -> Self {
-        Self { all: List::new(link), by_rule: (0..rules).map(|_| List::new(BY_RULE)).collect() }
+    fn new(link: usize, rules: usize, flows: usize) -> Self {
+        Self {
+            all: List::new(link),
+            by_rule: (0..rules).map(|_| List::new(BY_RULE)).collect(),
+            most: Ranks::new(rules, flows),
+        }
     }
 }
 
@@ -31,15 +37,12 @@ impl Half {
 pub(super) struct Idle {
     unanswered: Half,
     answered: Half,
-    /// How many of the first kind each rule has that may go.
-    most: Ranks,
 }
 
 impl Idle {
     /// For so many flows, of rules whose counters are at places below `rules`.
     pub(super) fn new(flows: usize, rules: usize) -> Self {
-        let (unanswered, answered) = (Half::new(3, rules), Half::new(4, rules));
-        Self { unanswered, answered, most: Ranks::new(rules, flows) }
+        Self { unanswered: Half::new(3, rules, flows), answered: Half::new(4, rules, flows) }
     }
 
     /// Something was moved now, and the target has answered or not: a flow is the last of its kind to go.
@@ -63,13 +66,10 @@ impl Idle {
         }
         if may_go {
             list.push(flows, flow);
+            half.most.raise(rule);
         } else {
             list.remove(flows, flow);
-        }
-        if is_unanswered && may_go {
-            self.most.raise(rule);
-        } else if is_unanswered {
-            self.most.lower(rule);
+            half.most.lower(rule);
         }
     }
 
@@ -80,8 +80,8 @@ impl Idle {
         let is_unanswered = self.unanswered.all.holds(&state.links);
         let half = if is_unanswered { &mut self.unanswered } else { &mut self.answered };
         let list = &mut half.by_rule[rule as usize];
-        if is_unanswered && list.holds(&state.links) {
-            self.most.lower(rule);
+        if list.holds(&state.links) {
+            half.most.lower(rule);
         }
         list.remove(flows, flow);
         half.all.remove(flows, flow);
@@ -108,12 +108,19 @@ impl Idle {
         &'a self,
         flows: &'a Arena<UdpFlow>,
     ) -> impl Iterator<Item = Ref> + 'a {
-        self.most.first().filter_map(|rule| self.unanswered_of(flows, rule))
+        self.unanswered.most.first().filter_map(|rule| self.unanswered_of(flows, rule))
     }
 
     /// The same of one rule.
     pub(super) fn unanswered_of(&self, flows: &Arena<UdpFlow>, rule: u32) -> Option<Ref> {
         self.unanswered.by_rule[rule as usize].first(flows)
+    }
+
+    /// The answered flow that has been silent longest, of the rule that has most of them, if that has more than this one.
+    pub(super) fn answered_of_most(&self, flows: &Arena<UdpFlow>, than: u32) -> Option<Ref> {
+        let Half { by_rule, most, .. } = &self.answered;
+        let first = most.first().next().filter(|&first| most.of(first) > most.of(than))?;
+        by_rule[first as usize].first(flows)
     }
 
     /// Answered flows, those that have been silent longest first: of a rule, then of all.
@@ -123,7 +130,7 @@ impl Idle {
         rule: u32,
         looks: usize,
     ) -> impl Iterator<Item = Ref> + 'a {
-        let Half { all, by_rule } = &self.answered;
+        let Half { all, by_rule, .. } = &self.answered;
         by_rule[rule as usize].iter(flows).take(looks).chain(all.iter(flows).take(looks))
     }
 }

@@ -48,6 +48,11 @@ impl Ranks {
         self.places.swap(rule as usize, other as usize);
     }
 
+    /// What a rule has.
+    pub(super) fn of(&self, rule: u32) -> u32 {
+        self.numbers[rule as usize]
+    }
+
     /// The rules that have any, those with most first.
     pub(super) fn first(&self) -> impl Iterator<Item = u32> + '_ {
         self.order.iter().copied().take_while(|&rule| self.numbers[rule as usize] > 0)

@@ -4,7 +4,8 @@
 //! connection does: when there is none, a flow that no target has answered makes some, whoever asks: the one
 //! that has been silent longest of the rule that has most of them. So whoever sends from ever new ports replaces
 //! his own. A rule that has no more than its share gives such flows to nobody but its own peers. Answered flows go only where
-//! there are no others to be had: for a rule that is below its share one of the rule with most flows, or else the rule's own.
+//! there are no others to be had: one of the rule with most of them for a rule that is below its share, else that or one
+//! of the rule's own, whichever has been silent longer.
 //!
 //! What comes to a paused listener begins no flow: it is lost, but for what belongs to a flow that is there.
 
@@ -20,7 +21,6 @@ use crate::relay::{Goal, Leg};
 use crate::sys::epoll::Event;
 use crate::sys::{Result, clock};
 use crate::table::{Entry, Key, Retired, Stats, Table};
-use crate::wire::Protocol;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -227,14 +227,16 @@ impl World {
         first.map(|(flow, _)| flow)
     }
 
-    /// The answered flow that does, where there is no other.
+    /// The answered flow that does, where there is no other: the rule's own, or that of the rule with most of them, if
+    /// this one is below its share, or that flow has been silent longer. So whoever sends little from ever new ports pushes out
+    /// nobody who talks on.
     fn longest_answered(&self, table: &Table<OwnedFd>, own: Ref) -> Option<Ref> {
-        let busiest =
-            if self.is_below_share(table, own) { table.busiest(Protocol::Udp) } else { None };
-        let of = |rule: Ref| {
-            self.udp.longest_idle(rule.index, |origin| table.rule_of(origin) == Some(rule))
-        };
-        busiest.and_then(of).or_else(|| of(own))
+        let most = self.udp.longest_idle_of_most(own.index);
+        if most.is_some() && self.is_below_share(table, own) {
+            return most;
+        }
+        let mine = self.udp.longest_idle(own.index, |origin| table.rule_of(origin) == Some(own))?;
+        Some(most.filter(|&most| self.udp.is_older(most, mine)).unwrap_or(mine))
     }
 
     /// What has come to a socket of a UDP flow is read in its turn.

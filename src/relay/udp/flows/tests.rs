@@ -330,6 +330,12 @@ fn answered_flow_that_goes_is_of_the_rule_and_has_been_silent_longest() {
     assert_eq!(longest(&flows, 0, 7), Some(open[2].0));
     assert_eq!(longest(&flows, 1, 8), Some(open[0].0), "among the oldest of all");
     assert_eq!((longest(&flows, 1, 9), longest(&flows, 1, 5)), (Some(open[3].0), None));
+    // That of the rule with most of them, for others: which of the two has been silent longer?
+    assert_eq!(
+        (flows.longest_idle_of_most(1), flows.longest_idle_of_most(0)),
+        (Some(open[0].0), None)
+    );
+    assert!(flows.is_older(open[0].0, open[3].0) && !flows.is_older(open[3].0, open[0].0));
     assert_eq!(flows.unanswered().next(), None);
 }
 

@@ -5,7 +5,7 @@ use crate::limits::UDP_LACKING;
 use crate::sys::{datagram, socket};
 use crate::table::tests::{range, rule};
 use crate::table::{Request, Step};
-use crate::wire::{Base, Outcome, Rule, RuleId};
+use crate::wire::{Base, Outcome, Protocol, Rule, RuleId};
 use std::net::UdpSocket;
 
 /// A world, a table whose UDP listeners are at as many ports of as many rules, and what these really are.
