@@ -167,7 +167,8 @@ fn packet_info_tells_the_address_that_was_asked_and_the_name_who_asked() {
 fn packet_info_of_a_link_local_peer_has_its_scope() {
     let name = "datagrams::packet_info_of_a_link_local_peer_has_its_scope";
     let network = "exec unshare -rn sh -c 'ip link set lo up && \
-        ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+        ip addr add fe80::1/64 dev lo nodad && \
+        until ip -6 route show table local | grep -q fe80::1; do sleep 0.01; done && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
     alone(name, network, || {
         let loopback = socket::interface_index("lo").expect("lo");
         let receiver = bound(any_port("::"));

@@ -229,7 +229,8 @@ fn socket_that_hears_one_peer_hears_nobody_else() {
 fn socket_that_hears_a_link_local_peer_hears_it_by_any_interface() {
     let name = "sharing::socket_that_hears_a_link_local_peer_hears_it_by_any_interface";
     let network = "exec unshare -rn sh -c 'ip link set lo up && \
-        ip addr add fe80::1/64 dev lo nodad && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+        ip addr add fe80::1/64 dev lo nodad && \
+        until ip -6 route show table local | grep -q fe80::1; do sleep 0.01; done && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
     alone(name, network, || {
         let loopback = socket::interface_index("lo").expect("lo");
         let own =
