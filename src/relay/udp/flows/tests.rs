@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::factory::message::Family;
-use crate::limits::{UDP_BATCH, UDP_DATAGRAM, WAITING_PER_FLOW};
+use crate::limits::{UDP_BATCH, UDP_DATAGRAM, UDP_QUIET_MS, WAITING_PER_FLOW};
 use crate::relay::flow::Goal;
 use crate::wire::{Address, Port, TargetAddress};
 use core::net::SocketAddr;
